@@ -1,0 +1,3 @@
+//! The firstlook binary.
+
+fn main() {}
