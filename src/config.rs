@@ -1,1 +1,437 @@
-//! config.
+//! Configuration: one YAML file with an environment overlay, checked whole before anything starts.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::model::ClusterName;
+
+/// The environment overlay: `FIRSTLOOK_SLACK__CHANNEL=C1` sets `slack.channel`.
+pub const ENVIRONMENT_PREFIX: &str = "FIRSTLOOK_";
+
+/// The whole configuration. Unknown keys are refused.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The cluster's name on every card and row.
+    pub cluster: String,
+    #[serde(default)]
+    pub kubernetes: Kubernetes,
+    #[serde(default)]
+    pub store: StoreConfig,
+    #[serde(default)]
+    pub listeners: Listeners,
+    /// Without it cards go to stdout.
+    pub slack: Option<Slack>,
+    /// Without it the card is made from the findings alone.
+    pub model: Option<Model>,
+    /// The policy file; without it nobody may approve anything.
+    pub policy_file: Option<PathBuf>,
+    #[serde(default)]
+    pub links: Links,
+}
+
+/// How the API server is reached.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kubernetes {
+    /// Outside a cluster: the kubeconfig file; default `$KUBECONFIG` or `~/.kube/config`. Inside, the ServiceAccount.
+    pub kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context; default its current one.
+    pub context: Option<String>,
+    /// Where firstlook's own ServiceAccounts live.
+    pub namespace: String,
+    /// Prefix of the accounts' names: `firstlook` gives `firstlook-preview` and `firstlook-write`.
+    pub account: String,
+    /// Whether actions are possible at all; off means that no token of the other two accounts is ever asked for.
+    pub writes: bool,
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        Self { kubeconfig: None, context: None, namespace: "firstlook".into(), account: "firstlook".into(), writes: true }
+    }
+}
+
+/// Where everything is kept.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// `sqlite:FILE`, or `postgres://...`; a URL with a password belongs into `url_file`.
+    pub url: Option<SecretString>,
+    pub url_file: Option<PathBuf>,
+    /// How long closed incidents and their audit are kept.
+    pub keep_days: u32,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        // 30 days: the record that policy rehearsal and autonomy look back on.
+        Self { url: None, url_file: None, keep_days: 30 }
+    }
+}
+
+/// Listeners, each with its own address and credential.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listeners {
+    pub webhook: WebhookListener,
+    /// Signed HTTP for Slack's clicks; not needed with Socket Mode.
+    pub slack: Option<SlackListener>,
+    pub admin: AdminListener,
+}
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Self { webhook: WebhookListener::default(), slack: None, admin: AdminListener::default() }
+    }
+}
+
+/// `POST /webhook/alertmanager`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebhookListener {
+    pub address: SocketAddr,
+    pub bearer_token: Option<SecretString>,
+    pub bearer_token_file: Option<PathBuf>,
+    pub basic_user: Option<String>,
+    pub basic_password: Option<SecretString>,
+    pub basic_password_file: Option<PathBuf>,
+}
+
+impl Default for WebhookListener {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            bearer_token: None,
+            bearer_token_file: None,
+            basic_user: None,
+            basic_password: None,
+            basic_password_file: None,
+        }
+    }
+}
+
+/// `POST /slack/interactivity`; its credential is `slack.signing_secret`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlackListener {
+    pub address: SocketAddr,
+}
+
+/// `/healthz`, `/readyz`, `/metrics`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminListener {
+    pub address: SocketAddr,
+    pub metrics_bearer_token: Option<SecretString>,
+    pub metrics_bearer_token_file: Option<PathBuf>,
+    /// Serve `/metrics` without a token also on a non-loopback address.
+    pub metrics_open: bool,
+}
+
+impl Default for AdminListener {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 9090)),
+            metrics_bearer_token: None,
+            metrics_bearer_token_file: None,
+            metrics_open: false,
+        }
+    }
+}
+
+/// The Slack app that posts the cards.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slack {
+    /// The channel's id (`C0123456789`), not its name.
+    pub channel: String,
+    pub bot_token: Option<SecretString>,
+    pub bot_token_file: Option<PathBuf>,
+    /// Socket Mode: the app-level token (`xapp-...`).
+    pub app_token: Option<SecretString>,
+    pub app_token_file: Option<PathBuf>,
+    /// Signed HTTP: the app's signing secret.
+    pub signing_secret: Option<SecretString>,
+    pub signing_secret_file: Option<PathBuf>,
+    #[serde(default = "slack_api")]
+    pub api_url: String,
+}
+
+fn slack_api() -> String {
+    "https://slack.com/api".into()
+}
+
+/// Any OpenAI-compatible server.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// With `/v1`: `https://api.openai.com/v1`, `http://ollama:11434/v1`.
+    pub base_url: String,
+    pub name: String,
+    pub api_key: Option<SecretString>,
+    pub api_key_file: Option<PathBuf>,
+    /// Seconds for one answer, retries within included.
+    #[serde(default = "turn_timeout_seconds")]
+    pub turn_timeout_seconds: u64,
+}
+
+/// A slow local model needs about half a minute for a turn; a minute gives it room.
+fn turn_timeout_seconds() -> u64 {
+    60
+}
+
+impl Model {
+    /// The time for one answer.
+    pub fn turn_timeout(&self) -> Duration {
+        Duration::from_secs(self.turn_timeout_seconds)
+    }
+}
+
+/// Links on the card: URL templates with `{namespace}`, `{kind}`, `{name}`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Links {
+    pub dashboard: Option<String>,
+}
+
+/// A configuration that cannot be used: which file, line and key, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}: {what}")]
+pub struct ConfigError {
+    pub file: String,
+    pub what: String,
+}
+
+/// Keys that hold secrets: refused in the file, where backups and reviews would see them.
+const SECRET_KEYS: [&str; 7] = [
+    "bearer_token", "basic_password", "metrics_bearer_token", "bot_token", "app_token", "signing_secret", "api_key",
+];
+
+impl Config {
+    /// Reads `file`, lays `environment` over it, reads the secret files and checks the whole.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with file, line where there is one, key and remedy.
+    pub fn load(file: &Path, environment: &[(String, String)]) -> Result<Self, ConfigError> {
+        let shown = file.display().to_string();
+        let fail = |what: String| ConfigError { file: shown.clone(), what };
+        let text = std::fs::read_to_string(file)
+            .map_err(|e| fail(format!("cannot be read ({e}); give the path with --config")))?;
+        Self::parse(&text, environment).map_err(fail)
+    }
+
+    fn parse(text: &str, environment: &[(String, String)]) -> Result<Self, String> {
+        let mut value: Value = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
+        if let Some(key) = inline_secret(&value, "") {
+            let variable = format!("{ENVIRONMENT_PREFIX}{}", key.replace('.', "__").to_uppercase());
+            return Err(format!("{key}: a secret does not belong into this file; use {key}_file or {variable}"));
+        }
+        let overlaid = overlay(&mut value, environment);
+        let mut config: Self = match serde_json::from_value(value) {
+            Ok(config) => config,
+            // The typed error of the text itself knows line and column.
+            Err(error) => {
+                return Err(match serde_saphyr::from_str::<Config>(text) {
+                    Err(located) => located.to_string(),
+                    Ok(_) => format!("with {}: {error}", overlaid.join(", ")),
+                });
+            }
+        };
+        config.read_secret_files()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The cluster's name as an id; `check` has made sure that it is one.
+    pub fn cluster_name(&self) -> Result<ClusterName, String> {
+        ClusterName::parse(&self.cluster)
+            .ok_or_else(|| format!("cluster: `{}` may hold only letters, digits, `-`, `_` and `.`", self.cluster))
+    }
+
+    /// The store's URL; the default is a file in the working folder.
+    pub fn store_url(&self) -> &str {
+        self.store.url.as_ref().map_or("sqlite:firstlook.db", |url| url.expose_secret())
+    }
+
+    /// Every secret that firstlook holds, for the redactor.
+    pub fn secrets(&self) -> Vec<String> {
+        let webhook = &self.listeners.webhook;
+        let mut all = vec![&webhook.bearer_token, &webhook.basic_password, &self.listeners.admin.metrics_bearer_token];
+        if let Some(slack) = &self.slack {
+            all.extend([&slack.bot_token, &slack.app_token, &slack.signing_secret]);
+        }
+        if let Some(model) = &self.model {
+            all.push(&model.api_key);
+        }
+        all.into_iter().flatten().map(|secret| secret.expose_secret().to_owned()).collect()
+    }
+
+    fn read_secret_files(&mut self) -> Result<(), String> {
+        let webhook = &mut self.listeners.webhook;
+        read_secret("listeners.webhook.bearer_token", &mut webhook.bearer_token, &webhook.bearer_token_file)?;
+        read_secret("listeners.webhook.basic_password", &mut webhook.basic_password, &webhook.basic_password_file)?;
+        let admin = &mut self.listeners.admin;
+        read_secret(
+            "listeners.admin.metrics_bearer_token",
+            &mut admin.metrics_bearer_token,
+            &admin.metrics_bearer_token_file,
+        )?;
+        read_secret("store.url", &mut self.store.url, &self.store.url_file)?;
+        if let Some(slack) = &mut self.slack {
+            read_secret("slack.bot_token", &mut slack.bot_token, &slack.bot_token_file)?;
+            read_secret("slack.app_token", &mut slack.app_token, &slack.app_token_file)?;
+            read_secret("slack.signing_secret", &mut slack.signing_secret, &slack.signing_secret_file)?;
+        }
+        if let Some(model) = &mut self.model {
+            read_secret("model.api_key", &mut model.api_key, &model.api_key_file)?;
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.cluster_name()?;
+        let (webhook, admin) = (&self.listeners.webhook, &self.listeners.admin);
+        let has_basic = webhook.basic_user.is_some() && webhook.basic_password.is_some();
+        if !webhook.address.ip().is_loopback() && webhook.bearer_token.is_none() && !has_basic {
+            return Err(exposed("listeners.webhook", webhook.address, "listeners.webhook.bearer_token_file"));
+        }
+        if webhook.basic_user.is_some() != webhook.basic_password.is_some() {
+            return Err("listeners.webhook: basic_user and basic_password_file go together".into());
+        }
+        // A model spends money on whatever comes in, so whoever may send is known even on loopback.
+        if self.model.is_some() && webhook.bearer_token.is_none() && !has_basic {
+            return Err("listeners.webhook.bearer_token_file: needed with a model, since every alert spends tokens".into());
+        }
+        if !admin.address.ip().is_loopback() && admin.metrics_bearer_token.is_none() && !admin.metrics_open {
+            return Err(exposed(
+                "listeners.admin",
+                admin.address,
+                "listeners.admin.metrics_bearer_token_file (or metrics_open: true)",
+            ));
+        }
+        if let Some(listener) = &self.listeners.slack
+            && self.slack.as_ref().is_none_or(|slack| slack.signing_secret.is_none())
+        {
+            return Err(exposed("listeners.slack", listener.address, "slack.signing_secret_file"));
+        }
+        if let Some(slack) = &self.slack {
+            if slack.bot_token.is_none() {
+                return Err("slack.bot_token_file: missing; the app's bot token (xoxb-...) posts the cards".into());
+            }
+            if slack.app_token.is_none() && self.listeners.slack.is_none() {
+                return Err("slack.app_token_file: missing; without it (Socket Mode) or listeners.slack (signed HTTP) no \
+                            button would work"
+                    .into());
+            }
+            if !slack.channel.starts_with(['C', 'G', 'D']) {
+                return Err(format!("slack.channel: `{}` is no channel id such as C0123456789", slack.channel));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn exposed(listener: &str, address: SocketAddr, setting: &str) -> String {
+    format!("{listener}: {address} is not loopback and has no credential; set {setting}")
+}
+
+/// The environment's variables that firstlook reads as an overlay.
+pub fn environment() -> Vec<(String, String)> {
+    std::env::vars().filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX) && name.contains("__")).collect()
+}
+
+fn read_secret(key: &str, value: &mut Option<SecretString>, file: &Option<PathBuf>) -> Result<(), String> {
+    let (None, Some(path)) = (&value, file) else { return Ok(()) };
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{key}_file: {} cannot be read ({e})", path.display()))?;
+    let text = text.trim_end_matches(['\n', '\r']);
+    if text.is_empty() {
+        return Err(format!("{key}_file: {} is empty", path.display()));
+    }
+    *value = Some(text.into());
+    Ok(())
+}
+
+fn inline_secret(value: &Value, path: &str) -> Option<String> {
+    value.as_object()?.iter().find_map(|(key, inner)| {
+        let here = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        if SECRET_KEYS.contains(&key.as_str()) { Some(here) } else { inline_secret(inner, &here) }
+    })
+}
+
+/// Sets each variable's key; values are taken as YAML scalars where the key is no secret, so that numbers work.
+fn overlay(value: &mut Value, environment: &[(String, String)]) -> Vec<String> {
+    let mut names = Vec::new();
+    for (name, text) in environment {
+        let Some(path) = name.strip_prefix(ENVIRONMENT_PREFIX).filter(|path| path.contains("__")) else { continue };
+        let path = path.to_lowercase();
+        let mut place = &mut *value;
+        for key in path.split("__") {
+            if !place.is_object() {
+                *place = Value::Object(serde_json::Map::new());
+            }
+            place = &mut place[key];
+        }
+        let last = path.rsplit("__").next().unwrap_or_default();
+        let typed = matches!(text.as_str(), "true" | "false") || text.parse::<u64>().is_ok();
+        *place = if typed && !SECRET_KEYS.contains(&last) {
+            serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()))
+        } else {
+            Value::String(text.clone())
+        };
+        names.push(name.clone());
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(text: &str, environment: &[(&str, &str)], said: &[&str]) {
+        let environment: Vec<_> = environment.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let error = Config::parse(text, &environment).expect_err("refused");
+        for part in said {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_key_is_named_with_its_line() {
+        refused("cluster: a\nmodel:\n  base_urll: x\n  name: m\n", &[], &["base_urll", "3"]);
+        refused("cluster: a\nlisteners:\n  webhook:\n    address: nonsense\n", &[], &["4"]);
+        refused("cluster: a b\n", &[], &["cluster", "letters"]);
+    }
+
+    #[test]
+    fn a_secret_in_the_file_is_refused_and_never_repeated() {
+        let text = "cluster: a\nslack:\n  channel: C1\n  bot_token: xoxb-very-secret\n";
+        refused(text, &[], &["slack.bot_token", "bot_token_file", "FIRSTLOOK_SLACK__BOT_TOKEN"]);
+        assert!(!Config::parse(text, &[]).unwrap_err().contains("very-secret"));
+    }
+
+    #[test]
+    fn a_listener_in_the_open_needs_its_credential() {
+        refused("cluster: a\nlisteners: {webhook: {address: '0.0.0.0:8080'}}", &[], &["webhook", "bearer_token_file"]);
+        refused("cluster: a\nlisteners: {admin: {address: '0.0.0.0:9090'}}", &[], &["admin", "metrics_open"]);
+        refused("cluster: a\nlisteners: {slack: {address: '127.0.0.1:1'}}", &[], &["signing_secret_file"]);
+    }
+
+    #[test]
+    fn the_environment_wins_and_its_errors_name_the_variable() {
+        let environment = vec![
+            ("FIRSTLOOK_LISTENERS__WEBHOOK__BEARER_TOKEN".to_owned(), "12345".to_owned()),
+            ("FIRSTLOOK_STORE__KEEP_DAYS".to_owned(), "7".to_owned()),
+        ];
+        let config = Config::parse("cluster: a", &environment).unwrap();
+        assert_eq!(config.store.keep_days, 7);
+        assert_eq!(config.listeners.webhook.bearer_token.unwrap().expose_secret(), "12345");
+        refused("cluster: a", &[("FIRSTLOOK_STORE__KEEP_DAYZ", "7")], &["FIRSTLOOK_STORE__KEEP_DAYZ", "keep_dayz"]);
+    }
+}
