@@ -1,1 +1,27 @@
-//! model.
+//! The nouns of firstlook, pure: what is heard, seen, found, asked and done.
+
+pub mod action;
+pub mod approval;
+pub mod call;
+pub mod card;
+pub mod evidence;
+pub mod finding;
+pub mod ids;
+pub mod incident;
+pub mod object;
+pub mod report;
+pub mod scene;
+pub mod signal;
+
+pub use action::{Action, ActionHash, Proposal, Tier};
+pub use approval::{Approval, ApprovalState, Bound, Click, Execution, Press, Pressed, Preview, Verification};
+pub use call::{Call, CallOutcome, Caller, Verdict};
+pub use card::{Card, Heard, Link, Post, PostKind};
+pub use evidence::{Citation, Evidence, Reading, Segment, Source};
+pub use finding::{Certainty, Finding, Role};
+pub use ids::{ApprovalId, CallId, ClusterName, EvidenceId, IncidentId, Nonce, SignalId};
+pub use incident::{Ending, Incident, IncidentState, Investigation, InvestigationState, Severity, Why};
+pub use object::{Kind, Name, ObjectRef};
+pub use report::{Origin, Report};
+pub use scene::{Part, Scene};
+pub use signal::{Alert, AlertStatus, Rollout, Signal, SignalBody, Warning, WarningSource};

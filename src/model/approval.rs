@@ -1,0 +1,197 @@
+//! Approvals: a request for leave to perform one action, and the clicks that answer it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::action::{Action, ActionHash, Proposal, Tier};
+use crate::model::call::Caller;
+use crate::model::ids::{ApprovalId, ClusterName, IncidentId};
+use crate::model::scene::DiffLine;
+use crate::redact::Redacted;
+
+/// One request for leave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Approval {
+    pub id: ApprovalId,
+    pub cluster: ClusterName,
+    pub incident: IncidentId,
+    pub asked_by: Caller,
+    pub proposal: Proposal,
+    /// The checked action; None when the check refused it (then `state` is `Refused`).
+    pub action: Option<Action>,
+    pub tier: Tier,
+    pub state: ApprovalState,
+    /// Why it is in this state, for the card: who changed what, what the API server said.
+    pub because: Redacted,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// The policy rule that decides, by its place in the file: `approvers[1]`.
+    pub rule: Redacted,
+    /// Different people that must say yes.
+    pub people_needed: u32,
+    /// Who may answer, as the policy names them: `U…`, `group:S…`.
+    pub approvers: Vec<Redacted>,
+    pub presses: Vec<Press>,
+    pub preview: Option<Preview>,
+    /// What the action reads or writes, as it was when the person was asked.
+    pub bound: Option<Bound>,
+    pub execution: Option<Execution>,
+    /// What came of it, once known.
+    pub verification: Verification,
+    /// The approval whose effect this one takes back.
+    pub undoes: Option<ApprovalId>,
+}
+
+/// The life of an approval. Timing out is `Expired`, a changed world is `Withdrawn`; neither is ever `Rejected`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalState {
+    /// Waits for its preview; nobody has been asked.
+    Proposed,
+    /// Refused before anybody was asked.
+    Refused,
+    Pending,
+    Approved,
+    Rejected,
+    Expired,
+    Withdrawn,
+    Executing,
+    Executed,
+    Failed,
+    OutcomeUnknown,
+}
+
+impl ApprovalState {
+    /// Whether nothing more will happen by itself (verification apart).
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Proposed | Self::Pending | Self::Approved | Self::Executing)
+    }
+
+    /// The word used in the store, audit and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Proposed => "proposed",
+            Self::Refused => "refused",
+            Self::Pending => "pending",
+            Self::Approved => "approved",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::Withdrawn => "withdrawn",
+            Self::Executing => "executing",
+            Self::Executed => "executed",
+            Self::Failed => "failed",
+            Self::OutcomeUnknown => "outcome_unknown",
+        }
+    }
+}
+
+/// One counted answer of one person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Press {
+    /// Slack's user id.
+    pub user: Redacted,
+    pub yes: bool,
+    pub at: Timestamp,
+    /// A reason for a no.
+    pub reason: Option<Redacted>,
+}
+
+/// What a person is shown before being asked: computed by code.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Preview {
+    /// The difference the action makes.
+    pub diff: Vec<DiffLine>,
+    /// Whether the API server computed it (dry run), or firstlook did (why: see `note`).
+    pub by_api_server: bool,
+    pub note: Option<Redacted>,
+    pub pods_touched: u32,
+    /// Disruptions that the budget allows now; None when no budget covers the pods.
+    pub disruptions_allowed: Option<u32>,
+    /// `max unavailable 1`, `one at a time`.
+    pub pace: Redacted,
+    pub autoscaler: Option<Redacted>,
+    pub gitops: Option<Redacted>,
+    /// Hash of the spec that the dry run returned, to recognise the result after a crash.
+    pub result_hash: Option<String>,
+}
+
+/// What an approval is bound to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bound {
+    pub action: ActionHash,
+    pub uid: String,
+    /// Each field that the action reads or writes -> SHA-256 of its JSON (`spec.template`, `spec.paused`, ...).
+    pub fields: BTreeMap<String, String>,
+}
+
+/// What was sent: durable before the request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Execution {
+    pub started_at: Timestamp,
+    /// The exact patch body.
+    pub body: serde_json::Value,
+    pub finished_at: Option<Timestamp>,
+    /// The object's generation after the change, to follow its rollout.
+    pub generation: Option<i64>,
+}
+
+/// Whether the action helped.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verification {
+    #[default]
+    NotStarted,
+    /// Rolling out: ready of wanted.
+    Watching { ready: u32, wanted: u32 },
+    /// The rollout is complete and the subject healthy.
+    Better { at: Timestamp, ready: u32, wanted: u32 },
+    /// Done, but the trouble is still there.
+    NotBetter { at: Timestamp, why: Redacted },
+}
+
+/// A verified click from Slack, as stored before it is answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Click {
+    /// Derived from user, action and Slack's own time of the click, so that a redelivery is the same click.
+    pub id: String,
+    pub cluster: ClusterName,
+    pub user: Redacted,
+    pub user_name: Redacted,
+    pub channel: Redacted,
+    pub message_ts: Redacted,
+    /// Where an ephemeral answer goes.
+    pub response_url: Option<String>,
+    pub heard_at: Timestamp,
+    pub what: Pressed,
+}
+
+/// What a click means.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum Pressed {
+    Approve {
+        approval: ApprovalId,
+    },
+    Reject {
+        approval: ApprovalId,
+    },
+    /// The reason modal was sent.
+    RejectReason {
+        approval: ApprovalId,
+        reason: Redacted,
+    },
+    /// Ask again after an expiry; makes a new approval after a new preview.
+    AskAgain {
+        approval: ApprovalId,
+    },
+    /// Take back what was done: an approval of its own.
+    Undo {
+        approval: ApprovalId,
+    },
+    /// An action id that this version does not know.
+    Unknown {
+        action_id: Redacted,
+    },
+}

@@ -1,0 +1,79 @@
+//! The card as data: everything that its one Slack message shows, and the posts that carry it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::approval::Approval;
+use crate::model::finding::Finding;
+use crate::model::ids::{ClusterName, IncidentId, Nonce};
+use crate::model::incident::Incident;
+use crate::model::report::Report;
+use crate::model::scene::Scene;
+use crate::redact::Redacted;
+
+/// The whole state of one incident's message. `slack::render` makes blocks of it, and nothing else does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    pub incident: Incident,
+    pub heard: Heard,
+    pub scene: Option<Scene>,
+    pub findings: Vec<Finding>,
+    /// From the model if there is one, else from the findings.
+    pub report: Option<Report>,
+    /// Newest first.
+    pub approvals: Vec<Approval>,
+    pub links: Vec<Link>,
+    /// The newest sealed entry of the audit chain: number and hash (hex).
+    pub audit_head: Option<(i64, String)>,
+}
+
+/// What was heard of the incident, counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Heard {
+    pub alerts: u32,
+    pub alerts_firing: u32,
+    /// Names of the alerts, at most 10.
+    pub alert_names: Vec<Redacted>,
+    pub warnings: u32,
+    pub rollouts: u32,
+    /// When the last alert resolved, once all have.
+    pub resolved_at: Option<Timestamp>,
+    /// The newest alert's own words (summary or description), for an incident without a scene.
+    pub says: Option<Redacted>,
+}
+
+/// A link of the card: `Runbook`, `Alert`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Link {
+    pub label: Redacted,
+    pub url: Redacted,
+}
+
+/// One Slack message of ours: durable before it is sent, so that it is sent once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Post {
+    pub nonce: Nonce,
+    pub cluster: ClusterName,
+    pub incident: IncidentId,
+    pub kind: PostKind,
+    pub channel: String,
+    /// When the (last) attempt to post began; part of crash recovery (design: settle by nonce).
+    pub posting_at: Timestamp,
+    /// Reads of the channel that did not show the message, and when the newest was.
+    pub absent_reads: u32,
+    /// Slack's id of the message, once known.
+    pub ts: Option<String>,
+    /// Hash of the payload that Slack last confirmed.
+    pub rendered: String,
+}
+
+/// What kind of message.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum PostKind {
+    Card,
+    /// A reply in the card's thread; `key` says which (`details`, `outcome-<approval>`), one each.
+    Reply {
+        key: String,
+    },
+}

@@ -1,0 +1,55 @@
+//! Findings: facts that code derived from the scene; no model involved.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::action::Proposal;
+use crate::model::evidence::Citation;
+use crate::model::object::ObjectRef;
+use crate::redact::Redacted;
+
+/// One fact, its place in the causal chain and its evidence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The rule that found it: `image-pull`, `oom-killed`, ... (also a metric label and the policy's word).
+    pub rule: String,
+    pub role: Role,
+    pub certainty: Certainty,
+    /// The object that is changed or unhealthy.
+    pub about: ObjectRef,
+    /// One sentence for a person, with names and numbers, that can stand alone.
+    pub says: Redacted,
+    pub citations: Vec<Citation>,
+    /// An action that this fact supports.
+    pub proposal: Option<Proposal>,
+    /// Advice in words where no action fits.
+    pub advice: Option<Redacted>,
+}
+
+/// The place in the chain symptom <- mechanism <- cause <- change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The change that brought the cause: a revision, an edit.
+    Change,
+    Cause,
+    Mechanism,
+    Symptom,
+    /// Something that was looked at and is not the cause.
+    RuledOut,
+    /// True and worth knowing, no link of the chain.
+    Context,
+}
+
+/// How sure: in the words of the card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Certainty {
+    /// `Cause unknown`.
+    Unknown,
+    /// `Possible cause`.
+    Possible,
+    /// `Likely cause`.
+    Likely,
+    /// `Cause`: proved by an object's state.
+    Proved,
+}

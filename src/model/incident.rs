@@ -1,0 +1,124 @@
+//! Incidents: the signals of one fault, and how far its investigation is.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::ids::{ClusterName, IncidentId, SignalId};
+use crate::model::object::ObjectRef;
+use crate::redact::{Redacted, Safe};
+
+/// The signals of one fault. Its identity is subject and fault, not an alert's name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    pub id: IncidentId,
+    pub cluster: ClusterName,
+    pub subject: ObjectRef,
+    /// The class of fault: `workload`, `node`, `job`, `service`, `ingress`, `arrival`, ...
+    pub fault: String,
+    pub severity: Severity,
+    /// What the alert's own label says, where it says something.
+    pub alert_severity: Option<Redacted>,
+    pub state: IncidentState,
+    /// When firstlook opened it.
+    pub opened_at: Timestamp,
+    /// When the trouble began, by the earliest signal.
+    pub began_at: Timestamp,
+    pub updated_at: Timestamp,
+    /// When the subject was first seen unhealthy in this incident, and since when it has been healthy again.
+    pub unhealthy_at: Option<Timestamp>,
+    pub healthy_since: Option<Timestamp>,
+    pub why: Vec<Why>,
+    /// Other objects that signals of this incident are about (pods, nodes), at most 200.
+    pub also: Vec<ObjectRef>,
+    pub investigation: Investigation,
+}
+
+/// Why one signal belongs to the incident.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    pub signal: SignalId,
+    pub at: Timestamp,
+    pub sentence: Redacted,
+}
+
+/// Open or over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum IncidentState {
+    Open,
+    Over { at: Timestamp, how: Ending },
+}
+
+/// How an incident ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// Its alerts resolved and its subject is healthy.
+    Resolved,
+    /// Its subject is healthy, or gone, and no alert spoke of it.
+    Healthy,
+    /// The alert's resolve never came, but its subject has been healthy long enough.
+    Presumed,
+    /// The alert reached its greatest age without a resolve.
+    ResolveNotSeen,
+}
+
+/// How bad it is, by firstlook's own reckoning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    None,
+    Low,
+    Medium,
+    High,
+    Critical,
+}
+
+impl Severity {
+    /// The word on the card.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::None => "none",
+            Severity::Low => "low",
+            Severity::Medium => "medium",
+            Severity::High => "high",
+            Severity::Critical => "critical",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Safe for Severity {}
+
+/// One agent run for one incident, within a budget.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Investigation {
+    pub state: InvestigationState,
+    pub turns: u32,
+    pub turns_max: u32,
+    pub tool_calls: u32,
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+}
+
+/// How far it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InvestigationState {
+    /// No model is configured, or the incident needs none (already over).
+    Off,
+    Waiting,
+    Running,
+    Done,
+    /// No answer: the provider's error, the budget that is spent.
+    Failed {
+        why: Redacted,
+    },
+}
