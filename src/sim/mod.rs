@@ -1,1 +1,3 @@
-//! sim.
+//! The embedded world for demo, eval and tests: a Slack stand-in, a scripted model, a cluster from a scenario folder.
+
+pub mod slack;
