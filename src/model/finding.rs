@@ -18,6 +18,8 @@ pub struct Finding {
     pub about: ObjectRef,
     /// One sentence for a person, with names and numbers, that can stand alone.
     pub says: Redacted,
+    /// The same in a few words, at most 90 characters, for a headline that has named the subject.
+    pub brief: Redacted,
     pub citations: Vec<Citation>,
     /// An action that this fact supports.
     pub proposal: Option<Proposal>,
