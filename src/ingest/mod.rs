@@ -1,1 +1,3 @@
-//! ingest.
+//! Ingest: what is heard from outside becomes signals.
+
+pub mod alertmanager;
