@@ -53,7 +53,13 @@ pub struct Kubernetes {
 
 impl Default for Kubernetes {
     fn default() -> Self {
-        Self { kubeconfig: None, context: None, namespace: "firstlook".into(), account: "firstlook".into(), writes: true }
+        Self {
+            kubeconfig: None,
+            context: None,
+            namespace: "firstlook".into(),
+            account: "firstlook".into(),
+            writes: true,
+        }
     }
 }
 
@@ -209,9 +215,8 @@ pub struct ConfigError {
 }
 
 /// Keys that hold secrets: refused in the file, where backups and reviews would see them.
-const SECRET_KEYS: [&str; 7] = [
-    "bearer_token", "basic_password", "metrics_bearer_token", "bot_token", "app_token", "signing_secret", "api_key",
-];
+const SECRET_KEYS: [&str; 7] =
+    ["bearer_token", "basic_password", "metrics_bearer_token", "bot_token", "app_token", "signing_secret", "api_key"];
 
 impl Config {
     /// Reads `file`, lays `environment` over it, reads the secret files and checks the whole.
@@ -306,7 +311,9 @@ impl Config {
         }
         // A model spends money on whatever comes in, so whoever may send is known even on loopback.
         if self.model.is_some() && webhook.bearer_token.is_none() && !has_basic {
-            return Err("listeners.webhook.bearer_token_file: needed with a model, since every alert spends tokens".into());
+            return Err(
+                "listeners.webhook.bearer_token_file: needed with a model, since every alert spends tokens".into()
+            );
         }
         if !admin.address.ip().is_loopback() && admin.metrics_bearer_token.is_none() && !admin.metrics_open {
             return Err(exposed(
@@ -325,9 +332,11 @@ impl Config {
                 return Err("slack.bot_token_file: missing; the app's bot token (xoxb-...) posts the cards".into());
             }
             if slack.app_token.is_none() && self.listeners.slack.is_none() {
-                return Err("slack.app_token_file: missing; without it (Socket Mode) or listeners.slack (signed HTTP) no \
+                return Err(
+                    "slack.app_token_file: missing; without it (Socket Mode) or listeners.slack (signed HTTP) no \
                             button would work"
-                    .into());
+                        .into(),
+                );
             }
             if !slack.channel.starts_with(['C', 'G', 'D']) {
                 return Err(format!("slack.channel: `{}` is no channel id such as C0123456789", slack.channel));
@@ -348,7 +357,8 @@ pub fn environment() -> Vec<(String, String)> {
 
 fn read_secret(key: &str, value: &mut Option<SecretString>, file: &Option<PathBuf>) -> Result<(), String> {
     let (None, Some(path)) = (&value, file) else { return Ok(()) };
-    let text = std::fs::read_to_string(path).map_err(|e| format!("{key}_file: {} cannot be read ({e})", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|e| format!("{key}_file: {} cannot be read ({e})", path.display()))?;
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
         return Err(format!("{key}_file: {} is empty", path.display()));

@@ -62,6 +62,8 @@ kinds! {
     LimitRange "" "v1" "limitranges" true,
     Lease "coordination.k8s.io" "v1" "leases" true,
     Event "" "v1" "events" true,
+    // No object of Kubernetes: an alert that names none. It has no version, so nothing can be read of it.
+    Alert "" "" "alerts" false,
 }
 
 impl Kind {

@@ -1,0 +1,58 @@
+//! How an incident ends: its alerts have resolved and its subject is healthy; presumptions are said as such.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::{Ending, Heard, Incident};
+
+/// A Warning is over when its subject has been healthy, or gone, for this long: two rounds of a crash loop's early back-off.
+pub const WARNING_QUIET: SignedDuration = SignedDuration::from_mins(5);
+/// A resolve that never comes is presumed after this long in health: three default group intervals of Alertmanager.
+pub const PRESUMED_AFTER: SignedDuration = SignedDuration::from_mins(15);
+/// An alert without a resolve is given up after this long.
+pub const ALERT_MAX_AGE: SignedDuration = SignedDuration::from_hours(24);
+
+/// The subject's health as the scene shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    Healthy,
+    Unhealthy,
+    /// Could not be read, or the subject is no object of Kubernetes.
+    Unknown,
+    /// The object no longer exists.
+    Gone,
+}
+
+/// Notes the subject's health on the incident; true if anything changed.
+pub fn note_health(incident: &mut Incident, health: Health, now: Timestamp) -> bool {
+    match health {
+        Health::Unhealthy => {
+            let changed = incident.unhealthy_at.is_none() || incident.healthy_since.is_some();
+            incident.unhealthy_at.get_or_insert(now);
+            incident.healthy_since = None;
+            changed
+        }
+        Health::Healthy | Health::Gone => {
+            let changed = incident.healthy_since.is_none();
+            incident.healthy_since.get_or_insert(now);
+            changed
+        }
+        Health::Unknown => false,
+    }
+}
+
+/// How `incident` has ended by now, if it has.
+pub fn of(incident: &Incident, heard: &Heard, now: Timestamp) -> Option<Ending> {
+    let healthy_for = incident.healthy_since.map(|since| now.duration_since(since));
+    if heard.alerts > 0 && heard.alerts_firing == 0 {
+        // Resolved: over at once, unless the subject is seen to be in trouble still.
+        let troubled = incident.unhealthy_at.is_some() && incident.healthy_since.is_none();
+        return (!troubled).then_some(Ending::Resolved);
+    }
+    if heard.alerts == 0 {
+        return healthy_for.filter(|quiet| *quiet >= WARNING_QUIET).map(|_| Ending::Healthy);
+    }
+    if incident.unhealthy_at.is_some() && healthy_for.is_some_and(|quiet| quiet >= PRESUMED_AFTER) {
+        return Some(Ending::Presumed);
+    }
+    (now.duration_since(incident.opened_at) >= ALERT_MAX_AGE).then_some(Ending::ResolveNotSeen)
+}
