@@ -1,1 +1,164 @@
-//! telemetry.
+//! What firstlook says of itself: JSON logs through tracing, and the metrics of `/metrics`.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+/// Every metric; clones share the same values. Names follow Prometheus' rules: base units, `_total` for counters.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    pub signals: Family<SignalLabels, Counter>,
+    pub webhooks: Family<WebhookLabels, Counter>,
+    pub incidents: Family<IncidentLabels, Counter>,
+    pub calls: Family<CallLabels, Counter>,
+    pub model_turns: Family<ModelLabels, Counter>,
+    pub model_tokens: Family<TokenLabels, Counter>,
+    pub clicks: Family<ClickLabels, Counter>,
+    pub actions: Family<ActionLabels, Counter>,
+    pub first_card_seconds: Histogram,
+    pub queue_depth: Family<StageLabels, Gauge>,
+    pub stage_errors: Family<StageLabels, Counter>,
+    pub slack_errors: Family<SlackLabels, Counter>,
+    pub store_bytes: Gauge<i64, std::sync::atomic::AtomicI64>,
+}
+
+macro_rules! labels {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident),* })*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        pub struct $name { $(pub $field: &'static str),* }
+    )* };
+}
+
+labels! {
+    /// `kind`: alert, warning, rollout.
+    SignalLabels { kind }
+    /// `outcome`: stored, unauthorized, bad_request, too_large, not_stored.
+    WebhookLabels { outcome }
+    /// `event`: opened, over.
+    IncidentLabels { event }
+    /// `tool` is one of ours or `unknown`; `verdict`: run, ask, nobody, deny.
+    CallLabels { tool, verdict }
+    /// `outcome`: reply, wait, too_long, refused, unavailable.
+    ModelLabels { outcome }
+    /// `direction`: input, output.
+    TokenLabels { direction }
+    /// `outcome`: counted, not_allowed, stale, twice, unknown, forged.
+    ClickLabels { outcome }
+    /// `tool` and the approval's final `state`.
+    ActionLabels { tool, state }
+    /// The stage's name.
+    StageLabels { stage }
+    /// `kind`: wait, unknown, refused, gone, unparsed.
+    SlackLabels { kind }
+}
+
+/// Bounds of the time to the first card, in seconds: from the target (30 ms) to what nobody would wait for.
+const FIRST_CARD_BUCKETS: [f64; 10] = [0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Registers every metric under the prefix `firstlook`.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("firstlook");
+        let signals = Family::default();
+        registry.register("signals", "Signals heard for the first time", signals.clone());
+        let webhooks = Family::default();
+        registry.register("webhook_requests", "Webhook requests by what became of them", webhooks.clone());
+        let incidents = Family::default();
+        registry.register("incidents", "Incidents opened and over", incidents.clone());
+        let calls = Family::default();
+        registry.register("calls", "Tool calls by tool and verdict", calls.clone());
+        let model_turns = Family::default();
+        registry.register("model_turns", "Turns asked of the model", model_turns.clone());
+        let model_tokens = Family::default();
+        registry.register("model_tokens", "Tokens as the model's server counts them", model_tokens.clone());
+        let clicks = Family::default();
+        registry.register("clicks", "Clicks from Slack", clicks.clone());
+        let actions = Family::default();
+        registry.register("actions", "Approvals by tool and final state", actions.clone());
+        let first_card_seconds = Histogram::new(FIRST_CARD_BUCKETS);
+        registry.register("first_card_seconds", "From hearing a signal to its first card", first_card_seconds.clone());
+        let queue_depth = Family::default();
+        registry.register("queue_depth", "Units that wait for a stage", queue_depth.clone());
+        let stage_errors = Family::default();
+        registry.register("stage_errors", "Units of a stage that failed and are tried again", stage_errors.clone());
+        let slack_errors = Family::default();
+        registry.register("slack_errors", "Calls to Slack that did not succeed", slack_errors.clone());
+        let store_bytes = Gauge::default();
+        registry.register("store_bytes", "Size of the store", store_bytes.clone());
+        Self {
+            registry: Arc::new(registry),
+            signals,
+            webhooks,
+            incidents,
+            calls,
+            model_turns,
+            model_tokens,
+            clicks,
+            actions,
+            first_card_seconds,
+            queue_depth,
+            stage_errors,
+            slack_errors,
+            store_bytes,
+        }
+    }
+
+    /// All metrics as OpenMetrics text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// Starts logging to stderr: JSON lines with the spans' fields (so the incident's id is on every line), or plain text
+/// for a terminal. `RUST_LOG` chooses; `async_openai` stays off, since it logs whole response bodies.
+pub fn start_logging(json: bool, default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let filter =
+        ["async_openai=off", "sqlx=warn", "hyper=warn", "kube_client=warn"].into_iter().fold(filter, |f, d| {
+            match d.parse() {
+                Ok(directive) => f.add_directive(directive),
+                Err(_) => f,
+            }
+        });
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
+    // A second start (tests) keeps the first.
+    let _ = if json {
+        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+    } else {
+        builder.with_span_events(FmtSpan::NONE).compact().try_init()
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_carry_the_prefix_and_the_unit() {
+        let metrics = Metrics::new();
+        metrics.signals.get_or_create(&SignalLabels { kind: "alert" }).inc();
+        metrics.first_card_seconds.observe(0.02);
+        let text = metrics.text();
+        assert!(text.contains("firstlook_signals_total{kind=\"alert\"} 1"), "{text}");
+        assert!(text.contains("firstlook_first_card_seconds_bucket{le=\"0.03\"} 1"), "{text}");
+    }
+}
