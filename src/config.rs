@@ -82,19 +82,13 @@ impl Default for StoreConfig {
 }
 
 /// Listeners, each with its own address and credential.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listeners {
     pub webhook: WebhookListener,
     /// Signed HTTP for Slack's clicks; not needed with Socket Mode.
     pub slack: Option<SlackListener>,
     pub admin: AdminListener,
-}
-
-impl Default for Listeners {
-    fn default() -> Self {
-        Self { webhook: WebhookListener::default(), slack: None, admin: AdminListener::default() }
-    }
 }
 
 /// `POST /webhook/alertmanager`.

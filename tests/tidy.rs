@@ -26,7 +26,10 @@ const OURS: &[(&str, &str)] = &[
     ("slack", "model clock redact telemetry"),
     ("stages", "model clock redact store observe correlate findings agent govern act slack telemetry"),
     ("http", "model clock redact store ingest slack govern telemetry"),
-    ("app", "act agent clock config correlate findings govern http ingest mcp model observe redact slack stages store telemetry"),
+    (
+        "app",
+        "act agent clock config correlate findings govern http ingest mcp model observe redact slack stages store telemetry",
+    ),
     ("cli", "*"),
     ("sim", "*"),
     ("lib", "*"),
@@ -197,7 +200,8 @@ fn planted_violations_are_found() {
     let long = format!("{opening}{}", "fn x() {}\n".repeat(FILE_MAX_LINES));
     assert!(violations(&[Source::new("src/http/x.rs", &long)])[0].contains("401 lines"));
     assert!(violations(&[Source::new("src/http/x.rs", "fn x() {}\n")])[0].contains("//!"));
-    let fine = format!("{opening}use crate::govern::permit::Permit;\n#[cfg(test)]\nmod tests {{ fn x() {{ y.unwrap() }} }}");
+    let fine =
+        format!("{opening}use crate::govern::permit::Permit;\n#[cfg(test)]\nmod tests {{ fn x() {{ y.unwrap() }} }}");
     assert_eq!(violations(&[Source::new("src/act/x.rs", &fine)]), Vec::<String>::new());
 }
 
@@ -239,7 +243,9 @@ fn no_scenario_is_known_by_name() {
     let mut found = Vec::new();
     for source in sources().iter().filter(|source| !source.is_in("sim") && !source.is_in("cli")) {
         let code = source.code().join("\n");
-        found.extend(names.iter().filter(|name| code.contains(*name)).map(|name| format!("{}: {name}", source.path.display())));
+        found.extend(
+            names.iter().filter(|name| code.contains(*name)).map(|name| format!("{}: {name}", source.path.display())),
+        );
     }
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }

@@ -1,0 +1,150 @@
+//! What stands around the subject: nodes, network, configuration, storage, limits, neighbours.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::object::ObjectRef;
+use crate::model::scene::At;
+use crate::model::scene::Condition;
+use crate::redact::Redacted;
+
+/// A node, its health and what is left on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    pub object: ObjectRef,
+    /// None: the condition is `Unknown`.
+    pub ready: Option<bool>,
+    pub conditions: Vec<Condition>,
+    pub labels: BTreeMap<String, Redacted>,
+    /// `key=value:effect` each.
+    pub taints: Vec<Redacted>,
+    pub unschedulable: bool,
+    pub allocatable_cpu_milli: i64,
+    pub allocatable_memory_bytes: i64,
+    /// Sums over the pods on it that are not finished; None when the pods could not be listed.
+    pub requested_cpu_milli: Option<i64>,
+    pub requested_memory_bytes: Option<i64>,
+    pub pods: Option<u32>,
+    pub pods_not_ready: Option<u32>,
+    pub lease_renewed_at: Option<Timestamp>,
+    pub at: At,
+}
+
+/// A Service and what stands behind it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    pub object: ObjectRef,
+    pub created_at: Timestamp,
+    /// The newest write to it, where managedFields tell.
+    pub changed_at: Option<Timestamp>,
+    pub changed_by: Option<Redacted>,
+    pub selector: BTreeMap<String, Redacted>,
+    /// `port->targetPort` each.
+    pub ports: Vec<Redacted>,
+    pub ready_endpoints: u32,
+    pub not_ready_endpoints: u32,
+    pub pods_selected: u32,
+    /// Pods that carry all labels of the selector but one: which label, wanted, found, of which workload.
+    pub near: Vec<NearMiss>,
+    /// Why this Service is in the scene: `selects the subject's pods`, `named in the log of ...`, `named by the alert`.
+    pub because: Redacted,
+    pub at: At,
+}
+
+/// A label that keeps pods out of a Service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NearMiss {
+    pub label: Redacted,
+    pub wanted: Redacted,
+    pub found: Redacted,
+    pub pods: u32,
+    pub of: Option<ObjectRef>,
+}
+
+/// An Ingress.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ingress {
+    pub object: ObjectRef,
+    pub created_at: Timestamp,
+    pub class: Option<Redacted>,
+    pub hosts: Vec<Redacted>,
+    /// Names of the Services behind it.
+    pub services: Vec<Redacted>,
+    pub has_address: bool,
+    pub at: At,
+}
+
+/// An IngressClass.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IngressClass {
+    pub name: Redacted,
+    pub default: bool,
+    pub at: At,
+}
+
+/// A ConfigMap: its keys, never its values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigMap {
+    pub object: ObjectRef,
+    pub created_at: Timestamp,
+    pub keys: Vec<Redacted>,
+    pub referenced: bool,
+    pub at: At,
+}
+
+/// A PersistentVolumeClaim.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    pub object: ObjectRef,
+    /// `Bound`, `Pending`, `Lost`.
+    pub phase: Redacted,
+    pub storage_class: Option<Redacted>,
+    pub volume: Option<Redacted>,
+    pub access_modes: Vec<Redacted>,
+    pub at: At,
+}
+
+/// A HorizontalPodAutoscaler of the subject.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Autoscaler {
+    pub object: ObjectRef,
+    pub min: u32,
+    pub max: u32,
+    pub current: u32,
+    pub desired: u32,
+    pub last_scaled_at: Option<Timestamp>,
+    pub conditions: Vec<Condition>,
+    pub at: At,
+}
+
+/// A PodDisruptionBudget that covers the subject's pods.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Budget {
+    pub object: ObjectRef,
+    pub disruptions_allowed: u32,
+    pub at: At,
+}
+
+/// A ResourceQuota: `requests.cpu` -> (used, hard).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quota {
+    pub object: ObjectRef,
+    pub used: BTreeMap<String, (Redacted, Redacted)>,
+    pub at: At,
+}
+
+/// Another workload near the subject.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Neighbour {
+    pub object: ObjectRef,
+    pub wanted: u32,
+    pub ready: u32,
+    /// When its newest revision was made.
+    pub rolled_out_at: Option<Timestamp>,
+    pub images: Vec<Redacted>,
+    /// CPU requests of its pods on the nodes in question, in milli-cores (who holds the capacity).
+    pub cpu_milli: i64,
+    pub at: At,
+}

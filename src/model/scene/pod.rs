@@ -1,0 +1,112 @@
+//! The pods of the scene, their logs and events.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::object::ObjectRef;
+use crate::model::scene::At;
+use crate::model::scene::Condition;
+use crate::redact::Redacted;
+
+/// A pod and its state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pod {
+    pub object: ObjectRef,
+    pub uid: String,
+    pub created_at: Timestamp,
+    /// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.
+    pub phase: Redacted,
+    pub ready: bool,
+    pub node: Option<Redacted>,
+    /// `pod-template-hash`, to tell revisions apart.
+    pub template: Option<String>,
+    pub labels: BTreeMap<String, Redacted>,
+    /// The pod's own status reason and message (`Evicted`, `NodeLost`).
+    pub reason: Redacted,
+    pub message: Redacted,
+    pub conditions: Vec<Condition>,
+    pub containers: Vec<ContainerState>,
+    pub deleting: bool,
+    /// What the pod belongs to, resolved upward (`Deployment`, `Job`, ...).
+    pub owner: Option<ObjectRef>,
+    /// Sum of requests: CPU in milli-cores, memory in bytes.
+    pub cpu_milli: i64,
+    pub memory_bytes: i64,
+    pub at: At,
+}
+
+/// A container's state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerState {
+    pub name: Redacted,
+    pub init: bool,
+    pub image: Redacted,
+    pub ready: bool,
+    pub restarts: u32,
+    pub state: State,
+    /// How it ended the last time, while it waits or runs again.
+    pub last: Option<Terminated>,
+    /// `memory` limit as written, if any.
+    pub memory_limit: Option<Redacted>,
+}
+
+/// What a container does now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Waiting { reason: Redacted, message: Redacted },
+    Running { since: Option<Timestamp> },
+    Terminated(Terminated),
+    Unknown,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Terminated {
+    /// `OOMKilled`, `Error`, `Completed`, `StartError`, ...
+    pub reason: Redacted,
+    pub exit_code: i32,
+    pub message: Redacted,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// The folded tail of one container's log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogTail {
+    pub pod: ObjectRef,
+    pub container: Redacted,
+    pub previous: bool,
+    /// Distinct lines in order of their first occurrence; the last ones matter most.
+    pub lines: Vec<LogLine>,
+    /// Why there is no log, if there is none.
+    pub missing: Option<Redacted>,
+    pub at: At,
+}
+
+/// One line, and how often it (or one that differs only in numbers and ids) came.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// The first of its like, verbatim without the timestamp.
+    pub text: Redacted,
+    pub count: u32,
+    pub first_at: Option<Timestamp>,
+    pub last_at: Option<Timestamp>,
+}
+
+/// An event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub object: ObjectRef,
+    pub warning: bool,
+    pub reason: Redacted,
+    pub message: Redacted,
+    pub count: u32,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    /// `kubelet`, `default-scheduler`, ...
+    pub source: Redacted,
+    pub at: At,
+}

@@ -1,0 +1,147 @@
+//! A workload of the scene: its template, its revisions and what changed.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::object::ObjectRef;
+use crate::model::scene::At;
+use crate::redact::Redacted;
+
+/// A workload and its state. Also a Job, CronJob, StatefulSet, DaemonSet; counts that a kind lacks are zero.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    pub object: ObjectRef,
+    pub uid: String,
+    pub created_at: Timestamp,
+    pub generation: i64,
+    pub observed_generation: i64,
+    /// Pods wanted (`spec.replicas`, `desiredNumberScheduled`, a Job's `completions`).
+    pub wanted: u32,
+    pub ready: u32,
+    pub updated: u32,
+    pub available: u32,
+    /// A Job's failed and succeeded pods.
+    pub failed: u32,
+    pub succeeded: u32,
+    pub conditions: Vec<Condition>,
+    /// `deployment.kubernetes.io/revision`.
+    pub revision: Option<i64>,
+    pub template: Template,
+    pub labels: BTreeMap<String, Redacted>,
+    pub selector: BTreeMap<String, Redacted>,
+    pub paused: bool,
+    /// A Job's or CronJob's `suspend`.
+    pub suspended: bool,
+    /// `Argo CD`, `Flux`: an in-cluster change would be reverted.
+    pub gitops: Option<Redacted>,
+    /// The field manager of the newest write to the spec, where managedFields tell.
+    pub changed_by: Option<Redacted>,
+    pub backoff_limit: Option<i64>,
+    pub at: At,
+}
+
+/// A condition of any object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Condition {
+    pub kind: Redacted,
+    /// `True`, `False`, `Unknown`.
+    pub status: Redacted,
+    pub reason: Redacted,
+    pub message: Redacted,
+    pub changed_at: Option<Timestamp>,
+    pub heartbeat_at: Option<Timestamp>,
+}
+
+/// A pod template, as far as it can break something.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Template {
+    pub labels: BTreeMap<String, Redacted>,
+    pub annotations: BTreeMap<String, Redacted>,
+    pub containers: Vec<Container>,
+    pub volumes: Vec<Volume>,
+    pub node_selector: BTreeMap<String, Redacted>,
+    /// `key=value:effect` each.
+    pub tolerations: Vec<Redacted>,
+    /// The affinity as JSON, empty if none.
+    pub affinity: Redacted,
+    pub service_account: Option<Redacted>,
+    pub image_pull_secrets: Vec<Redacted>,
+}
+
+/// A container of a template.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    pub name: Redacted,
+    pub init: bool,
+    pub image: Redacted,
+    pub command: Vec<Redacted>,
+    pub args: Vec<Redacted>,
+    /// Value, or where it comes from: `ConfigMap app-env key LEVEL`, `Secret db key password`.
+    pub env: BTreeMap<String, Redacted>,
+    pub env_from: Vec<Reference>,
+    /// `cpu` -> `500m`, ...
+    pub requests: BTreeMap<String, Redacted>,
+    pub limits: BTreeMap<String, Redacted>,
+    pub ports: Vec<u16>,
+    /// `liveness`, `readiness`, `startup` -> the probe as JSON.
+    pub probes: BTreeMap<String, Redacted>,
+}
+
+/// A volume of a template.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Volume {
+    pub name: Redacted,
+    pub source: Option<Reference>,
+}
+
+/// Something that a template refers to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reference {
+    /// `ConfigMap`, `Secret`, `PersistentVolumeClaim`, `ServiceAccount`, or another volume type.
+    pub kind: Redacted,
+    pub name: Redacted,
+    pub optional: bool,
+}
+
+/// One revision of the workload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Revision {
+    pub number: i64,
+    /// The ReplicaSet (or ControllerRevision).
+    pub object: ObjectRef,
+    pub uid: String,
+    /// `pod-template-hash`.
+    pub hash: String,
+    pub created_at: Timestamp,
+    pub wanted: u32,
+    pub ready: u32,
+    /// The workload's present template is this one.
+    pub current: bool,
+    pub template: Template,
+    pub at: At,
+}
+
+/// One change of one object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    pub object: ObjectRef,
+    pub changed_at: Timestamp,
+    /// The field manager, where known.
+    pub by: Option<Redacted>,
+    pub from_revision: Option<i64>,
+    pub to_revision: Option<i64>,
+    pub lines: Vec<DiffLine>,
+    pub at: At,
+}
+
+/// One difference: `image`, `env DB_POOL`, `nodeSelector disk`, ... None means absent on that side.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DiffLine {
+    /// The container, where the template has several or the field is a container's.
+    pub container: Option<Redacted>,
+    pub field: Redacted,
+    pub before: Option<Redacted>,
+    pub after: Option<Redacted>,
+}
