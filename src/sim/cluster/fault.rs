@@ -1,0 +1,94 @@
+//! Faults on demand, for tests of what happens when the API server misbehaves.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Faults armed at once; more are dropped.
+const ARMED_MAX: usize = 64;
+
+/// Something that goes wrong once, at the next request whose path (without query) starts with `path`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The request hangs before anything is done, until [`release`](crate::sim::cluster::Cluster::release).
+    Hang { path: String },
+    /// A PATCH is applied, but its answer is held until [`release`](crate::sim::cluster::Cluster::release).
+    HoldAnswer { path: String },
+    /// A watch stream, running or next, gets an ERROR event with this code (500, 410) and ends.
+    WatchError { path: String, code: u16 },
+}
+
+#[derive(Debug)]
+pub(crate) struct Faults {
+    armed: Mutex<Vec<Fault>>,
+    /// Counts releases.
+    gate: watch::Sender<u64>,
+    /// Requests that are being held.
+    held: watch::Sender<usize>,
+}
+
+impl Faults {
+    pub(crate) fn new() -> Self {
+        Self { armed: Mutex::default(), gate: watch::Sender::new(0), held: watch::Sender::new(0) }
+    }
+
+    pub(crate) fn arm(&self, fault: Fault) {
+        let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        if armed.len() < ARMED_MAX {
+            armed.push(fault);
+        }
+    }
+
+    /// Lets every held request go on.
+    pub(crate) fn release(&self) {
+        self.gate.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until a request is being held.
+    pub(crate) async fn holding(&self) {
+        // The sender lives in self, so this cannot fail.
+        let _ = self.held.subscribe().wait_for(|held| *held > 0).await;
+    }
+
+    fn take(&self, meant: impl Fn(&Fault) -> bool) -> Option<Fault> {
+        let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = armed.iter().position(meant)?;
+        Some(armed.remove(at))
+    }
+
+    pub(crate) fn watch_error(&self, at: &str) -> Option<u16> {
+        match self.take(|fault| matches!(fault, Fault::WatchError { path, .. } if at.starts_with(path.as_str())))? {
+            Fault::WatchError { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
+    pub(crate) async fn hang(&self, at: &str, stop: &CancellationToken) {
+        if self.take(|fault| matches!(fault, Fault::Hang { path } if at.starts_with(path.as_str()))).is_some() {
+            self.hold(stop).await;
+        }
+    }
+
+    pub(crate) async fn hold_answer(&self, at: &str, stop: &CancellationToken) {
+        if self.take(|fault| matches!(fault, Fault::HoldAnswer { path } if at.starts_with(path.as_str()))).is_some() {
+            self.hold(stop).await;
+        }
+    }
+
+    async fn hold(&self, stop: &CancellationToken) {
+        struct Held<'a>(&'a watch::Sender<usize>);
+        impl Drop for Held<'_> {
+            fn drop(&mut self) {
+                self.0.send_modify(|held| *held -= 1);
+            }
+        }
+        let mut gate = self.gate.subscribe();
+        self.held.send_modify(|held| *held += 1);
+        let _held = Held(&self.held);
+        tokio::select! {
+            _ = gate.changed() => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
