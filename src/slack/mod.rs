@@ -1,1 +1,3 @@
-//! slack.
+//! Slack: the card as blocks, the client that posts it, and the clicks that come back.
+
+pub mod render;

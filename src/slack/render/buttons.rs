@@ -1,0 +1,162 @@
+//! Buttons and their confirm dialogs: written by code from the typed action, never from text of the world or the model.
+
+use slack_morphism::prelude::*;
+
+use crate::model::scene::DiffLine;
+use crate::model::{Action, Approval, ApprovalId, ObjectRef, Tier};
+use crate::slack::render::escape;
+
+/// The action ids that firstlook gives to its buttons. Where a message holds several of one sort, all but the first
+/// carry a suffix: `approve:2`.
+pub const APPROVE: &str = "approve";
+pub const REJECT: &str = "reject";
+pub const UNDO: &str = "undo";
+pub const ASK_AGAIN: &str = "ask_again";
+/// Opens the form for a reason; stands in the ephemeral answer to Reject.
+pub const REASON: &str = "reject_reason";
+
+/// Slack's limit of a button's text.
+const BUTTON_MAX: usize = 75;
+/// Slack's limit of a confirm dialog's text.
+const CONFIRM_MAX: usize = 300;
+
+/// What an action is called: as an order, and once it is done.
+pub(super) struct Words {
+    /// `Roll back`
+    pub(super) order: &'static str,
+    /// `rolled back`
+    pub(super) done: &'static str,
+}
+
+pub(super) fn words(action: &Action) -> Words {
+    match action {
+        Action::RolloutUndo { .. } => Words { order: "Roll back", done: "rolled back" },
+        Action::RolloutRestart { .. } => Words { order: "Restart", done: "restarted" },
+    }
+}
+
+/// The whole order as plain text of at most `max` units: `Roll back checkout to revision 6`.
+pub(super) fn order(action: &Action, max: usize) -> String {
+    let after = match action {
+        Action::RolloutUndo { to_revision, .. } => format!(" to revision {to_revision}"),
+        Action::RolloutRestart { .. } => String::new(),
+    };
+    let before = words(action).order;
+    let room = max.saturating_sub(before.len() + 1 + after.len());
+    format!("{before} {}{after}", escape::short(action.object().name(), room))
+}
+
+/// Approve and Reject for a pending approval; `nth` counts the approvals of the message from 1.
+pub(super) fn decide(approval: &Approval, action: &Action, nth: usize) -> Vec<SlackActionBlockElement> {
+    let yes = approval.presses.iter().filter(|press| press.yes).count();
+    let people = match approval.people_needed {
+        0 | 1 => String::new(),
+        needed => format!(" ({} of {needed})", yes + 1),
+    };
+    let text = format!("{}{people}", order(action, BUTTON_MAX - people.len()));
+    let words = words(action);
+    let style = if approval.tier == Tier::Destructive { "danger" } else { "primary" };
+    let confirm = SlackBlockConfirmItem::new(
+        escape::cut(&format!("{}?", order(action, 90)), 100).into(),
+        SlackBlockPlainText::new(effect(approval, action)).into(),
+        words.order.into(),
+        "Cancel".into(),
+    )
+    .with_style(style.to_owned());
+    let approve = button(APPROVE, nth, text, &approval.id)
+        .with_style(if approval.tier == Tier::Destructive {
+            SlackBlockButtonStyle::Danger
+        } else {
+            SlackBlockButtonStyle::Primary
+        })
+        .with_confirm(confirm);
+    let reject = button(REJECT, nth, "Reject".to_owned(), &approval.id).with_confirm(SlackBlockConfirmItem::new(
+        "Reject this step?".into(),
+        SlackBlockPlainText::new(escape::cut(
+            &format!("{} will not be done. Nothing is changed in the cluster.", order(action, 120)),
+            CONFIRM_MAX,
+        ))
+        .into(),
+        "Reject".into(),
+        "Cancel".into(),
+    ));
+    vec![approve.into(), reject.into()]
+}
+
+/// Undo for an executed action that has an inverse.
+pub(super) fn undo(approval: &Approval, action: &Action, nth: usize) -> Option<SlackActionBlockElement> {
+    match action {
+        Action::RolloutUndo { from_revision, .. } => {
+            let text = format!("Undo: back to revision {from_revision}");
+            Some(button(UNDO, nth, text, &approval.id).into())
+        }
+        Action::RolloutRestart { .. } => None,
+    }
+}
+
+/// Ask again for an expired approval.
+pub(super) fn ask_again(approval: &Approval, nth: usize) -> SlackActionBlockElement {
+    button(ASK_AGAIN, nth, "Ask again".to_owned(), &approval.id).into()
+}
+
+/// The button that offers a form for a reason.
+pub(super) fn reason(approval: &ApprovalId) -> SlackActionBlockElement {
+    button(REASON, 1, "Add a reason".to_owned(), approval).into()
+}
+
+fn button(id: &str, nth: usize, text: String, approval: &ApprovalId) -> SlackBlockButtonElement {
+    let id = if nth > 1 { format!("{id}:{nth}") } else { id.to_owned() };
+    SlackBlockButtonElement::new(SlackBlockPlainTextOnly::from(text))
+        .with_action_id(id.into())
+        .with_value(approval.as_str().to_owned())
+}
+
+/// Cluster, namespace, object and what happens to how many pods, in at most 300 units.
+fn effect(approval: &Approval, action: &Action) -> String {
+    let cluster = escape::short(approval.cluster.as_str(), 40);
+    let target = match action.object() {
+        ObjectRef { kind, namespace: Some(namespace), name } => {
+            format!("namespace {}, {kind} {}", escape::short(namespace.as_str(), 40), escape::short(name.as_str(), 60))
+        }
+        ObjectRef { kind, namespace: None, name } => format!("{kind} {}", escape::short(name.as_str(), 60)),
+    };
+    let what = match action {
+        Action::RolloutUndo { to_revision, .. } => format!("runs the pod template of revision {to_revision} again"),
+        Action::RolloutRestart { .. } => "is restarted with the same template".to_owned(),
+    };
+    let pods = match &approval.preview {
+        Some(preview) => {
+            let pace = escape::cut(&escape::plain(preview.pace.as_str()), 50);
+            let pace = if pace.is_empty() { pace } else { format!(", {pace}") };
+            format!(" {}{pace}.", replaced(preview.pods_touched))
+        }
+        None => String::new(),
+    };
+    escape::cut(&format!("Cluster {cluster}, {target}: {what}.{pods}"), CONFIRM_MAX)
+}
+
+/// `4 pods are replaced`.
+fn replaced(pods: u32) -> String {
+    format!("{} {} replaced", escape::counted(pods, "pod"), if pods == 1 { "is" } else { "are" })
+}
+
+/// The lines of a difference as `-` and `+`, at most `max` of them; the number left out after that.
+pub(super) fn diff(lines: &[DiffLine], max: usize, value_chars: usize) -> (Vec<String>, usize) {
+    let several = lines.iter().any(|line| line.container != lines[0].container);
+    let mut all = Vec::new();
+    for line in lines {
+        let container = match &line.container {
+            Some(container) if several => format!("{} ", container.as_str()),
+            _ => String::new(),
+        };
+        let field = escape::cut(&format!("{container}{}", line.field.as_str()), 80);
+        for (sign, value) in [("-", &line.before), ("+", &line.after)] {
+            if let Some(value) = value {
+                all.push(format!("{sign} {field}: {}", escape::cut(value.as_str(), value_chars)));
+            }
+        }
+    }
+    let left_out = all.len().saturating_sub(max);
+    all.truncate(max);
+    (all, left_out)
+}

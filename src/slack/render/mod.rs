@@ -1,0 +1,205 @@
+//! The card as Slack shows it: pure, from the state of an incident to blocks, in the order that its readers need.
+//!
+//! What is broken, what changed, the likely cause and how sure, proof, the next step with its effect, who did what.
+//! Text from outside passes through `escape`; nothing of it ever becomes a button's text or value.
+
+mod buttons;
+mod escape;
+mod facts;
+mod flatten;
+mod states;
+mod steps;
+mod thread;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use slack_morphism::prelude::*;
+
+use crate::model::{ApprovalId, Card, IncidentState};
+use crate::redact::Redacted;
+
+pub use buttons::{APPROVE, ASK_AGAIN, REASON, REJECT, UNDO};
+pub use escape::person;
+pub use flatten::flatten;
+pub use thread::replies;
+
+/// One Slack message: what the notification shows, and the blocks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// The first line of the card, escaped; Slack shows it where blocks cannot be shown.
+    pub text: String,
+    pub blocks: Vec<SlackBlock>,
+}
+
+impl Message {
+    /// SHA-256 of the payload, hex: equal messages need no update.
+    pub fn digest(&self) -> String {
+        hex::encode(Sha256::digest(serde_json::to_string(self).unwrap_or_default().as_bytes()))
+    }
+}
+
+/// What rendering needs besides the card.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Durations that still run end here.
+    pub now: Timestamp,
+}
+
+/// Slack's limit of a section's text.
+const SECTION_MAX: usize = 3_000;
+/// Slack's limit of a message's blocks.
+const BLOCKS_MAX: usize = 50;
+
+/// The one message of an incident, in whatever state it is.
+pub fn card(card: &Card, options: &Options) -> Message {
+    let now = options.now;
+    let header = states::header(card);
+    let mut blocks =
+        vec![SlackHeaderBlock::new(SlackBlockPlainText::new(header.clone()).with_emoji(true).into()).into()];
+    blocks.push(context(vec![facts::line(card, now)]));
+    if states::is_arrival(&card.incident) {
+        blocks.push(section(&states::arrival_short(card)));
+    } else if let Some(which) = states::which_one(card) {
+        blocks.push(section(&which));
+    } else {
+        let broken: Vec<String> = facts::changed(card, now).into_iter().chain(facts::findings(card)).collect();
+        push_lines(&mut blocks, broken);
+        let cause = facts::cause(card).into_iter().chain(facts::unread(card)).collect();
+        push_lines(&mut blocks, cause);
+    }
+    push_steps(&mut blocks, card, now);
+    push_lines(&mut blocks, states::ending(card, now).into_iter().collect());
+    blocks.push(context(footer(card)));
+    Message { text: escape::prose(&header), blocks }
+}
+
+/// An answer that only one person sees; `offer_reason` adds a button that opens the form for the reason of a no.
+pub fn answer(text: &Redacted, offer_reason: Option<&ApprovalId>) -> Message {
+    let text = cut_markup(&escape::prose(text.as_str()), SECTION_MAX);
+    let mut blocks = vec![section(&text)];
+    blocks.extend(offer_reason.map(|approval| SlackActionsBlock::new(vec![buttons::reason(approval)]).into()));
+    Message { text, blocks }
+}
+
+/// Steps with their buttons, and the advice in words.
+fn push_steps(blocks: &mut Vec<SlackBlock>, card: &Card, now: Timestamp) {
+    let mut below = Vec::new();
+    let mut has_step = false;
+    for step in steps::steps(card, now) {
+        if !step.text.is_empty() {
+            has_step = true;
+            blocks.push(section(&step.text));
+        }
+        blocks.extend(step.diff.map(|diff| section(&diff)));
+        if !step.buttons.is_empty() {
+            blocks.push(SlackActionsBlock::new(step.buttons).into());
+        }
+        below.extend(step.below);
+    }
+    let advice = card.report.as_ref().and_then(|report| report.advice.as_ref()).filter(|advice| !advice.is_empty());
+    if let Some(advice) = advice.filter(|_| card.incident.state == IncidentState::Open) {
+        let label = if has_step { "By hand" } else { "Next step" };
+        let advice = escape::prose(&escape::cut(advice.as_str(), 500));
+        // Nothing important stands below the buttons.
+        let at = blocks.iter().position(|block| matches!(block, SlackBlock::Actions(_))).unwrap_or(blocks.len());
+        blocks.insert(at, section(&format!("*{label}*  {advice}")));
+    }
+    if !below.is_empty() {
+        blocks.push(context(vec![below.join(" · ")]));
+    }
+}
+
+/// What is going on, where to look further, and what it has cost; the audit chain's head is the outside anchor.
+fn footer(card: &Card) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut around: Vec<String> = states::looking(card).into_iter().collect();
+    around.extend(card.links.iter().take(4).map(escape::link));
+    around.push("details in the thread".to_owned());
+    lines.push(around.join(" · "));
+    let investigation = &card.incident.investigation;
+    let mut cost = vec!["firstlook".to_owned()];
+    let tokens = investigation.input_tokens + investigation.output_tokens;
+    if investigation.tool_calls > 0 || tokens > 0 {
+        let calls = escape::counted(investigation.tool_calls, "call");
+        cost.push(format!("{calls}, {} tokens", escape::number(tokens)));
+    }
+    if let Some(struck) = card.report.as_ref().map(|report| report.struck).filter(|struck| *struck > 0) {
+        cost.push(format!("{} struck: not in the evidence", escape::counted(struck, "claim")));
+    }
+    if let Some((entry, hash)) = &card.audit_head {
+        cost.push(format!("audit {} (#{entry})", brief(hash)));
+    }
+    lines.push(cost.join(" · "));
+    lines
+}
+
+/// `4c1f…e2`: enough to compare by eye.
+fn brief(hash: &str) -> String {
+    let hex: String = hash.chars().filter(char::is_ascii_hexdigit).collect();
+    if hex.len() < 8 { hex } else { format!("{}…{}", &hex[..4], &hex[hex.len() - 2..]) }
+}
+
+/// Lines as one section, or as several where one would be too long.
+fn push_lines(blocks: &mut Vec<SlackBlock>, lines: Vec<String>) {
+    let mut joined = String::new();
+    for line in lines.iter().filter(|line| !line.is_empty()) {
+        if !joined.is_empty() && escape::length(&joined) + escape::length(line) + 1 > SECTION_MAX {
+            blocks.push(section(&joined));
+            joined.clear();
+        }
+        if !joined.is_empty() {
+            joined.push('\n');
+        }
+        joined.push_str(line);
+    }
+    if !joined.is_empty() {
+        blocks.push(section(&joined));
+    }
+}
+
+fn section(text: &str) -> SlackBlock {
+    SlackSectionBlock::new().with_text(markup(text).into()).into()
+}
+
+fn context(texts: Vec<String>) -> SlackBlock {
+    SlackContextBlock::new(texts.iter().map(|text| markup(text).into()).collect()).into()
+}
+
+/// `verbatim`: Slack makes no links of bare URLs and channel names.
+fn markup(text: &str) -> SlackBlockMarkDownText {
+    SlackBlockMarkDownText::new(cut_markup(text, SECTION_MAX)).with_verbatim(true)
+}
+
+/// Cuts escaped text without cutting a token, an entity or a code span apart. The parts are bounded one by one, so
+/// this is the last resort.
+fn cut_markup(text: &str, max: usize) -> String {
+    if escape::length(text) <= max {
+        return text.to_owned();
+    }
+    let mut short = String::new();
+    let mut used = 0;
+    for c in text.chars() {
+        used += c.len_utf16();
+        if used > max - 6 {
+            break;
+        }
+        short.push(c);
+    }
+    for (open, close) in [('<', '>'), ('&', ';')] {
+        if let Some(at) = short.rfind(open).filter(|at| !short[*at..].contains(close)) {
+            short.truncate(at);
+        }
+    }
+    if short.matches("```").count() % 2 == 1 {
+        short.push_str("…\n```");
+    } else if short.matches('`').count() % 2 == 1 {
+        short.push_str("…`");
+    } else {
+        short.push('…');
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! The states of the whole card: still looking, over, already over, which one, found on arrival.
+
+use jiff::Timestamp;
+
+use crate::clock;
+use crate::model::{ApprovalState, Card, Ending, Incident, IncidentState, InvestigationState, ObjectRef};
+use crate::model::{Severity, Verification};
+use crate::slack::render::escape;
+use crate::slack::render::facts;
+
+/// Slack's limit of a header.
+pub(super) const HEADER_MAX: usize = 150;
+/// Objects that an arrival card lists; the rest is in the thread.
+const ARRIVAL_MAX: usize = 12;
+
+/// The first line as plain text: the whole story in at most 150 units, emoji and all.
+pub(super) fn header(card: &Card) -> String {
+    let line = if is_arrival(&card.incident) {
+        let count = arrived(&card.incident).len() as u32;
+        format!("{} Found on arrival: {} already in trouble", emoji(card), escape::counted(count, "workload"))
+    } else {
+        let story = facts::story(card);
+        let subject = facts::subject_words(card);
+        match outcome(card) {
+            Outcome::InTrouble => format!("{} {story}", emoji(card)),
+            Outcome::NotFound => format!("{} {subject} does not exist, but an alert names it", emoji(card)),
+            Outcome::AlreadyOver => format!("✅ {subject} had recovered when the alert came"),
+            Outcome::Better => format!("✅ {subject} is healthy again. It was: {story}"),
+            Outcome::Over(Ending::Resolved | Ending::Healthy) => format!("✅ {subject} is over. It was: {story}"),
+            Outcome::Over(Ending::Presumed) => format!("✅ {subject} is presumed over. It was: {story}"),
+            Outcome::Over(Ending::ResolveNotSeen) => {
+                format!("⚪ {subject} is closed, resolve not seen. It was: {story}")
+            }
+        }
+    };
+    // The isolate of right-to-left text must not be cut apart: cut first, then clean.
+    let mut room = HEADER_MAX;
+    loop {
+        let clean = escape::plain(&escape::cut(&line, room));
+        if escape::length(&clean) <= HEADER_MAX {
+            return clean;
+        }
+        room -= 1;
+    }
+}
+
+/// Where the incident stands, as the first line tells it.
+enum Outcome {
+    InTrouble,
+    NotFound,
+    AlreadyOver,
+    Better,
+    Over(Ending),
+}
+
+fn outcome(card: &Card) -> Outcome {
+    if let IncidentState::Over { how, .. } = card.incident.state {
+        return if was_over(card) { Outcome::AlreadyOver } else { Outcome::Over(how) };
+    }
+    if card.scene.as_ref().is_some_and(|scene| scene.not_found.is_some()) {
+        return Outcome::NotFound;
+    }
+    if was_over(card) && card.incident.severity == Severity::None {
+        return Outcome::AlreadyOver;
+    }
+    if is_better(card) { Outcome::Better } else { Outcome::InTrouble }
+}
+
+/// Whether the newest action that was carried out has helped.
+fn is_better(card: &Card) -> bool {
+    let newest = card.approvals.iter().find(|approval| approval.state == ApprovalState::Executed);
+    newest.is_some_and(|approval| matches!(approval.verification, Verification::Better { .. }))
+}
+
+/// Whether the subject was healthy from the first look on.
+fn was_over(card: &Card) -> bool {
+    card.incident.unhealthy_at.is_none() && card.incident.healthy_since.is_some() && card.approvals.is_empty()
+}
+
+fn emoji(card: &Card) -> &'static str {
+    match card.incident.severity {
+        Severity::Critical | Severity::High => "🔴",
+        Severity::Medium => "🟠",
+        Severity::Low => "🟡",
+        Severity::None => "⚪",
+    }
+}
+
+/// How it ended and through whom, once it has; that it was over before, where it was.
+pub(super) fn ending(card: &Card, now: Timestamp) -> Option<String> {
+    if was_over(card) && matches!(outcome(card), Outcome::AlreadyOver) {
+        let change = card.scene.as_ref().and_then(|scene| scene.changes.items().first());
+        let change = change.map(|change| format!(": {}", facts::change_line(change, card, now))).unwrap_or_default();
+        return Some(format!("*Already recovered* when the alert came{change}"));
+    }
+    let IncidentState::Over { at, how } = card.incident.state else {
+        return None;
+    };
+    let acted = card.approvals.iter().any(|approval| approval.state == ApprovalState::Executed);
+    let who = if acted { "" } else { ", nobody acted" };
+    let at = escape::time(at, now);
+    Some(match how {
+        Ending::Resolved => {
+            format!("✅ *Over* at {at}{who}: alerts resolved, {} is healthy", escape::path(&card.incident.subject))
+        }
+        Ending::Healthy => {
+            format!("✅ *Over* at {at}{who}: {} is healthy, or gone", escape::path(&card.incident.subject))
+        }
+        Ending::Presumed => {
+            let since = card.incident.healthy_since.map(|since| now.as_second() - since.as_second());
+            let since = since.map(|seconds| format!(" for {}", clock::words(seconds))).unwrap_or_default();
+            format!("✅ *Presumed over* at {at}{who}: healthy{since}, but the alert's resolve never came")
+        }
+        Ending::ResolveNotSeen => {
+            format!("*Closed* at {at}{who}: resolve not seen; the alert is too old to wait for it")
+        }
+    })
+}
+
+/// What the model does or why it said nothing.
+pub(super) fn looking(card: &Card) -> Option<String> {
+    let investigation = &card.incident.investigation;
+    match &investigation.state {
+        InvestigationState::Failed { why } => {
+            let why = escape::prose(escape::bare(&escape::cut(why.as_str(), 200)));
+            Some(format!("No model answer ({why}); this is from rules alone."))
+        }
+        _ if !facts::is_looking(card) => None,
+        InvestigationState::Running | InvestigationState::Waiting if investigation.turns > 0 => {
+            Some(format!("Looking further… ({} of {} turns)", investigation.turns, investigation.turns_max))
+        }
+        _ => Some("Looking further…".to_owned()),
+    }
+}
+
+/// The candidates where the subject does not exist.
+pub(super) fn which_one(card: &Card) -> Option<String> {
+    let scene = card.scene.as_ref()?;
+    let not_found = scene.not_found.as_ref()?;
+    let named = escape::object(&scene.subject);
+    let lacks = match (&scene.subject.namespace, not_found.namespace_exists) {
+        (Some(namespace), false) => format!("there is no namespace {}", escape::name(namespace)),
+        (Some(namespace), true) => format!("{} has no such {}", escape::name(namespace), scene.subject.kind),
+        (None, _) => format!("there is no such {}", scene.subject.kind),
+    };
+    if not_found.near.is_empty() {
+        return Some(format!(
+            "The alert names {named}, but {lacks}, and no name comes near. Nothing can be read or done."
+        ));
+    }
+    let near: Vec<String> = not_found.near.iter().take(5).map(escape::object).collect();
+    let near = near.join(" or ");
+    Some(format!(
+        "*Which one?*  {near} exist; the alert names {named}, but {lacks}. No action without a person's word."
+    ))
+}
+
+/// Whether this is the one card for what was in trouble before firstlook first started.
+pub(super) fn is_arrival(incident: &Incident) -> bool {
+    incident.fault == "arrival"
+}
+
+fn arrived(incident: &Incident) -> Vec<&ObjectRef> {
+    let mut objects: Vec<&ObjectRef> = incident.also.iter().collect();
+    if !objects.contains(&&incident.subject) && incident.subject.kind.is_workload() {
+        objects.insert(0, &incident.subject);
+    }
+    objects
+}
+
+/// The list of what was found on arrival, each with what a finding says of it.
+pub(super) fn arrival(card: &Card, shown_max: usize) -> String {
+    let objects = arrived(&card.incident);
+    let mut lines: Vec<String> = objects
+        .iter()
+        .take(shown_max)
+        .map(|object| {
+            let finding = card.findings.iter().find(|finding| finding.about == **object);
+            let says = finding.map(|finding| format!(": {}", escape::prose(&escape::cut(finding.says.as_str(), 120))));
+            format!("• {}{}", escape::object(object), says.unwrap_or_default())
+        })
+        .collect();
+    if objects.len() > shown_max {
+        lines.push(format!("and {} more", objects.len() - shown_max));
+    }
+    lines.join("\n")
+}
+
+/// The arrival list as it stands on the card.
+pub(super) fn arrival_short(card: &Card) -> String {
+    arrival(card, ARRIVAL_MAX)
+}

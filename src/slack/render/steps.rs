@@ -1,0 +1,270 @@
+//! The part of the card about actions: what may be done next, who said yes or no, and what came of it.
+
+use jiff::Timestamp;
+use slack_morphism::prelude::*;
+
+use crate::clock;
+use crate::model::{Action, Approval, ApprovalState, Card, IncidentState, Kind, Preview, Verification};
+use crate::slack::render::buttons;
+use crate::slack::render::escape;
+use crate::slack::render::facts;
+
+/// What one approval puts on the card: lines, a difference, buttons, and a line below them.
+#[derive(Default)]
+pub(super) struct Step {
+    pub(super) text: String,
+    pub(super) diff: Option<String>,
+    pub(super) buttons: Vec<SlackActionBlockElement>,
+    pub(super) below: Option<String>,
+}
+
+/// Approvals on one card; the others are in the thread.
+const STEPS_MAX: usize = 3;
+/// Lines of a difference on the card; the whole is in the thread.
+const DIFF_LINES_MAX: usize = 6;
+
+/// The steps in the order in which they were asked, without those that a newer one has replaced.
+pub(super) fn steps(card: &Card, now: Timestamp) -> Vec<Step> {
+    let mut shown: Vec<&Approval> = Vec::new();
+    for (index, approval) in card.approvals.iter().enumerate() {
+        let newer = &card.approvals[..index];
+        let same = |other: &&Approval| other.proposal.object() == approval.proposal.object();
+        let replaced = newer.iter().any(|other| same(&other)) && !was_done(approval.state);
+        if !replaced {
+            shown.push(approval);
+        }
+    }
+    shown.truncate(STEPS_MAX);
+    shown.reverse();
+    shown.iter().enumerate().map(|(index, approval)| step(card, approval, index + 1, now)).collect()
+}
+
+fn was_done(state: ApprovalState) -> bool {
+    matches!(state, ApprovalState::Executed | ApprovalState::OutcomeUnknown | ApprovalState::Executing)
+}
+
+fn step(card: &Card, approval: &Approval, nth: usize, now: Timestamp) -> Step {
+    let because = escape::prose(escape::bare(&escape::cut(approval.because.as_str(), 500)));
+    let because_or = |other: &str| if because.is_empty() { other.to_owned() } else { because.clone() };
+    let text = |text: String| Step { text, ..Step::default() };
+    match (approval.state, &approval.action) {
+        (ApprovalState::Refused, Some(action)) if approval.rule.is_empty() => Step {
+            text: format!("*Next step*  {}\n{}", ordered(action), nobody(approval, &because)),
+            ..Step::default()
+        },
+        (ApprovalState::Refused, Some(_)) => text(format!(
+            "*No action*  {} ({})",
+            because_or("the policy refuses it"),
+            escape::code_cut(approval.rule.as_str(), 60)
+        )),
+        (ApprovalState::Refused, None) => text(format!("*No safe action*  {}", because_or("the check refused it"))),
+        (_, None) => Step::default(),
+        (ApprovalState::Proposed, Some(action)) => text(format!("*Next step*  {}: dry run under way", ordered(action))),
+        (ApprovalState::Pending, Some(action)) => pending(card, approval, action, nth, now),
+        (ApprovalState::Approved | ApprovalState::Executing, Some(action)) => {
+            let waits = if approval.state == ApprovalState::Approved { "About to run" } else { "Under way" };
+            text(format!("{}. {}", approved(approval, action, now), progress(&approval.verification, waits)))
+        }
+        (ApprovalState::Executed, Some(action)) => executed(card, approval, action, nth, now),
+        (ApprovalState::Rejected, Some(action)) => text(rejected(approval, action, now)),
+        (ApprovalState::Expired, Some(action)) => Step {
+            text: format!(
+                "*Expired*  {} was not answered by {}",
+                ordered(action),
+                escape::time(approval.expires_at, now)
+            ),
+            buttons: open(card).then(|| buttons::ask_again(approval, nth)).into_iter().collect(),
+            ..Step::default()
+        },
+        (ApprovalState::Withdrawn, Some(action)) => {
+            text(format!("*Withdrawn*  {}: {}", ordered(action), because_or("the cluster has changed since")))
+        }
+        (ApprovalState::Failed, Some(action)) => {
+            text(format!("⚠️ *Failed*  {}: {}", ordered(action), because_or("the API server refused it")))
+        }
+        (ApprovalState::OutcomeUnknown, Some(action)) => text(format!(
+            "⚠️ *Outcome unknown*  {}: {}. Check: `{}`",
+            ordered(action),
+            because_or("the connection broke after sending"),
+            check(action)
+        )),
+    }
+}
+
+fn open(card: &Card) -> bool {
+    card.incident.state == IncidentState::Open
+}
+
+/// Roll back `checkout` to revision 6.
+pub(super) fn ordered(action: &Action) -> String {
+    let name = escape::name(&action.object().name);
+    match action {
+        Action::RolloutUndo { to_revision, .. } => format!("Roll back {name} to revision {to_revision}"),
+        Action::RolloutRestart { .. } => format!("Restart {name}"),
+    }
+}
+
+fn nobody(approval: &Approval, because: &str) -> String {
+    if !because.is_empty() {
+        return format!("Nobody may approve this here: {because}");
+    }
+    match &approval.proposal.object().namespace {
+        Some(namespace) => {
+            format!("Nobody may approve this here: add approvers for {} in the policy", escape::name(namespace))
+        }
+        None => "Nobody may approve this here: add approvers with `cluster: true` in the policy".to_owned(),
+    }
+}
+
+fn pending(card: &Card, approval: &Approval, action: &Action, nth: usize, now: Timestamp) -> Step {
+    let mut text = format!("*Next step*  {}", ordered(action));
+    let mut diff = None;
+    if let Some(preview) = &approval.preview {
+        text.push_str(&format!(": {}", effect(preview)));
+        let (lines, left_out) = buttons::diff(&preview.diff, DIFF_LINES_MAX, 100);
+        if !lines.is_empty() {
+            let more = if left_out > 0 { format!("; {left_out} lines more in the thread") } else { String::new() };
+            diff = Some(format!("{}\n_{}{more}_", escape::block(&lines), source(preview)));
+        }
+    }
+    if approval.approvers.is_empty() {
+        return Step { text: format!("{text}\n{}", nobody(approval, "")), diff, ..Step::default() };
+    }
+    let yes: Vec<String> =
+        approval.presses.iter().filter(|press| press.yes).map(|press| escape::person(press.user.as_str())).collect();
+    if !yes.is_empty() {
+        text.push_str(&format!("\nYes so far: {} ({} of {})", yes.join(", "), yes.len(), approval.people_needed));
+    }
+    let buttons = if open(card) { buttons::decide(approval, action, nth) } else { Vec::new() };
+    Step { text, diff, buttons, below: Some(format!("expires {}", escape::time(approval.expires_at, now))) }
+}
+
+/// Who computed the difference.
+pub(super) fn source(preview: &Preview) -> String {
+    let note = preview.note.as_ref().map(|note| escape::prose(escape::bare(&escape::cut(note.as_str(), 160))));
+    match (preview.by_api_server, note) {
+        (true, None) => "dry run by the API server".to_owned(),
+        (true, Some(note)) => format!("dry run by the API server; {note}"),
+        (false, None) => "computed without a dry run".to_owned(),
+        (false, Some(note)) => format!("computed without a dry run: {note}"),
+    }
+}
+
+/// What happens to how many pods, how fast, and who might object.
+pub(super) fn effect(preview: &Preview) -> String {
+    let pace = escape::prose(&escape::cut(preview.pace.as_str(), 60));
+    let mut parts = vec![format!("{} replaced", escape::counted(preview.pods_touched, "pod"))];
+    if !pace.is_empty() {
+        parts.push(pace);
+    }
+    parts.push(match preview.disruptions_allowed {
+        Some(allowed) => format!("budget allows {allowed} down"),
+        None => "no disruption budget".to_owned(),
+    });
+    parts.push(match &preview.autoscaler {
+        Some(autoscaler) => format!("autoscaler: {}", escape::prose(&escape::cut(autoscaler.as_str(), 100))),
+        None => "no autoscaler".to_owned(),
+    });
+    parts.push(match &preview.gitops {
+        Some(gitops) => {
+            format!("⚠️ managed by {}, which may revert it", escape::prose(&escape::cut(gitops.as_str(), 60)))
+        }
+        None => "not managed by GitOps".to_owned(),
+    });
+    parts.join(", ")
+}
+
+/// The people who said yes, and when the last of them did.
+fn people(approval: &Approval) -> (String, Option<Timestamp>) {
+    let yes: Vec<_> = approval.presses.iter().filter(|press| press.yes).collect();
+    let names: Vec<String> = yes.iter().map(|press| escape::person(press.user.as_str())).collect();
+    (names.join(" and "), yes.last().map(|press| press.at))
+}
+
+fn approved(approval: &Approval, action: &Action, now: Timestamp) -> String {
+    let who = match people(approval) {
+        (names, Some(at)) => format!(" by {names}, {}", escape::time(at, now)),
+        (_, None) => String::new(),
+    };
+    format!("*Approved*{who}: {}", ordered(action))
+}
+
+fn progress(verification: &Verification, other: &str) -> String {
+    match verification {
+        Verification::Watching { ready, wanted } => format!("Rolling out: {ready} of {wanted} ready"),
+        _ => other.to_owned(),
+    }
+}
+
+fn executed(card: &Card, approval: &Approval, action: &Action, nth: usize, now: Timestamp) -> Step {
+    let (names, pressed_at) = people(approval);
+    let at = approval.execution.as_ref().and_then(|execution| execution.finished_at).or(pressed_at);
+    let mut done = format!("*{}*", escape::capital(buttons::words(action).done));
+    if let Action::RolloutUndo { to_revision, .. } = action {
+        done.push_str(&format!(" to the template of revision {to_revision}"));
+    }
+    if !names.is_empty() {
+        done.push_str(&format!(" by {names}"));
+    }
+    if let Some(at) = at {
+        done.push_str(&format!(" at {}", escape::time(at, now)));
+    }
+    let text = match &approval.verification {
+        Verification::NotStarted | Verification::Watching { .. } => {
+            format!("{}. {}", approved(approval, action, now), progress(&approval.verification, "Done; rolling out"))
+        }
+        Verification::Better { ready, wanted, .. } => {
+            format!("✅ {done}. {ready} of {wanted} ready{}", alert_after(card, now))
+        }
+        Verification::NotBetter { why, .. } => {
+            let why = escape::prose(escape::bare(&escape::cut(why.as_str(), 300)));
+            let next = if facts::is_looking(card) { " Looking again." } else { "" };
+            format!("⚠️ {done}, but {why}: the cause was another.{next}")
+        }
+    };
+    let judged = matches!(approval.verification, Verification::Better { .. } | Verification::NotBetter { .. });
+    let undone = card.approvals.iter().any(|other| {
+        other.undoes.as_ref() == Some(&approval.id)
+            && !matches!(other.state, ApprovalState::Expired | ApprovalState::Rejected | ApprovalState::Withdrawn)
+    });
+    let buttons = if judged && !undone { buttons::undo(approval, action, nth) } else { None };
+    Step { text, buttons: buttons.into_iter().collect(), ..Step::default() }
+}
+
+/// When the alert resolved, counted from the begin of the trouble.
+fn alert_after(card: &Card, now: Timestamp) -> String {
+    match card.heard.resolved_at {
+        Some(at) => {
+            let after = clock::words(at.as_second() - card.incident.began_at.as_second());
+            format!(", alert resolved {} ({after} after it began)", escape::time(at, now))
+        }
+        None if card.heard.alerts_firing > 0 && open(card) => ", alert not resolved yet".to_owned(),
+        None => String::new(),
+    }
+}
+
+fn rejected(approval: &Approval, action: &Action, now: Timestamp) -> String {
+    let Some(no) = approval.presses.iter().rev().find(|press| !press.yes) else {
+        return format!("*Rejected*  {}", ordered(action));
+    };
+    let who = escape::person(no.user.as_str());
+    let reason = match &no.reason {
+        Some(reason) if !reason.is_empty() => {
+            format!(": “{}”", escape::prose(&escape::cut(reason.as_str(), 300)))
+        }
+        _ => String::new(),
+    };
+    format!("*Rejected* by {who}, {}: {}{reason}", escape::time(no.at, now), ordered(action))
+}
+
+/// The command with which a person looks for themselves.
+fn check(action: &Action) -> String {
+    let object = action.object();
+    let kind = match object.kind {
+        Kind::StatefulSet => "statefulset",
+        Kind::DaemonSet => "daemonset",
+        _ => "deployment",
+    };
+    let (namespace, name) = (object.namespace(), object.name());
+    format!("kubectl -n {namespace} rollout history {kind}/{name}")
+}
