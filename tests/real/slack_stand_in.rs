@@ -45,7 +45,9 @@ async fn messages(State(slack): State<Slack>) -> Json<Value> {
 
 async fn requests(State(slack): State<Slack>) -> Json<Value> {
     let all = slack.requests();
-    Json(all.iter().map(|r| json!({"method": r.method, "at_ms": r.at_ms, "args": r.args, "answer": r.answer})).collect())
+    Json(
+        all.iter().map(|r| json!({"method": r.method, "at_ms": r.at_ms, "args": r.args, "answer": r.answer})).collect(),
+    )
 }
 
 async fn modals(State(slack): State<Slack>) -> Json<Value> {
