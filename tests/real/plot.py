@@ -1,0 +1,185 @@
+"""What happens in the stories: a Deployment that works, a rollout that breaks it, the alert about it, and a model's answers."""
+import json
+import re
+import threading
+import time
+from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from parts import deployment, namespace_object
+
+GOOD, BAD = "registry.test/checkout:2.3.1", "registry.test/checkout:crash"
+FATAL = 'FATAL: too many connections for role "checkout" (pool 200)'
+LOG_LINES = ["starting checkout 2.4.0", "pool size 200", FATAL]
+
+
+def set_up(run, cluster, namespace, replicas=2):
+    """The namespace with `checkout` running its first template; gone again after the story."""
+    write_logs(cluster)
+    cluster.apply(namespace_object(namespace), deployment(namespace, "checkout", GOOD, replicas=replicas))
+    run.story.callback(lambda: cluster.kubectl("delete", "namespace", namespace, "--wait=false", check=False))
+    run.story.callback(lambda: cluster.kubectl("-n", namespace, "delete", "deployment", "--all", "--wait=true", check=False))
+    cluster.rolled_out(namespace, "checkout")
+
+
+def write_logs(cluster):
+    """What every container `api` says, as a runtime writes it: now and in its previous life."""
+    at = datetime.now(timezone.utc) - timedelta(seconds=5)
+    lines = [f"{(at + timedelta(milliseconds=i)).strftime('%Y-%m-%dT%H:%M:%S.%f')}000Z stdout F {line}" for i, line in enumerate(LOG_LINES)]
+    for name in ("api.log", "api.previous.log"):
+        (cluster.logs / name).write_text("\n".join(lines) + "\n")
+
+
+def break_it(cluster, namespace):
+    """The bad rollout: a new image and a variable, as a person's `kubectl set` makes it."""
+    patch = {"spec": {"template": {"spec": {"containers": [{"name": "api", "image": BAD, "env": [{"name": "DB_POOL", "value": "200"}]}]}}}}
+    cluster.kubectl("-n", namespace, "patch", "deployment", "checkout", "-p", json.dumps(patch))
+
+
+def image(cluster, namespace):
+    return cluster.get("-n", namespace, "deployment", "checkout")["spec"]["template"]["spec"]["containers"][0]["image"]
+
+
+def alert(namespace, status="firing", name="KubeDeploymentReplicasMismatch", began=None, **labels):
+    """A webhook body of Alertmanager 0.25 with one alert about `checkout`."""
+    began = began or datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    ends = "0001-01-01T00:00:00Z" if status == "firing" else datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    labels = {"alertname": name, "namespace": namespace, "deployment": "checkout", "severity": "warning", **labels}
+    annotations = {"summary": "Deployment has not matched the expected number of replicas."}
+    fingerprint = f"{abs(hash((name, namespace, json.dumps(labels, sort_keys=True)))) & (2**64 - 1):016x}"
+    one = {"status": status, "labels": labels, "annotations": annotations, "startsAt": began, "endsAt": ends,
+           "generatorURL": "http://prometheus.test/graph", "fingerprint": fingerprint}
+    return {"receiver": "firstlook", "status": status, "alerts": [one], "groupLabels": {"alertname": name}, "commonLabels": labels,
+            "commonAnnotations": annotations, "externalURL": "http://alertmanager.test", "version": "4", "groupKey": f'{{}}:{{alertname="{name}"}}', "truncatedAlerts": 0}
+
+
+# --- the model's answers ------------------------------------------------------------------------------------------------
+
+def first_calls(namespace):
+    """What the model asks for in its first turn: two reads at once."""
+    return [("list_events", {"namespace": namespace}), ("rollout_history", {"namespace": namespace, "kind": "Deployment", "name": "checkout"})]
+
+
+def evidence_with(messages, quote):
+    """The id of evidence that the messages show to hold `quote` (the nearest `eN` before it), or None."""
+    text = "\n".join(json.dumps(m.get("content"), ensure_ascii=False) if not isinstance(m.get("content"), str) else m["content"] for m in messages)
+    at = text.find(quote)
+    if at < 0:
+        at = text.find(json.dumps(quote)[1:-1])
+    found = re.findall(r"\be(\d+)\b", text[:at]) if at >= 0 else []
+    return f"e{found[-1]}" if found else None
+
+
+def report_call(namespace, messages):
+    """`submit_report` with the cause, a quote that the evidence holds, and the rollback."""
+    quote = next((q for q in (FATAL, '"reason": "CrashLoopBackOff"', "CrashLoopBackOff") if evidence_with(messages, q)), None)
+    citations = [{"evidence": evidence_with(messages, quote), "quote": quote}] if quote else []
+    workload = {"kind": "Deployment", "namespace": namespace, "name": "checkout"}
+    return ("submit_report", {
+        "headline": "checkout is failing: revision 2 opens more database connections than the role allows",
+        "cause": "Revision 2 sets DB_POOL=200; the pods exceed the role's connection limit, and every new pod exits.",
+        "certainty": "likely", "culprit": workload, "citations": citations, "ruled_out": ["node pressure", "image pull"],
+        "proposals": [{"tool": "rollout_undo", **workload}], "reasoning": ["The crash began with revision 2."],
+    })
+
+
+class ScriptedModel:
+    """An OpenAI-compatible server that decides by the request alone, so that a turn repeated after a crash gets the same answer.
+
+    Turn one reads; every later one reports. A context manager; `url` has `/v1`. `requests` holds the bodies.
+    """
+
+    def __init__(self, namespace):
+        self.namespace, self.requests = namespace, []
+        model = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                model.requests.append(body)
+                data = json.dumps(model.answer(body)).encode()
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_):
+                pass
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+
+    def answer(self, body):
+        asked = any(m.get("role") == "tool" for m in body["messages"])
+        calls = [report_call(self.namespace, body["messages"])] if asked else first_calls(self.namespace)
+        offered = {t["function"]["name"] for t in body.get("tools", [])}
+        number = len(body["messages"])
+        message = {"role": "assistant", "content": None}
+        if offered:
+            message["tool_calls"] = [{"id": f"call_{number}_{i}", "type": "function", "function": {"name": n, "arguments": json.dumps(a)}} for i, (n, a) in enumerate(calls)]
+        else:
+            message["content"] = "{}"
+        return {"id": f"chatcmpl-{number}", "object": "chat.completion", "created": int(time.time()), "model": body.get("model", "scripted"),
+                "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls" if offered else "stop"}],
+                "usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}}
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Exporter:
+    """kube-state-metrics for one Deployment: each scrape asks the real API server. A context manager; `target` is host:port."""
+
+    def __init__(self, cluster, namespace):
+        exporter = self
+        self.cluster, self.namespace, self.scrapes = cluster, namespace, 0
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                data = exporter.page().encode()
+                self.send_response(200)
+                self.send_header("content-type", "text/plain; version=0.0.4")
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_):
+                pass
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.target = f"127.0.0.1:{self.server.server_port}"
+
+    def page(self):
+        self.scrapes += 1
+        found = self.cluster.get("-n", self.namespace, "deployment", "checkout")
+        status, labels = found["status"], f'namespace="{self.namespace}",deployment="checkout"'
+        return "".join(f"{name}{{{labels}}} {value}\n" for name, value in (
+            ("kube_deployment_spec_replicas", found["spec"]["replicas"]),
+            ("kube_deployment_status_replicas_updated", status.get("updatedReplicas", 0)),
+            ("kube_deployment_status_replicas_unavailable", status.get("unavailableReplicas", 0)),
+        ))
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+# kubernetes-mixin's rule, shortened to a test's patience: a rollout that leaves pods unavailable.
+RULES = [{"name": "kubernetes-apps", "rules": [{
+    "alert": "KubeDeploymentReplicasMismatch", "expr": "kube_deployment_status_replicas_unavailable > 0", "for": "2s",
+    "labels": {"severity": "warning"},
+    "annotations": {"summary": "Deployment has not matched the expected number of replicas.",
+                    "description": "Deployment {{ $labels.namespace }}/{{ $labels.deployment }} has {{ $value }} unavailable pods."},
+}]}]
