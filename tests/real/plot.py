@@ -1,4 +1,5 @@
 """What happens in the stories: a Deployment that works, a rollout that breaks it, the alert about it, and a model's answers."""
+import hashlib
 import json
 import re
 import threading
@@ -16,9 +17,14 @@ LOG_LINES = ["starting checkout 2.4.0", "pool size 200", FATAL]
 def set_up(run, cluster, namespace, replicas=2):
     """The namespace with `checkout` running its first template; gone again after the story."""
     write_logs(cluster)
-    cluster.apply(namespace_object(namespace), deployment(namespace, "checkout", GOOD, replicas=replicas))
+    set_up_bare(cluster, namespace, replicas)
     run.story.callback(lambda: cluster.kubectl("delete", "namespace", namespace, "--wait=false", check=False))
     run.story.callback(lambda: cluster.kubectl("-n", namespace, "delete", "deployment", "--all", "--wait=true", check=False))
+
+
+def set_up_bare(cluster, namespace, replicas=2):
+    """The same without logs and without an end."""
+    cluster.apply(namespace_object(namespace), deployment(namespace, "checkout", GOOD, replicas=replicas))
     cluster.rolled_out(namespace, "checkout")
 
 
@@ -46,7 +52,7 @@ def alert(namespace, status="firing", name="KubeDeploymentReplicasMismatch", beg
     ends = "0001-01-01T00:00:00Z" if status == "firing" else datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     labels = {"alertname": name, "namespace": namespace, "deployment": "checkout", "severity": "warning", **labels}
     annotations = {"summary": "Deployment has not matched the expected number of replicas."}
-    fingerprint = f"{abs(hash((name, namespace, json.dumps(labels, sort_keys=True)))) & (2**64 - 1):016x}"
+    fingerprint = hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()[:16]
     one = {"status": status, "labels": labels, "annotations": annotations, "startsAt": began, "endsAt": ends,
            "generatorURL": "http://prometheus.test/graph", "fingerprint": fingerprint}
     return {"receiver": "firstlook", "status": status, "alerts": [one], "groupLabels": {"alertname": name}, "commonLabels": labels,

@@ -32,7 +32,8 @@ class Rule:
 
     when `before`: keep the request back; it has not reached the upstream. `after`: the upstream has accepted it and has
     answered; keep the answer back. `hit` is set when a request is being held; `release()` lets it go, `drop()` breaks its
-    connection. With `answer` (status, content type, body) the request never reaches the upstream at all.
+    connection. With `answer` (status, content type, body) the request never reaches the upstream at all. A rule with `since`
+    sleeps until that returns true.
     """
     name: str
     method: str
@@ -40,6 +41,7 @@ class Rule:
     when: str = "after"
     body: re.Pattern | None = None
     not_path: re.Pattern | None = None
+    since: object = None
     answer: tuple | None = None
     times: int | None = 1
     hit: threading.Event = field(default_factory=threading.Event)
@@ -47,7 +49,7 @@ class Rule:
     dropped: bool = False
 
     def matches(self, seen):
-        return (self.times != 0 and self.method in (seen.method, "*") and bool(self.path.search(seen.path))
+        return (self.times != 0 and (self.since is None or self.since()) and self.method in (seen.method, "*") and bool(self.path.search(seen.path))
                 and not (self.not_path and self.not_path.search(seen.path))
                 and (self.body is None or bool(self.body.search(seen.body.decode(errors="replace")))))
 
@@ -62,11 +64,12 @@ class Rule:
 class Proxy:
     """A context manager; `url` is what firstlook is told instead of `upstream`."""
 
-    def __init__(self, upstream, ca_verify=False):
+    def __init__(self, upstream, rewrite=lambda path: path):
         at = urllib.parse.urlsplit(upstream)
         self.host, self.port, self.base = at.hostname, at.port or (443 if at.scheme == "https" else 80), at.path.rstrip("/")
-        self.tls = ssl._create_unverified_context() if at.scheme == "https" and not ca_verify else None
-        self.seen, self.rules, self.lock = [], [], threading.Lock()
+        self.tls = ssl._create_unverified_context() if at.scheme == "https" else None
+        self.rewrite = rewrite
+        self.seen, self.rules, self.lock = [], [], threading.RLock()
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.ready = threading.Event()
@@ -117,7 +120,7 @@ class Proxy:
             method, path, _ = lines[0].split(" ", 2)
             headers = [line.split(": ", 1) for line in lines[1:] if ": " in line]
             length = next((int(v) for k, v in headers if k.lower() == "content-length"), 0)
-            seen = Seen(method, path, await reader.readexactly(length), time.monotonic())
+            seen = Seen(method, self.rewrite(path), await reader.readexactly(length), time.monotonic())
             rule = self._take(seen)
             if rule and rule.when == "before":
                 await self._hold(rule)
@@ -174,6 +177,13 @@ class Proxy:
                 await writer.drain()
         finally:
             up_writer.close()
+
+
+def only(namespace):
+    """Rewrites cluster-wide lists and watches of namespaced kinds to one namespace: several stories share a cluster in peace."""
+    kinds = "pods|events|deployments|replicasets|statefulsets|daemonsets|jobs|cronjobs|services|endpointslices|ingresses|persistentvolumeclaims"
+    pattern = re.compile(rf"^(/api/v1|/apis/[^/]+/[^/]+)/({kinds})(?=\?|$)")
+    return lambda path: pattern.sub(rf"\1/namespaces/{namespace}/\2", path)
 
 
 def with_close(head):

@@ -1,0 +1,276 @@
+"""Killed with -9 at named and at random moments: one card, one rollback, every time."""
+import os
+import random
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import plot
+from daemon import WEBHOOK_TOKEN, Daemon
+from identities import NAMESPACE, install
+from parts import request, wait_until
+from proxy import Proxy, only
+from workspace import ONCALL, send_signed, workspace
+
+# Four worlds at once keep two cores busy; a world takes a few seconds, or half a minute where Slack has to be asked twice.
+AT_ONCE = 4
+# From the bad rollout to the closed card, a restart and Slack's settling time (30 s) included, on a loaded machine.
+WORLD_TIMEOUT_S = 150
+
+
+@dataclass
+class Hold:
+    """A moment: a request by which `proxy` (api, slack, model, webhook) lets us stop the world, before or after it was carried out."""
+    name: str
+    proxy: str
+    method: str
+    path: str
+    when: str = "after"
+    options: dict = field(default_factory=dict)
+    # A second moment that only comes after the restart.
+    then: "Hold | None" = None
+
+
+@dataclass
+class Mark:
+    """A moment: right after firstlook answered 200 to this (`firing`, `click`, `resolved`)."""
+    name: str
+    what: str
+
+
+REAL_PATCH = {"not_path": "dryRun=All"}
+POINTS = [
+    Mark("after the webhook's 200", "firing"),
+    Hold("the webhook is on disk, its 200 is lost", "webhook", "POST", "/webhook/"),
+    Hold("while the scene is read", "api", "GET", "/log[?]", "before"),
+    Hold("the card is sent, Slack has not accepted it", "slack", "POST", "chat.postMessage", "before", {"not_body": "thread_ts"}),
+    Hold("Slack has the card, its ts is lost", "slack", "POST", "chat.postMessage", "after", {"not_body": "thread_ts"}),
+    Hold("Slack has the card, its ts is lost, and again while the channel is read back", "slack", "POST", "chat.postMessage", "after", {"not_body": "thread_ts"},
+         then=Hold("", "slack", "*", "conversations.history", "before")),
+    Hold("after the card's ts, before its first edit", "slack", "POST", "chat.update", "before"),
+    Hold("the first edit is made, its answer is lost", "slack", "POST", "chat.update"),
+    Hold("the model was asked, it has not answered", "model", "POST", "/chat/completions", "before"),
+    Hold("the model has answered, its answer is lost", "model", "POST", "/chat/completions"),
+    Hold("while a tool reads", "api", "GET", "/(events|replicasets)[?]", "before", {"not_path": "watch=", "since": "model answered"}),
+    Hold("the report is asked for", "model", "POST", "/chat/completions", "before", {"body": '"role": ?"tool"'}),
+    Hold("the report is written, its answer is lost", "model", "POST", "/chat/completions", "after", {"body": '"role": ?"tool"'}),
+    Hold("the preview's token is asked for", "api", "POST", "firstlook-preview/token", "before"),
+    Hold("the dry run is done, its answer is lost", "api", "PATCH", "dryRun=All"),
+    Hold("the button is sent", "slack", "POST", "chat.update", "before", {"body": "approve"}),
+    Hold("the button is shown, the answer is lost", "slack", "POST", "chat.update", "after", {"body": "approve"}),
+    Mark("after the click's 200", "click"),
+    Hold("between click and execution", "api", "POST", "firstlook-write/token", "before"),
+    Hold("the write token is given, not used", "api", "POST", "firstlook-write/token"),
+    Hold("the patch is sent, the API server has not accepted it", "api", "PATCH", "/deployments/", "before", REAL_PATCH),
+    Hold("the patch is done, its answer is lost", "api", "PATCH", "/deployments/", "after", REAL_PATCH),
+    Hold("after the patch, before the card tells", "slack", "POST", "chat.update", "before", {"since": "patched"}),
+    Hold("a thread reply is posted, its ts is lost", "slack", "POST", "chat.postMessage", "after", {"body": "thread_ts"}),
+    Hold("the card ends verified, the answer is lost", "slack", "POST", "chat.update", "after", {"body": "\\\\u2705|✅"}),
+    Mark("after the resolve's 200", "resolved"),
+]
+RANDOM_POINTS = 10
+
+
+class World:
+    """One incident with a daemon of its own, proxies on each of its sides, and a person who clicks."""
+
+    def __init__(self, run, cluster, number, store):
+        self.run, self.cluster, self.namespace = run, cluster, f"crash-{number}"
+        self.stack, self.store, self.helpers = ExitStack(), store, ThreadPoolExecutor(4)
+        self.kill_after_mark, self.moments, self.restarts = None, [], 0
+
+    def __enter__(self):
+        enter = self.stack.enter_context
+        kubeconfig = self.cluster.kubeconfig_for(self.run.work / f"{self.namespace}.kubeconfig", NAMESPACE, "firstlook")
+        self.api = enter(Proxy(self.cluster.api, rewrite=only(self.namespace)))
+        self.cluster.kubeconfig_for(kubeconfig, NAMESPACE, "firstlook", server=self.api.url)
+        self.workspace = enter(workspace(self.run))
+        self.slack = enter(Proxy(self.workspace.api))
+        self.model = enter(Proxy(enter(plot.ScriptedModel(self.namespace)).url))
+        self.daemon = Daemon(self.run, kubeconfig, slack=self.slack.url, model=self.model.url, store=self.store, name=self.namespace)
+        self.stack.callback(lambda: self.daemon.process and self.daemon.kill())
+        self.webhook = enter(Proxy(self.daemon.webhook_url.rsplit("/webhook", 1)[0]))
+        self.daemon.start()
+        self.daemon.wait_synced()
+        return self
+
+    def __exit__(self, *_):
+        self.helpers.shutdown(wait=False)
+        self.stack.close()
+
+    # --- the moment ---
+
+    def arm(self, point):
+        """Prepares the moment; returns the event that says it has come."""
+        if isinstance(point, Mark):
+            self.kill_after_mark = point.what
+            event = threading.Event()
+            self.mark_event = event
+            return event, None
+        options = dict(point.options)
+        since = {"model answered": lambda: any(s.status for s in self.model.seen), "patched": lambda: bool(self.patches())}.get(options.pop("since", None))
+        if not_body := options.pop("not_body", None):
+            options["body"] = f"^(?!.*{not_body})(?s:.*)$"
+        rule = getattr(self, point.proxy).rule(point.name, point.method, point.path, when=point.when, since=since, **options)
+        return rule.hit, rule
+
+    def crash(self, rule):
+        """The kill and the restart. What was held is broken off: nobody ever hears that answer."""
+        self.daemon.kill()
+        if rule:
+            rule.drop()
+        self.restarts += 1
+        self.daemon.start()
+
+    # --- the outside world ---
+
+    def patches(self):
+        """Changes of the Deployment that the API server accepted."""
+        return [s for s in self.api.requests("PATCH", "/deployments/", not_path="dryRun=All") if s.status == 200]
+
+    def insist(self, what, send):
+        """As Alertmanager and people do: again until it was heard. Right after the 200, the kill where that is the moment."""
+        def attempt():
+            while True:
+                try:
+                    if send().status == 200:
+                        if self.kill_after_mark == what:
+                            self.kill_after_mark = None
+                            os.kill(self.daemon.process.pid, signal.SIGKILL)
+                            self.mark_event.set()
+                        return True
+                except OSError:
+                    pass
+                time.sleep(0.1)
+        return self.helpers.submit(attempt)
+
+    def send_alert(self, status, began):
+        body, headers = plot.alert(self.namespace, status, began=began), {"Authorization": f"Bearer {WEBHOOK_TOKEN}"}
+        return request("POST", self.webhook.url + "/webhook/alertmanager", body, headers, timeout_s=10)
+
+    def play(self, point=None, kill_at_s=None):
+        """The whole story with one crash; seconds it took."""
+        plot.set_up_bare(self.cluster, self.namespace)
+        hit, rule = self.arm(point) if point else (threading.Event(), None)
+        then = point.then if isinstance(point, Hold) else None
+        began, sent, crashed = "2026-01-01T00:00:00Z", {}, point is None and kill_at_s is None
+        plot.break_it(self.cluster, self.namespace)
+        start = time.monotonic()
+        sent["firing"] = self.insist("firing", lambda: self.send_alert("firing", began))
+        while True:
+            passed = time.monotonic() - start
+            assert passed < WORLD_TIMEOUT_S, f"not over after {passed:.0f} s: {self.state()}"
+            if not crashed and (hit.is_set() if point else passed >= kill_at_s):
+                crashed = True
+                if then:
+                    second = self.arm(then)
+                self.crash(rule)
+                if then:
+                    hit, rule, then, crashed, point = *second, None, False, then
+            cards = self.workspace.cards()
+            button = next((b for c in cards for b in c["buttons"] if b["action_id"].startswith("approve")), None)
+            if button and "click" not in sent:
+                ts = cards[0]["message"]["ts"]
+                payload = self.workspace.payload(ts, button["action_id"], ONCALL)
+                sent["click"] = self.insist("click", lambda: send_signed(self.daemon.interactivity_url, payload))
+            if self.patches() and "resolved" not in sent and self.healthy():
+                sent["resolved"] = self.insist("resolved", lambda: self.send_alert("resolved", began))
+            if cards and "✅" in cards[0]["plain"] and "resolved" in cards[0]["plain"] and (crashed or (kill_at_s and passed > kill_at_s)):
+                return time.monotonic() - start
+            time.sleep(0.02)
+
+    def healthy(self):
+        found = self.cluster.get("-n", self.namespace, "deployment", "checkout")
+        status = found["status"]
+        return status.get("observedGeneration") == found["metadata"]["generation"] and status.get("readyReplicas") == status.get("updatedReplicas") == found["spec"]["replicas"]
+
+    def state(self):
+        cards = "\n---\n".join(c["plain"] for c in self.workspace.cards())
+        return f"{len(self.patches())} rollbacks, {self.restarts} restarts, cards:\n{cards}"
+
+    def check(self):
+        """One card, one rollback, no reply twice, an audit chain that holds."""
+        cards = self.workspace.cards()
+        assert len(cards) == 1, f"{len(cards)} cards: {self.state()}"
+        assert len(self.patches()) == 1, f"{len(self.patches())} rollbacks: {self.state()}"
+        assert plot.image(self.cluster, self.namespace) == plot.GOOD
+        replies = [r["plain"] for r in self.workspace.replies(cards[0]["message"]["ts"])]
+        assert len(replies) == len(set(replies)), f"a reply was posted twice: {replies}"
+        self.daemon.audit_verifies()
+        self.daemon.no_panic()
+
+
+def one_card_and_one_rollback_at_every_named_point(run):
+    many(run, [(p.name, lambda world, p=p: world.play(p)) for p in POINTS])
+
+
+def one_card_and_one_rollback_at_random_points(run):
+    cluster = run.cluster()
+    install(cluster)
+    with World(run, cluster, "calm", None) as world:
+        whole = world.play()
+        world.check()
+    seeds = [random.Random(run.seed + i).randrange(2**32) for i in range(RANDOM_POINTS)]
+    print(f"     (seed {run.seed}; undisturbed {whole:.1f} s)", flush=True)
+
+    def at(seed):
+        moment = random.Random(seed).uniform(0, whole)
+        return f"seed {seed}: {moment:.3f} s after the rollout", lambda world: world.play(kill_at_s=moment)
+    many(run, [at(seed) for seed in seeds])
+
+
+def many(run, plays):
+    """Runs each play in a world of its own, a few at once; all failures are told."""
+    cluster = run.cluster()
+    install(cluster)
+    plot.write_logs(cluster)
+    failures, lock = [], threading.Lock()
+
+    def one(number, name, play):
+        began = time.monotonic()
+        try:
+            with World(run, cluster, number, None) as world:
+                play(world)
+                world.check()
+            said = "ok"
+        except Exception as e:
+            said = f"FAILED: {type(e).__name__}: {e}"
+            with lock:
+                failures.append(f"{name}: {said}")
+        finally:
+            cluster.kubectl("delete", "namespace", f"crash-{number}", "--wait=false", check=False)
+        print(f"     {time.monotonic() - began:5.1f} s  {name}: {said[:2000]}", flush=True)
+    prefix = "p" if "named" in str(run.work) else "r"
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for future in [pool.submit(one, f"{prefix}{i}", *p) for i, p in enumerate(plays)]:
+            future.result()
+    assert not failures, f"{len(failures)} of {len(plays)} moments: " + "; ".join(f.split(":")[0] for f in failures)
+
+
+def what_is_called_durable_is_synced(run):
+    """Counted from outside, by strace: each webhook's 200 and each click's 200 comes after at least one sync of its own."""
+    cluster = run.cluster()
+    install(cluster)
+    plot.set_up(run, cluster, "synced")
+    kubeconfig = cluster.kubeconfig_for(run.work / "kubeconfig", NAMESPACE, "firstlook")
+    trace = run.work / "syncs.txt"
+    daemon = Daemon(run, kubeconfig, wrapper=["strace", "-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", trace])
+    run.story.callback(lambda: kill_traced(daemon.process.pid))
+    daemon.start(60)
+
+    def syncs():
+        return sum(1 for line in trace.read_text().splitlines() if line.rstrip().endswith("= 0"))
+    for i in range(10):
+        before = syncs()
+        # A different alert each time, one after the other: nothing to share a sync with.
+        assert daemon.alert(plot.alert("synced", name=f"Alert{i}", pod=f"p{i}")).status == 200
+        wait_until(lambda: syncs() > before, f"a sync for webhook {i}", 1)
+
+
+def kill_traced(strace):
+    """Kills the daemon below strace: strace itself would only let go of it."""
+    for child in open(f"/proc/{strace}/task/{strace}/children").read().split():
+        os.kill(int(child), signal.SIGKILL)
