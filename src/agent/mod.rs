@@ -1,1 +1,3 @@
-//! agent.
+//! Layer 3, the agent runtime: the model, its prompt, its turns and the proof of its report.
+
+pub mod llm;
