@@ -61,6 +61,8 @@ pub struct NearMiss {
     pub found: Redacted,
     pub pods: u32,
     pub of: Option<ObjectRef>,
+    /// One of these pods, as an object.
+    pub at: At,
 }
 
 /// An Ingress.

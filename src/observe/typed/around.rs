@@ -1,0 +1,91 @@
+//! What stands around a workload: nodes, ConfigMaps, claims, autoscalers, budgets, quotas.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::model::scene::{At, Autoscaler, Budget, Claim, ConfigMap, Node, Quota};
+use crate::observe::json;
+use crate::observe::typed::{Typed, cpu_milli, memory_bytes};
+
+impl Typed<'_> {
+    /// A node; what its pods ask for is for the caller to add.
+    pub fn node(&self, value: &Value, lease: Option<&Value>, at: At) -> Option<Node> {
+        let ready = json::list(value, "/status/conditions").iter().find(|c| json::text(c, "/type") == "Ready");
+        Some(Node {
+            object: json::reference(value)?,
+            ready: match ready.map(|condition| json::text(condition, "/status")) {
+                Some("True") => Some(true),
+                Some("False") => Some(false),
+                _ => None,
+            },
+            conditions: self.conditions(value),
+            labels: self.map(value, "/metadata/labels"),
+            taints: json::list(value, "/spec/taints").iter().map(|taint| self.taint(taint)).collect(),
+            unschedulable: json::flag(value, "/spec/unschedulable"),
+            allocatable_cpu_milli: cpu_milli(json::text(value, "/status/allocatable/cpu")),
+            allocatable_memory_bytes: memory_bytes(json::text(value, "/status/allocatable/memory")),
+            requested_cpu_milli: None,
+            requested_memory_bytes: None,
+            pods: None,
+            pods_not_ready: None,
+            lease_renewed_at: lease.and_then(|lease| json::time(lease, "/spec/renewTime")),
+            at,
+        })
+    }
+
+    /// A ConfigMap: its keys alone.
+    pub fn config_map(&self, value: &Value, referenced: bool, at: At) -> Option<ConfigMap> {
+        let keys = json::pairs(value, "/data").chain(json::pairs(value, "/binaryData"));
+        Some(ConfigMap {
+            object: json::reference(value)?,
+            created_at: json::created(value),
+            keys: keys.map(|(key, _)| self.redactor.redact(key)).collect(),
+            referenced,
+            at,
+        })
+    }
+
+    /// A PersistentVolumeClaim.
+    pub fn claim(&self, value: &Value, at: At) -> Option<Claim> {
+        Some(Claim {
+            object: json::reference(value)?,
+            phase: self.text(value, "/status/phase"),
+            storage_class: self.some_text(value, "/spec/storageClassName"),
+            volume: self.some_text(value, "/spec/volumeName"),
+            access_modes: self.texts(value, "/spec/accessModes"),
+            at,
+        })
+    }
+
+    /// A HorizontalPodAutoscaler.
+    pub fn autoscaler(&self, value: &Value, at: At) -> Option<Autoscaler> {
+        Some(Autoscaler {
+            object: json::reference(value)?,
+            // The API server's default.
+            min: json::number(value, "/spec/minReplicas").map_or(1, |n| u32::try_from(n).unwrap_or(1)),
+            max: json::count(value, "/spec/maxReplicas"),
+            current: json::count(value, "/status/currentReplicas"),
+            desired: json::count(value, "/status/desiredReplicas"),
+            last_scaled_at: json::time(value, "/status/lastScaleTime"),
+            conditions: self.conditions(value),
+            at,
+        })
+    }
+
+    /// A PodDisruptionBudget.
+    pub fn budget(&self, value: &Value, at: At) -> Option<Budget> {
+        let disruptions_allowed = json::count(value, "/status/disruptionsAllowed");
+        Some(Budget { object: json::reference(value)?, disruptions_allowed, at })
+    }
+
+    /// A ResourceQuota.
+    pub fn quota(&self, value: &Value, at: At) -> Option<Quota> {
+        let used = self.map(value, "/status/used");
+        let both = self.map(value, "/status/hard").into_iter().map(|(resource, hard)| {
+            let used = used.get(&resource).cloned().unwrap_or_default();
+            (resource, (used, hard))
+        });
+        Some(Quota { object: json::reference(value)?, used: both.collect::<BTreeMap<_, _>>(), at })
+    }
+}

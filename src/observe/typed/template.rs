@@ -1,0 +1,177 @@
+//! Pod templates: containers, environment, volumes, and where the pods may run.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::model::scene::{Container, Reference, Template, Volume};
+use crate::observe::json;
+use crate::observe::typed::Typed;
+use crate::redact::Redacted;
+use crate::text;
+
+impl Typed<'_> {
+    /// A pod template (`spec.template`), or a pod itself: `metadata` and `spec` stand alike in both.
+    pub fn template(&self, value: &Value) -> Template {
+        let spec = value.get("spec").unwrap_or(&Value::Null);
+        let init = json::list(spec, "/initContainers").iter().map(|c| self.container(c, true));
+        let main = json::list(spec, "/containers").iter().map(|c| self.container(c, false));
+        let affinity = spec.get("affinity").filter(|affinity| affinity.as_object().is_some_and(|a| !a.is_empty()));
+        Template {
+            labels: self.map(value, "/metadata/labels"),
+            annotations: self.map(value, "/metadata/annotations"),
+            containers: init.chain(main).collect(),
+            volumes: json::list(spec, "/volumes").iter().flat_map(|volume| self.volumes(volume)).collect(),
+            node_selector: self.map(spec, "/nodeSelector"),
+            tolerations: json::list(spec, "/tolerations").iter().map(|t| self.taint(t)).collect(),
+            affinity: affinity.map_or_else(Redacted::default, |a| self.redactor.redact(&json::spaced(a))),
+            service_account: self.some_text(spec, "/serviceAccountName"),
+            image_pull_secrets: json::list(spec, "/imagePullSecrets").iter().map(|s| self.text(s, "/name")).collect(),
+        }
+    }
+
+    /// A taint or a toleration: `key=value:effect`, `key:effect` where any value will do.
+    pub fn taint(&self, value: &Value) -> Redacted {
+        let part = |pointer, lead: &'static str| match self.some_text(value, pointer) {
+            Some(part) => text!("{}{}", lead, part),
+            None => Redacted::default(),
+        };
+        text!("{}{}{}", self.text(value, "/key"), part("/value", "="), part("/effect", ":"))
+    }
+
+    fn container(&self, value: &Value, init: bool) -> Container {
+        let env = json::list(value, "/env").iter().map(|one| (json::text(one, "/name").to_owned(), self.env(one)));
+        let probes = ["liveness", "readiness", "startup"].into_iter().filter_map(|name| {
+            let probe = value.get(format!("{name}Probe"))?;
+            Some((name.to_owned(), self.redactor.redact(&json::spaced(probe))))
+        });
+        let port = |port: &Value| json::number(port, "/containerPort").and_then(|n| u16::try_from(n).ok());
+        Container {
+            name: self.text(value, "/name"),
+            init,
+            image: self.text(value, "/image"),
+            command: self.texts(value, "/command"),
+            args: self.texts(value, "/args"),
+            env: env.collect::<BTreeMap<_, _>>(),
+            env_from: json::list(value, "/envFrom").iter().filter_map(|from| self.env_from(from)).collect(),
+            requests: self.map(value, "/resources/requests"),
+            limits: self.map(value, "/resources/limits"),
+            ports: json::list(value, "/ports").iter().filter_map(port).collect(),
+            probes: probes.collect(),
+        }
+    }
+
+    /// The value of a variable, or where it comes from.
+    fn env(&self, value: &Value) -> Redacted {
+        let Some(from) = value.get("valueFrom") else {
+            return self.redactor.redact_value(json::text(value, "/name"), json::text(value, "/value"));
+        };
+        let keyed = |kind: &'static str, from: &Value| {
+            text!("{} {} key {}", kind, self.text(from, "/name"), self.text(from, "/key"))
+        };
+        if let Some(from) = from.get("configMapKeyRef") {
+            keyed("ConfigMap", from)
+        } else if let Some(from) = from.get("secretKeyRef") {
+            keyed("Secret", from)
+        } else if let Some(from) = from.get("fieldRef") {
+            text!("field {}", self.text(from, "/fieldPath"))
+        } else if let Some(from) = from.get("resourceFieldRef") {
+            text!("resource {}", self.text(from, "/resource"))
+        } else {
+            Redacted::literal("from elsewhere")
+        }
+    }
+
+    fn env_from(&self, value: &Value) -> Option<Reference> {
+        let one = |field: &str, kind: &'static str| {
+            let from = value.get(field)?;
+            Some(self.reference(kind, json::text(from, "/name"), json::flag(from, "/optional")))
+        };
+        one("configMapRef", "ConfigMap").or_else(|| one("secretRef", "Secret"))
+    }
+
+    /// A volume; one for each ConfigMap and Secret of a projected one.
+    fn volumes(&self, value: &Value) -> Vec<Volume> {
+        let name = self.text(value, "/name");
+        let volume = |source| Volume { name: name.clone(), source };
+        let projected = json::list(value, "/projected/sources").iter().filter_map(|source| self.source(source));
+        let projected: Vec<Volume> = projected.map(|source| volume(Some(source))).collect();
+        if projected.is_empty() { vec![volume(self.source(value))] } else { projected }
+    }
+
+    fn source(&self, value: &Value) -> Option<Reference> {
+        let named = |field: &str, kind: &'static str, name: &str| {
+            let source = value.get(field)?;
+            Some(self.reference(kind, json::text(source, name), json::flag(source, "/optional")))
+        };
+        let known = named("configMap", "ConfigMap", "/name")
+            .or_else(|| named("secret", "Secret", if value.get("name").is_some() { "/secretName" } else { "/name" }))
+            .or_else(|| named("persistentVolumeClaim", "PersistentVolumeClaim", "/claimName"))
+            .or_else(|| named("hostPath", "hostPath", "/path"));
+        known.or_else(|| {
+            let other = value.as_object()?.keys().find(|key| *key != "name")?;
+            Some(Reference { kind: self.redactor.redact(other), name: Redacted::default(), optional: false })
+        })
+    }
+
+    fn reference(&self, kind: &'static str, name: &str, optional: bool) -> Reference {
+        Reference { kind: Redacted::literal(kind), name: self.redactor.redact(name), optional }
+    }
+}
+
+/// Names of the ConfigMaps that a template needs, each with whether it may be absent.
+pub fn config_maps(template: &Template) -> BTreeMap<String, bool> {
+    let volumes = template.volumes.iter().filter_map(|volume| volume.source.as_ref());
+    let from = template.containers.iter().flat_map(|container| &container.env_from);
+    let whole = volumes.chain(from).filter(|reference| reference.kind.as_str() == "ConfigMap");
+    let mut names: BTreeMap<String, bool> = BTreeMap::new();
+    for reference in whole {
+        let optional = names.entry(reference.name.as_str().to_owned()).or_insert(true);
+        *optional &= reference.optional;
+    }
+    // `ConfigMap NAME key KEY`, as `env` above writes it.
+    let values = template.containers.iter().flat_map(|container| container.env.values());
+    for value in values {
+        if let Some(rest) = value.as_str().strip_prefix("ConfigMap ")
+            && let Some((name, _)) = rest.split_once(" key ")
+        {
+            names.insert(name.to_owned(), false);
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::redact::Redactor;
+
+    #[test]
+    fn a_template_says_where_each_value_comes_from() {
+        let value = json!({"spec": {
+            "containers": [{"name": "app", "image": "a:1", "envFrom": [{"configMapRef": {"name": "all"}}], "env": [
+                {"name": "PASSWORD", "value": "hunter22"},
+                {"name": "LEVEL", "valueFrom": {"configMapKeyRef": {"name": "app-env", "key": "LEVEL"}}},
+                {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}}]}],
+            "volumes": [{"name": "a", "projected": {"sources": [
+                {"configMap": {"name": "one"}}, {"secret": {"name": "two"}}, {"serviceAccountToken": {"path": "t"}}]}},
+                {"name": "b", "secret": {"secretName": "tls"}}, {"name": "c", "emptyDir": {}}],
+            "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]}});
+        let redactor = Redactor::default();
+        let template = Typed { redactor: &redactor }.template(&value);
+        let env = &template.containers[0].env;
+        assert!(env["PASSWORD"].as_str().starts_with("[redacted value"));
+        assert_eq!(env["LEVEL"].as_str(), "ConfigMap app-env key LEVEL");
+        assert_eq!(env["KEY"].as_str(), "Secret db key password");
+        let sources: Vec<String> = template
+            .volumes
+            .iter()
+            .filter_map(|v| v.source.as_ref().map(|s| format!("{} {}", s.kind, s.name)))
+            .collect();
+        assert_eq!(sources, ["ConfigMap one", "Secret two", "serviceAccountToken ", "Secret tls", "emptyDir "]);
+        assert_eq!(template.tolerations[0].as_str(), "gpu:NoSchedule");
+        assert_eq!(config_maps(&template).into_keys().collect::<Vec<_>>(), ["all", "app-env", "one"]);
+    }
+}
