@@ -1,7 +1,7 @@
 // Plays a person on the demo page: reads the card, presses its button, confirms, waits for the end, takes a picture.
 // usage: demo_page.js URL PICTURE PROFILE_FOLDER     prints {button, confirm, card, errors, outside} as JSON
-// What it relies on in the page: a message is [data-ts], a card's button is a <button> in it, the confirm dialog is [role=dialog]
-// whose confirming button is .confirm or its last button.
+// What it relies on in the page: a message is [data-ts], a card's button is a <button> in it, and the confirm dialog is #confirm,
+// whose last button goes on.
 const { chromium } = require("playwright-core");
 
 (async () => {
@@ -23,11 +23,10 @@ const { chromium } = require("playwright-core");
   const ts = await card.getAttribute("data-ts");
   await card.screenshot({ path: picture });
   await button.click();
-  const dialog = page.locator("[role=dialog]");
+  const dialog = page.locator("#confirm[open]");
   await dialog.waitFor({ timeout: 5000 });
   const confirm = (await dialog.innerText()).trim();
-  const yes = dialog.locator(".confirm");
-  await ((await yes.count()) ? yes.first() : dialog.locator("button").last()).click();
+  await dialog.locator("footer button").last().click();
   const same = page.locator(`[data-ts="${ts}"]`);
   await same.filter({ hasText: "✅" }).waitFor({ timeout: 40000 });
   console.log(JSON.stringify({ button: label, confirm, card: await same.innerText(), errors, outside }));

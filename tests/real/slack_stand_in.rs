@@ -1,4 +1,4 @@
-//! Serves the Slack stand-in to the real stories: the Web API on loopback, and under `/control` what only a story may ask of it.
+//! Serves the Slack stand-in to the real stories: the Web API and the page, and under `/control` what only a story may ask of it.
 //!
 //! usage: slack_stand_in ADDRESS [INTERACTIVITY_URL]     prints `{"api": ..., "control": ...}` once it listens
 
@@ -33,7 +33,7 @@ async fn main() -> anyhow::Result<()> {
         .with_state(slack.clone());
     println!("{}", json!({"api": format!("{base}/api"), "control": format!("{base}/control")}));
     std::io::stdout().flush()?;
-    serve(listener, slack.router().merge(control)).await?;
+    serve(listener, slack.router().merge(slack.page_router()).merge(control)).await?;
     Ok(())
 }
 
