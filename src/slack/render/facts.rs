@@ -19,11 +19,14 @@ const DIFF_LINES_MAX: usize = 4;
 /// The story in one sentence: the report's, else the strongest finding, else the alert's own words.
 pub(super) fn story(card: &Card) -> String {
     let headline = card.report.as_ref().map(|report| report.headline.as_str()).filter(|text| !text.is_empty());
-    let finding = || found(card).first().map(|finding| finding.says.as_str().to_owned());
-    if let Some(text) = headline.map(str::to_owned).or_else(finding) {
-        return escape::bare(&text).to_owned();
+    if let Some(headline) = headline {
+        return escape::bare(headline).to_owned();
     }
     let subject = subject_words(card);
+    if let Some(finding) = found(card).first().filter(|finding| finding.role <= Role::Symptom) {
+        let brief = if finding.brief.is_empty() { &finding.says } else { &finding.brief };
+        return format!("{subject}: {}", escape::bare(brief.as_str()));
+    }
     let says = card.heard.says.as_ref().map(|says| says.as_str()).filter(|says| !says.is_empty());
     match (says, card.heard.alert_names.first()) {
         (Some(says), _) => format!("{subject}: {}", escape::bare(says)),
@@ -124,7 +127,13 @@ pub(super) fn changed(card: &Card, now: Timestamp) -> Option<String> {
     Some(format!("*What changed*  {}", lines.join("\n")))
 }
 
+/// When, by whom and what, as far as the card has room.
 pub(super) fn change_line(change: &Change, card: &Card, now: Timestamp) -> String {
+    change_text(change, card, &format!(", {}", escape::time(change.changed_at, now)))
+}
+
+/// The same with `when` in the place of the time.
+pub(super) fn change_text(change: &Change, card: &Card, when: &str) -> String {
     let mut what = match change.to_revision {
         Some(revision) => format!("revision {revision}"),
         None => escape::object(&change.object),
@@ -132,7 +141,7 @@ pub(super) fn change_line(change: &Change, card: &Card, now: Timestamp) -> Strin
     if change.to_revision.is_some() && change.object != card.incident.subject {
         what = format!("{} {what}", escape::object(&change.object));
     }
-    what.push_str(&format!(", {}", escape::time(change.changed_at, now)));
+    what.push_str(when);
     if let Some(by) = change.by.as_ref().filter(|by| !by.is_empty()) {
         what.push_str(&format!(", by {}", escape::code_cut(by.as_str(), 40)));
     }
@@ -192,7 +201,7 @@ pub(super) fn findings(card: &Card) -> Option<String> {
     let said = |finding: &&Finding| {
         let says = escape::bare(finding.says.as_str());
         let report = card.report.as_ref();
-        says == story
+        story.contains(says)
             || report.is_some_and(|report| {
                 report.cause.as_str().contains(says)
                     || report.ruled_out.iter().any(|out| escape::bare(out.as_str()) == says)

@@ -63,10 +63,10 @@ pub fn card(card: &Card, options: &Options) -> Message {
     } else if let Some(which) = states::which_one(card) {
         blocks.push(section(&which));
     } else {
-        let broken: Vec<String> = facts::changed(card, now).into_iter().chain(facts::findings(card)).collect();
-        push_lines(&mut blocks, broken);
-        let cause = facts::cause(card).into_iter().chain(facts::unread(card)).collect();
-        push_lines(&mut blocks, cause);
+        let changed = facts::changed(card, now).filter(|_| !states::is_already_over(card));
+        push_lines(&mut blocks, changed.into_iter().chain(facts::findings(card)).collect());
+        let around = facts::unread(card).into_iter().chain(states::no_answer(card));
+        push_lines(&mut blocks, facts::cause(card).into_iter().chain(around).collect());
     }
     push_steps(&mut blocks, card, now);
     push_lines(&mut blocks, states::ending(card, now).into_iter().collect());
@@ -95,7 +95,7 @@ fn push_steps(blocks: &mut Vec<SlackBlock>, card: &Card, now: Timestamp) {
         if !step.buttons.is_empty() {
             blocks.push(SlackActionsBlock::new(step.buttons).into());
         }
-        below.extend(step.below);
+        below.extend(step.below.filter(|line| !below.contains(line)));
     }
     let advice = card.report.as_ref().and_then(|report| report.advice.as_ref()).filter(|advice| !advice.is_empty());
     if let Some(advice) = advice.filter(|_| card.incident.state == IncidentState::Open) {

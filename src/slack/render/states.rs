@@ -25,12 +25,10 @@ pub(super) fn header(card: &Card) -> String {
             Outcome::InTrouble => format!("{} {story}", emoji(card)),
             Outcome::NotFound => format!("{} {subject} does not exist, but an alert names it", emoji(card)),
             Outcome::AlreadyOver => format!("✅ {subject} had recovered when the alert came"),
-            Outcome::Better => format!("✅ {subject} is healthy again. It was: {story}"),
-            Outcome::Over(Ending::Resolved | Ending::Healthy) => format!("✅ {subject} is over. It was: {story}"),
-            Outcome::Over(Ending::Presumed) => format!("✅ {subject} is presumed over. It was: {story}"),
-            Outcome::Over(Ending::ResolveNotSeen) => {
-                format!("⚪ {subject} is closed, resolve not seen. It was: {story}")
-            }
+            Outcome::Better => format!("✅ Healthy again. Was: {story}"),
+            Outcome::Over(Ending::Resolved | Ending::Healthy) => format!("✅ Over. Was: {story}"),
+            Outcome::Over(Ending::Presumed) => format!("✅ Presumed over. Was: {story}"),
+            Outcome::Over(Ending::ResolveNotSeen) => format!("⚪ Closed, resolve not seen. Was: {story}"),
         }
     };
     // The isolate of right-to-left text must not be cut apart: cut first, then clean.
@@ -72,6 +70,11 @@ fn is_better(card: &Card) -> bool {
     newest.is_some_and(|approval| matches!(approval.verification, Verification::Better { .. }))
 }
 
+/// Whether the card says that nothing was wrong any more when it was first looked at.
+pub(super) fn is_already_over(card: &Card) -> bool {
+    matches!(outcome(card), Outcome::AlreadyOver)
+}
+
 /// Whether the subject was healthy from the first look on.
 fn was_over(card: &Card) -> bool {
     card.incident.unhealthy_at.is_none() && card.incident.healthy_since.is_some() && card.approvals.is_empty()
@@ -88,7 +91,7 @@ fn emoji(card: &Card) -> &'static str {
 
 /// How it ended and through whom, once it has; that it was over before, where it was.
 pub(super) fn ending(card: &Card, now: Timestamp) -> Option<String> {
-    if was_over(card) && matches!(outcome(card), Outcome::AlreadyOver) {
+    if is_already_over(card) {
         let change = card.scene.as_ref().and_then(|scene| scene.changes.items().first());
         let change = change.map(|change| format!(": {}", facts::change_line(change, card, now))).unwrap_or_default();
         return Some(format!("*Already recovered* when the alert came{change}"));
@@ -98,6 +101,7 @@ pub(super) fn ending(card: &Card, now: Timestamp) -> Option<String> {
     };
     let acted = card.approvals.iter().any(|approval| approval.state == ApprovalState::Executed);
     let who = if acted { "" } else { ", nobody acted" };
+    let since = card.incident.healthy_since.map(|since| at.as_second() - since.as_second());
     let at = escape::time(at, now);
     Some(match how {
         Ending::Resolved => {
@@ -107,7 +111,6 @@ pub(super) fn ending(card: &Card, now: Timestamp) -> Option<String> {
             format!("✅ *Over* at {at}{who}: {} is healthy, or gone", escape::path(&card.incident.subject))
         }
         Ending::Presumed => {
-            let since = card.incident.healthy_since.map(|since| now.as_second() - since.as_second());
             let since = since.map(|seconds| format!(" for {}", clock::words(seconds))).unwrap_or_default();
             format!("✅ *Presumed over* at {at}{who}: healthy{since}, but the alert's resolve never came")
         }
@@ -117,19 +120,24 @@ pub(super) fn ending(card: &Card, now: Timestamp) -> Option<String> {
     })
 }
 
-/// What the model does or why it said nothing.
+/// How far the model is, while it looks.
 pub(super) fn looking(card: &Card) -> Option<String> {
     let investigation = &card.incident.investigation;
-    match &investigation.state {
+    let turns = match investigation.turns {
+        0 => String::new(),
+        turns => format!(" ({turns} of {} turns)", investigation.turns_max),
+    };
+    facts::is_looking(card).then(|| format!("Looking further…{turns}"))
+}
+
+/// Why the model said nothing, where it should have.
+pub(super) fn no_answer(card: &Card) -> Option<String> {
+    match &card.incident.investigation.state {
         InvestigationState::Failed { why } => {
             let why = escape::prose(escape::bare(&escape::cut(why.as_str(), 200)));
             Some(format!("No model answer ({why}); this is from rules alone."))
         }
-        _ if !facts::is_looking(card) => None,
-        InvestigationState::Running | InvestigationState::Waiting if investigation.turns > 0 => {
-            Some(format!("Looking further… ({} of {} turns)", investigation.turns, investigation.turns_max))
-        }
-        _ => Some("Looking further…".to_owned()),
+        _ => None,
     }
 }
 
@@ -149,9 +157,10 @@ pub(super) fn which_one(card: &Card) -> Option<String> {
         ));
     }
     let near: Vec<String> = not_found.near.iter().take(5).map(escape::object).collect();
+    let exist = if near.len() == 1 { "exists" } else { "exist" };
     let near = near.join(" or ");
     Some(format!(
-        "*Which one?*  {near} exist; the alert names {named}, but {lacks}. No action without a person's word."
+        "*Which one?*  {near} {exist}; the alert names {named}, but {lacks}. No action without a person's word."
     ))
 }
 

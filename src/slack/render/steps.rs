@@ -121,10 +121,12 @@ fn pending(card: &Card, approval: &Approval, action: &Action, nth: usize, now: T
     let mut diff = None;
     if let Some(preview) = &approval.preview {
         text.push_str(&format!(": {}", effect(preview)));
-        let (lines, left_out) = buttons::diff(&preview.diff, DIFF_LINES_MAX, 100);
+        let others = card.approvals.iter().filter(|other| other.state == ApprovalState::Pending).count();
+        let (lines, left_out) = buttons::diff(&preview.diff, DIFF_LINES_MAX / others.clamp(1, 3), 100);
         if !lines.is_empty() {
             let more = if left_out > 0 { format!("; {left_out} lines more in the thread") } else { String::new() };
-            diff = Some(format!("{}\n_{}{more}_", escape::block(&lines), source(preview)));
+            text.push_str(&format!(" ({}{more})", source(preview)));
+            diff = Some(escape::block(&lines));
         }
     }
     if approval.approvers.is_empty() {

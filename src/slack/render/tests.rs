@@ -1,1 +1,564 @@
 //! The card in every state, as people read it, and every payload against Slack's limits.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::*;
+use crate::model::scene::{Change, DiffLine, NotFound};
+use crate::model::*;
+use crate::redact::Redacted;
+
+const SHA: &str = "4c1f3a5b6c7d8e9f00112233445566778899aabbccddeeff00112233445566e2";
+
+fn at(minutes: i64) -> Timestamp {
+    "2026-03-24T02:14:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_mins(minutes)
+}
+
+fn checkout() -> ObjectRef {
+    ObjectRef::new(Kind::Deployment, Some("shop"), "checkout").unwrap()
+}
+
+fn citation(evidence: u32, quote: &'static str, source: Source) -> Citation {
+    Citation { evidence: EvidenceId(evidence), segment: Some(0), quote: quote.into(), source: Some(source) }
+}
+
+fn log_of(pod: &str) -> Source {
+    Source::Log {
+        namespace: Name::parse("shop").unwrap(),
+        pod: Name::parse(pod).unwrap(),
+        container: Name::parse("app").unwrap(),
+        previous: true,
+    }
+}
+
+fn line(field: &'static str, before: Option<&'static str>, after: Option<&'static str>) -> DiffLine {
+    DiffLine { container: None, field: field.into(), before: before.map(Into::into), after: after.map(Into::into) }
+}
+
+fn scene() -> Scene {
+    Scene {
+        subject: checkout(),
+        read_at: at(0),
+        not_found: None,
+        workload: Part::Known(None),
+        revisions: Part::default(),
+        changes: Part::Known(vec![Change {
+            object: checkout(),
+            changed_at: at(-2),
+            by: Some("helm".into()),
+            from_revision: Some(6),
+            to_revision: Some(7),
+            lines: vec![
+                line("image", Some("checkout:2.3.1"), Some("checkout:2.4.0")),
+                line("env DB_POOL", None, Some("200")),
+            ],
+            at: scene::At { evidence: EvidenceId(2), segment: 0 },
+        }]),
+        pods: Part::default(),
+        logs: Part::default(),
+        events: Part::default(),
+        nodes: Part::default(),
+        services: Part::default(),
+        ingresses: Part::default(),
+        ingress_classes: Part::default(),
+        config_maps: Part::default(),
+        claims: Part::default(),
+        autoscalers: Part::default(),
+        budgets: Part::default(),
+        quotas: Part::default(),
+        neighbours: Part::default(),
+        evidence: Vec::new(),
+    }
+}
+
+fn finding(role: Role, brief: &'static str, says: &'static str) -> Finding {
+    Finding {
+        rule: "crash-loop".into(),
+        role,
+        certainty: Certainty::Likely,
+        about: checkout(),
+        says: says.into(),
+        brief: brief.into(),
+        citations: Vec::new(),
+        proposal: None,
+        advice: None,
+    }
+}
+
+/// Within a second of the webhook: no model, no report.
+fn first_card() -> Card {
+    Card {
+        incident: Incident {
+            id: IncidentId::parse("i0001").unwrap(),
+            cluster: ClusterName::parse("prod-eu").unwrap(),
+            subject: checkout(),
+            fault: "workload".into(),
+            severity: Severity::Critical,
+            alert_severity: Some("warning".into()),
+            state: IncidentState::Open,
+            opened_at: at(2),
+            began_at: at(0),
+            updated_at: at(2),
+            unhealthy_at: Some(at(0)),
+            healthy_since: None,
+            why: vec![Why {
+                signal: SignalId::derive(&["a"]),
+                at: at(1),
+                sentence: "same Deployment shop/checkout, 40 s apart, both after revision 7".into(),
+            }],
+            also: Vec::new(),
+            investigation: Investigation {
+                state: InvestigationState::Off,
+                turns: 0,
+                turns_max: 12,
+                tool_calls: 0,
+                input_tokens: 0,
+                output_tokens: 0,
+            },
+        },
+        heard: Heard {
+            alerts: 4,
+            alerts_firing: 4,
+            alert_names: vec!["KubePodCrashLooping".into()],
+            warnings: 11,
+            rollouts: 1,
+            resolved_at: None,
+            says: Some("Pod shop/checkout is crash looping".into()),
+        },
+        scene: Some(scene()),
+        findings: vec![
+            finding(Role::RuledOut, "", "the other Deployment that rolled out (`cart`, 02:09) is healthy"),
+            finding(
+                Role::Mechanism,
+                "containers exit 1 since revision 7: too many database connections",
+                "containers exit 1 after 3 s, \"FATAL: too many connections for role\" (61 times)",
+            ),
+            finding(
+                Role::Symptom,
+                "3 of 4 pods crash",
+                "checkout is failing in shop: 3 of 4 pods crash since revision 7",
+            ),
+        ],
+        report: None,
+        approvals: Vec::new(),
+        links: vec![Link { label: "Runbook".into(), url: "https://wiki.example/checkout?a=1&b=2".into() }],
+        audit_head: Some((18_204, SHA.into())),
+    }
+}
+
+fn with_report() -> Card {
+    let mut card = first_card();
+    card.incident.investigation.state = InvestigationState::Done;
+    card.incident.investigation.turns = 4;
+    card.incident.investigation.tool_calls = 5;
+    card.incident.investigation.input_tokens = 8_000;
+    card.incident.investigation.output_tokens = 1_140;
+    card.report = Some(Report {
+        origin: Origin::Model,
+        headline: "checkout is failing in shop: revision 7 opens more database connections than the role allows".into(),
+        cause: "revision 7 sets `DB_POOL=200`; 4 pods × 200 exceed the role's limit, and every new pod exits.".into(),
+        certainty: Certainty::Likely,
+        culprit: Some(checkout()),
+        citations: vec![
+            citation(4, "FATAL: too many connections for role \"checkout\"", log_of("checkout-7f9c-x2lkq")),
+            citation(2, "DB_POOL=200", Source::Rollout { object: checkout() }),
+        ],
+        ruled_out: vec!["node pressure".into(), "image pull".into(), "database down (`cart` uses it)".into()],
+        advice: None,
+        proposals: Vec::new(),
+        reasoning: vec!["The log names the role's limit.".into(), "Only revision 7 raised the pool.".into()],
+        struck: 0,
+    });
+    card
+}
+
+fn approval(state: ApprovalState) -> Approval {
+    let proposal = Proposal::RolloutUndo { object: checkout(), to_revision: Some(6) };
+    Approval {
+        id: ApprovalId::parse("a0001").unwrap(),
+        cluster: ClusterName::parse("prod-eu").unwrap(),
+        incident: IncidentId::parse("i0001").unwrap(),
+        asked_by: Caller::Agent,
+        proposal,
+        action: Some(undo()),
+        tier: Tier::Reversible,
+        state,
+        because: "".into(),
+        created_at: at(3),
+        expires_at: at(33),
+        rule: "approvers[0]".into(),
+        people_needed: 1,
+        approvers: vec!["U024BE7LH".into(), "group:S0614TZR7".into()],
+        presses: Vec::new(),
+        preview: Some(Preview {
+            diff: vec![
+                line("image", Some("checkout:2.4.0"), Some("checkout:2.3.1")),
+                line("env DB_POOL", Some("200"), None),
+            ],
+            by_api_server: true,
+            note: None,
+            pods_touched: 4,
+            disruptions_allowed: Some(1),
+            pace: "one at a time".into(),
+            autoscaler: None,
+            gitops: None,
+            result_hash: None,
+        }),
+        bound: None,
+        execution: None,
+        verification: Verification::NotStarted,
+        undoes: None,
+    }
+}
+
+fn undo() -> Action {
+    Action::RolloutUndo {
+        object: checkout(),
+        target_uid: "uid".into(),
+        target_hash: "6d9f".into(),
+        to_revision: 6,
+        from_revision: 7,
+    }
+}
+
+fn press(yes: bool, reason: Option<&'static str>) -> Press {
+    Press { user: "U024BE7LH".into(), yes, at: at(7), reason: reason.map(Into::into) }
+}
+
+fn asked(change: impl FnOnce(&mut Approval)) -> Card {
+    let mut card = with_report();
+    let mut approval = approval(ApprovalState::Pending);
+    change(&mut approval);
+    card.approvals.push(approval);
+    card
+}
+
+fn executed(verification: Verification) -> Card {
+    asked(|approval| {
+        approval.state = ApprovalState::Executed;
+        approval.presses.push(press(true, None));
+        approval.verification = verification;
+        approval.execution =
+            Some(Execution { started_at: at(7), body: Value::Null, finished_at: Some(at(7)), generation: Some(9) });
+    })
+}
+
+/// Renders everything, checks it against Slack's limits, and gives the card as text.
+#[track_caller]
+fn render(state: &Card) -> String {
+    let options = Options { now: at(11) };
+    let message = card(state, &options);
+    check(&message);
+    for (_, reply) in replies(state, &options) {
+        check(&reply);
+    }
+    flatten(&message)
+}
+
+#[track_caller]
+fn see(name: &str, state: &Card) {
+    let text = render(state);
+    assert!(text.lines().count() <= 25, "too long for one phone screen and a half:\n{text}");
+    insta::assert_snapshot!(name, text);
+}
+
+/// Slack's limits, and what its own libraries do not check: duplicate ids, empty texts.
+#[track_caller]
+fn check(message: &Message) {
+    let payload = serde_json::to_value(message).unwrap();
+    let blocks = payload["blocks"].as_array().unwrap();
+    assert!((1..=50).contains(&blocks.len()), "{} blocks", blocks.len());
+    assert!(!message.text.is_empty() && message.text.chars().count() <= 4_000);
+    let mut ids = Vec::new();
+    for block in blocks {
+        match block["type"].as_str().unwrap() {
+            "header" => within(&block["text"], 150),
+            "section" => within(&block["text"], 3_000),
+            "context" => {
+                let elements = block["elements"].as_array().unwrap();
+                assert!((1..=10).contains(&elements.len()));
+                elements.iter().for_each(|element| within(element, 3_000));
+            }
+            "actions" => {
+                let elements = block["elements"].as_array().unwrap();
+                assert!((1..=25).contains(&elements.len()));
+                for button in elements {
+                    within(&button["text"], 75);
+                    assert!(ApprovalId::parse(button["value"].as_str().unwrap()).is_some());
+                    ids.push(button["action_id"].as_str().unwrap().to_owned());
+                    if let Some(confirm) = button.get("confirm") {
+                        within(&confirm["title"], 100);
+                        within(&confirm["text"], 300);
+                        within(&confirm["confirm"], 30);
+                        within(&confirm["deny"], 30);
+                    }
+                }
+            }
+            other => panic!("unexpected block {other}"),
+        }
+    }
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "duplicate action ids: {ids:?}");
+}
+
+#[track_caller]
+fn within(text: &Value, max: usize) {
+    let text = text["text"].as_str().unwrap();
+    assert!(!text.trim().is_empty(), "empty text");
+    assert!(escape::length(text) <= max, "{} of {max}: {text}", escape::length(text));
+}
+
+#[test]
+fn the_first_card_says_what_fired_what_changed_and_what_the_rules_found() {
+    see("first-card-no-model", &first_card());
+    let mut card = first_card();
+    card.incident.investigation.state = InvestigationState::Running;
+    card.incident.investigation.turns = 2;
+    see("looking-further", &card);
+    card.scene = None;
+    card.findings.clear();
+    see("nothing-read-yet", &card);
+}
+
+#[test]
+fn a_part_that_could_not_be_read_says_so() {
+    let mut card = first_card();
+    let scene = card.scene.as_mut().unwrap();
+    scene.logs = Part::Missing("the kubelet of `node-3` did not answer".into());
+    scene.pods = Part::Missing("forbidden".into());
+    scene.events = Part::Missing("forbidden".into());
+    see("could-not-read", &card);
+}
+
+#[test]
+fn the_report_says_the_cause_once_with_its_proof_and_the_step_with_its_effect() {
+    let card = asked(|_| {});
+    see("report-with-a-button", &card);
+    insta::assert_json_snapshot!("report-payload", super::card(&card, &Options { now: at(11) }));
+    let replies = replies(&card, &Options { now: at(11) });
+    insta::assert_snapshot!("thread-of-the-report", flatten(&replies[0].1));
+}
+
+#[test]
+fn the_notification_is_the_first_line() {
+    let message = card(&with_report(), &Options { now: at(11) });
+    assert_eq!(flatten(&message).lines().next().unwrap(), message.text);
+    assert!(message.text.starts_with("🔴 checkout is failing in shop"));
+}
+
+#[test]
+fn two_people_are_counted_and_two_proposals_have_ids_of_their_own() {
+    let mut card = asked(|approval| {
+        approval.people_needed = 2;
+        approval.tier = Tier::Destructive;
+        approval.presses.push(press(true, None));
+    });
+    let other = ObjectRef::new(Kind::Deployment, Some("shop"), "cart").unwrap();
+    card.approvals.push(Approval {
+        id: ApprovalId::parse("a0002").unwrap(),
+        proposal: Proposal::RolloutRestart { object: other.clone() },
+        action: Some(Action::RolloutRestart { object: other }),
+        ..approval(ApprovalState::Pending)
+    });
+    see("two-proposals-four-eyes", &card);
+}
+
+#[test]
+fn after_a_click_the_buttons_go_and_the_card_says_who_pressed_what() {
+    let pressed = asked(|approval| {
+        approval.state = ApprovalState::Executing;
+        approval.presses.push(press(true, None));
+    });
+    see("pressed", &pressed);
+    see("rolling-out", &executed(Verification::Watching { ready: 1, wanted: 4 }));
+    let mut better = executed(Verification::Better { at: at(9), ready: 4, wanted: 4 });
+    better.heard.alerts_firing = 0;
+    better.heard.resolved_at = Some(at(10));
+    see("verified", &better);
+    insta::assert_snapshot!("thread-of-the-outcome", flatten(&replies(&better, &Options { now: at(11) })[1].1));
+    let mut worse = executed(Verification::NotBetter { at: at(9), why: "pods still exit 1".into() });
+    worse.incident.investigation.state = InvestigationState::Running;
+    see("done-but-not-better", &worse);
+}
+
+#[test]
+fn every_way_in_which_nothing_was_done_has_its_own_words() {
+    let refused = asked(|approval| {
+        approval.state = ApprovalState::Refused;
+        approval.action = None;
+        approval.because =
+            "`report-nightly` is a running Job (42 of 60 done); restarting it would lose its work.".into();
+    });
+    see("refused-before-asking", &refused);
+    see(
+        "rejected",
+        &asked(|approval| {
+            approval.state = ApprovalState::Rejected;
+            approval.presses.push(press(false, Some("DBA raises the limit")));
+        }),
+    );
+    see(
+        "withdrawn",
+        &asked(|approval| {
+            approval.state = ApprovalState::Withdrawn;
+            approval.because = "someone changed checkout at 02:19 (revision 8, by `kubectl-edit`)".into();
+        }),
+    );
+    see(
+        "expired",
+        &asked(|approval| {
+            approval.state = ApprovalState::Expired;
+            approval.expires_at = at(5);
+        }),
+    );
+    see("nobody-may-approve", &asked(|approval| approval.approvers.clear()));
+    see(
+        "denied-by-policy",
+        &asked(|approval| {
+            approval.state = ApprovalState::Refused;
+            approval.rule = "deny[0]".into();
+            approval.because = "`kube-system` is protected".into();
+        }),
+    );
+    see(
+        "failed",
+        &asked(|approval| {
+            approval.state = ApprovalState::Failed;
+            approval.because = "the API server refused: exceeded quota".into();
+        }),
+    );
+    see("outcome-unknown", &asked(|approval| approval.state = ApprovalState::OutcomeUnknown));
+}
+
+#[test]
+fn a_newer_request_for_the_same_object_takes_the_place_of_an_older_one() {
+    let mut card = asked(|approval| approval.id = ApprovalId::parse("a0002").unwrap());
+    card.approvals.push(approval(ApprovalState::Expired));
+    let text = render(&card);
+    assert!(text.contains("[ Roll back checkout to revision 6 ]") && !text.contains("Expired"), "{text}");
+}
+
+#[test]
+fn a_model_that_gave_no_answer_is_named_and_one_that_is_off_is_not() {
+    let mut card = first_card();
+    assert!(!render(&card).to_lowercase().contains("model"));
+    card.incident.investigation.state = InvestigationState::Failed { why: "provider returned 503".into() };
+    see("model-down", &card);
+    card.incident.investigation.state =
+        InvestigationState::Failed { why: "today's budget of 2,000,000 tokens is spent".into() };
+    see("budget-spent", &card);
+    let mut unknown = with_report();
+    let report = unknown.report.as_mut().unwrap();
+    report.certainty = Certainty::Unknown;
+    report.cause = "".into();
+    report.citations.clear();
+    report.advice = Some("look at the load balancer".into());
+    see("cause-unknown", &unknown);
+}
+
+#[test]
+fn an_ending_says_how_and_through_whom() {
+    let mut card = with_report();
+    card.incident.healthy_since = Some(at(8));
+    card.incident.state = IncidentState::Over { at: at(10), how: Ending::Resolved };
+    see("recovered", &card);
+    card.incident.state = IncidentState::Over { at: at(10), how: Ending::Presumed };
+    see("presumed-over", &card);
+    let mut before = first_card();
+    before.findings.clear();
+    before.incident.severity = Severity::None;
+    before.incident.unhealthy_at = None;
+    before.incident.healthy_since = Some(at(2));
+    see("already-over", &before);
+}
+
+#[test]
+fn a_name_that_does_not_exist_is_answered_with_its_neighbours_and_no_action() {
+    let mut card = first_card();
+    let scene = card.scene.as_mut().unwrap();
+    scene.not_found = Some(NotFound {
+        namespace_exists: true,
+        near: vec![ObjectRef::new(Kind::Deployment, Some("shop"), "checkout-api").unwrap()],
+    });
+    card.findings.clear();
+    see("which-one", &card);
+}
+
+#[test]
+fn what_was_in_trouble_before_the_first_start_is_one_list() {
+    let mut card = first_card();
+    card.incident.fault = "arrival".into();
+    card.incident.subject = ObjectRef::new(Kind::Namespace, None, "default").unwrap();
+    card.incident.also =
+        (0..30).filter_map(|n| ObjectRef::new(Kind::Deployment, Some("shop"), &format!("w{n}"))).collect();
+    see("found-on-arrival", &card);
+}
+
+/// Every `mrkdwn` text below `value`.
+fn markup_of(value: &Value, texts: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) if fields.get("type").is_some_and(|kind| kind == "mrkdwn") => {
+            texts.extend(fields["text"].as_str().map(str::to_owned));
+        }
+        Value::Object(fields) => fields.values().for_each(|field| markup_of(field, texts)),
+        Value::Array(items) => items.iter().for_each(|item| markup_of(item, texts)),
+        _ => {}
+    }
+}
+
+#[test]
+fn hostile_text_stays_text() {
+    let long = "x".repeat(300);
+    let hostile =
+        "<!channel> *pay* _now_ ~no~ `rm` ``` \u{202E}evil\u{202C} <https://evil.example|click> &amp; 🔥 שלום";
+    let text = Redacted::literal(hostile);
+    let mut card = asked(|approval| {
+        approval.because = text.clone();
+        approval.presses.push(Press { user: text.clone(), yes: true, at: at(7), reason: Some(text.clone()) });
+        let preview = approval.preview.as_mut().unwrap();
+        preview.pace = text.clone();
+        preview.gitops = Some(text.clone());
+        preview.diff.push(DiffLine {
+            container: Some(text.clone()),
+            field: text.clone(),
+            before: None,
+            after: Some(text.clone()),
+        });
+    });
+    let object = ObjectRef::new(Kind::Deployment, Some(&long[..200]), &long[..253]).unwrap();
+    card.approvals[0].action = Some(Action::RolloutRestart { object: object.clone() });
+    card.incident.subject = object.clone();
+    let report = card.report.as_mut().unwrap();
+    report.headline = crate::text!("{} {}", object, text);
+    report.cause = text.clone();
+    report.ruled_out = vec![text.clone()];
+    report.advice = Some(text.clone());
+    report.citations = vec![Citation {
+        evidence: EvidenceId(1),
+        segment: None,
+        quote: text.clone(),
+        source: Some(Source::Event { object, reason: text.clone() }),
+    }];
+    card.links = vec![Link { label: text.clone(), url: text.clone() }];
+    card.scene.as_mut().unwrap().changes = Part::Missing(text.clone());
+    let message = super::card(&card, &Options { now: at(11) });
+    let mut texts = Vec::new();
+    markup_of(&serde_json::to_value(&message).unwrap(), &mut texts);
+    // Within code Slack formats nothing; what stands between backticks may look as it likes.
+    let payload: String = texts.join("\n").split('`').step_by(2).collect();
+    for forbidden in ["<!channel", "<https://evil", "\u{202E}", "*pay*", "_now_", "~no~", "`rm`"] {
+        assert!(!payload.contains(forbidden), "{forbidden} in {payload}");
+    }
+    see("hostile", &card);
+    let worst = Redacted::literal(Box::leak(hostile.repeat(200).into_boxed_str()));
+    let report = card.report.as_mut().unwrap();
+    (report.cause, report.advice) = (worst.clone(), Some(worst.clone()));
+    report.reasoning = vec![worst.clone(); 5];
+    report.ruled_out = vec![worst.clone(); 9];
+    card.heard.says = Some(worst.clone());
+    card.approvals[0].preview.as_mut().unwrap().diff =
+        vec![DiffLine { container: None, field: worst.clone(), before: Some(worst.clone()), after: Some(worst) }; 60];
+    render(&card);
+}

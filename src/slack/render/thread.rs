@@ -95,7 +95,7 @@ fn timeline(card: &Card, now: Timestamp) -> Vec<String> {
     }
     if let Some(scene) = &card.scene {
         let changes = scene.changes.items().iter().take(10);
-        events.extend(changes.map(|change| (change.changed_at, facts::change_line(change, card, now))));
+        events.extend(changes.map(|change| (change.changed_at, facts::change_text(change, card, ""))));
     }
     events.extend(card.heard.resolved_at.map(|at| (at, "all alerts resolved".to_owned())));
     for approval in &card.approvals {
