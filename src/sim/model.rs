@@ -149,8 +149,10 @@ impl ScriptedModel {
         let last = incident.checked_sub(1).map_or(0, |index| asked.incidents[index].answered);
         let answers = &self.0.answers;
         let found = if review {
-            // Some scripts count the review as the next request; both ways of counting are understood.
-            [last, last + 1].into_iter().find_map(|n| Some(((incident, n, true), answers.get(&(incident, n, true))?)))
+            // A script may also count the review as the next request; then no other answer has that number.
+            let counted = !answers.contains_key(&(incident, last + 1, false));
+            let numbers = [last].into_iter().chain(counted.then_some(last + 1));
+            numbers.map(|n| (incident, n, true)).find_map(|place| Some((place, answers.get(&place)?)))
         } else {
             let place = (incident, last + 1, false);
             answers.get(&place).map(|answer| (place, answer))
@@ -161,7 +163,11 @@ impl ScriptedModel {
             None => Err(path_of((incident, last + 1, false))),
         };
         match &result {
-            Ok(_) if !review => asked.incidents[incident - 1].answered += 1,
+            Ok(_) if !review || found.is_some_and(|((_, number, _), _)| number > last) => {
+                if let Some(incident) = incident.checked_sub(1) {
+                    asked.incidents[incident].answered += 1;
+                }
+            }
             Err(file) if !asked.missing.contains(file) && asked.missing.len() < FILES_MAX => {
                 asked.missing.push(file.clone())
             }
@@ -393,13 +399,28 @@ mod tests {
             ("model/1/0002.review.json", json!({"content": "lower the certainty"})),
         ]);
         content(&model, request("x")).await;
-        let (_, _, first) = ask(&ScriptedModel(model.0.clone()), review("x")).await;
-        assert!(first.contains("lower the certainty"), "a script may count the review as the next request");
+        assert_eq!(content(&model, review("x")).await, "no change");
         assert_eq!(content(&model, request("x")).await, "a2");
         assert_eq!(content(&model, review("other words")).await, "lower the certainty");
         let silent = self::model(&[("model/1/0001.json", json!({"content": "a1"}))]);
         content(&silent, request("x")).await;
         assert_eq!(content(&silent, review("x")).await, "no change");
+    }
+
+    #[tokio::test]
+    async fn a_script_may_count_the_review_as_the_next_request() {
+        let file = |path, said: &str| (path, json!({"content": said}));
+        let model = model(&[
+            file("model/1/0001.json", "a1"),
+            file("model/1/0002.review.json", "no"),
+            file("model/1/0003.json", "a3"),
+        ]);
+        let said = [
+            content(&model, request("x")).await,
+            content(&model, review("x")).await,
+            content(&model, request("x")).await,
+        ];
+        assert_eq!(said, ["a1", "no", "a3"]);
     }
 
     #[tokio::test]

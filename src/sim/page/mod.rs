@@ -47,8 +47,8 @@ impl Slack {
         let messages = self.messages();
         let shown: Vec<_> = messages.iter().filter(|m| channel.is_some_and(|c| c.id == m.channel)).collect();
         let shown = &shown[shown.len().saturating_sub(SHOWN_MAX)..];
-        json!({"now_ms": self.now_ms(), "channel": channel, "users": options.users, "messages": shown,
-            "modals": self.modals(), "narration": self.narration()})
+        json!({"channel": channel, "users": options.users, "messages": shown, "modals": self.modals(),
+            "narration": self.narration()})
     }
 }
 

@@ -42,27 +42,38 @@ async function send(path, body) {
   }
 }
 
+// Only an open dialog has the role, so that what reads the page meets one at a time.
+function show(dialog) {
+  dialog.setAttribute("role", "dialog");
+  dialog.showModal();
+}
+
+function hide(dialog) {
+  dialog.removeAttribute("role");
+  dialog.close();
+}
+
 // A button's confirm dialog, as Slack's; resolves to whether the person went on.
 function confirmed(confirm) {
   if (!confirm) return Promise.resolve(true);
   const dialog = $("#confirm");
   return new Promise((resolve) => {
     const done = (answer) => {
-      dialog.close();
+      hide(dialog);
       resolve(answer);
     };
     const body = el("div", { class: "modal-body text" });
     if (confirm.text.type === "mrkdwn") mrkdwn(confirm.text.text, body, { users: state.users, me });
     else body.append(confirm.text.text);
-    const go = el("button", { type: "button", class: `button ${confirm.style ?? "primary"}`, onclick: () => done(true) }, confirm.confirm.text);
+    const go = el("button", { type: "button", class: `button confirm ${confirm.style ?? "primary"}`, onclick: () => done(true) }, confirm.confirm.text);
     const stop = el("button", { type: "button", class: "button", onclick: () => done(false) }, confirm.deny.text);
-    dialog.oncancel = () => resolve(false);
+    dialog.oncancel = () => done(false);
     dialog.replaceChildren(
       el("header", {}, el("h2", {}, confirm.title.text), el("button", { type: "button", class: "close", "aria-label": "Close", onclick: () => done(false) }, "×")),
       body,
       el("footer", {}, stop, go),
     );
-    dialog.showModal();
+    show(dialog);
     stop.focus();
   });
 }
@@ -175,7 +186,7 @@ function drawModal() {
   const dialog = $("#view");
   const modal = state.modals.findLast((one) => one.user === me);
   if (!modal) {
-    if (dialog.open) dialog.close();
+    if (dialog.open) hide(dialog);
     return;
   }
   if (dialog.open && dialog.dataset.view === modal.id) return;
@@ -199,7 +210,7 @@ function drawModal() {
     el("footer", {}, problem, el("button", { type: "button", class: "button", onclick: close }, view.close?.text ?? "Cancel"),
       view.submit ? el("button", { type: "button", class: "button primary", onclick: submit }, view.submit.text) : null),
   );
-  if (!dialog.open) dialog.showModal();
+  if (!dialog.open) show(dialog);
 }
 
 function drawFrame() {

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 /// Where blocks are shown; the limits differ.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Surface {
+    #[default]
     Message,
     Modal,
 }
@@ -87,16 +88,11 @@ enum Kind {
     Either,
 }
 
+#[derive(Default)]
 struct Check {
     surface: Surface,
     faults: Vec<String>,
     block_ids: HashSet<String>,
-}
-
-impl Default for Check {
-    fn default() -> Self {
-        Self { surface: Surface::Message, faults: Vec::new(), block_ids: HashSet::new() }
-    }
 }
 
 impl Check {
