@@ -276,6 +276,9 @@ class Cluster:
     def apply(self, *objects):
         self.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
 
+    def admin_token(self):
+        return (self.folder / "tokens.csv").read_text().split(",")[0]
+
     def token_of(self, namespace, account):
         """A token of a ServiceAccount, as the TokenRequest API gives it."""
         return self.kubectl("create", "token", "-n", namespace, account).stdout.strip()
@@ -430,6 +433,25 @@ def llmock(folder):
     argv = [sys.executable, PYTHON_PART / "bin" / "llmock", "serve", "--port", port, "--host", "127.0.0.1", "--log-level", "warning"]
     with running("llmock", argv, Path(folder) / "llmock.log", lambda: answers(f"{url}/_llmock/requests"), env=python_environment()):
         yield Model(url)
+
+
+# --- firstlook's own stand-ins ------------------------------------------------------------------------------------------
+
+@contextmanager
+def stand_in(run, name, *arguments):
+    """An example binary of this folder (slack_stand_in.rs, cluster_stand_in.rs); what it says of itself once it listens."""
+    binary = run.binary.parent / "examples" / name
+    if not binary.exists():
+        raise CannotStart(f"{name}: no {binary}; cargo build --examples")
+    process = Process(name, [binary, *arguments], run.work / f"{name}.log", stdout=subprocess.PIPE)
+    try:
+        line = process.popen.stdout.readline()
+        if not line:
+            raise CannotStart(f"{name}:\n{tail(process.log)}")
+        yield json.loads(line)
+    finally:
+        process.kill()
+        process.popen.stdout.close()
 
 
 # --- the browser ------------------------------------------------------------------------------------------------------

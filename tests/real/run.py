@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the real stories: every public function of stories/*.py whose first parameter is `run`.
+"""Runs the real stories: every function of stories/*.py whose only parameter is `run`.
 
 usage: run.py [--binary PATH] [--picture PATH] [--seed N] [--list] [--keep] [WORD ...]
 
@@ -53,9 +53,10 @@ def stories(words):
     for path in sorted((HERE / "stories").glob("*.py")):
         spec = importlib.util.spec_from_file_location(f"stories_{path.stem}", path)
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look themselves up
         spec.loader.exec_module(module)
         functions = [f for n, f in inspect.getmembers(module, inspect.isfunction)
-                     if f.__module__ == module.__name__ and not n.startswith("_") and next(iter(inspect.signature(f).parameters), "") == "run"]
+                     if f.__module__ == module.__name__ and not n.startswith("_") and list(inspect.signature(f).parameters) == ["run"]]
         for function in sorted(functions, key=lambda f: f.__code__.co_firstlineno):
             if not words or any(w in path.stem or w in function.__name__ for w in words):
                 yield path.stem, function.__name__, function

@@ -1,12 +1,11 @@
 """The Slack workspace of a story: firstlook's own stand-in (judged by the official clients), seen and clicked from outside."""
 import json
-import subprocess
 import time
 import urllib.parse
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from parts import CannotStart, Process, request, tail, wait_until
+from parts import request, stand_in, wait_until
 
 # The stand-in's fixed workspace (src/sim/slack): its tokens open nothing else.
 BOT_TOKEN, APP_TOKEN, SIGNING_SECRET = "xoxb-stand-in", "xapp-stand-in", "stand-in-signing-secret"
@@ -101,16 +100,6 @@ def send_signed(url, payload, **options):
 @contextmanager
 def workspace(run, interactivity_url=None):
     """The stand-in, listening."""
-    binary = run.binary.parent / "examples" / "slack_stand_in"
-    if not binary.exists():
-        raise CannotStart(f"slack stand-in: no {binary}; cargo build --example slack_stand_in")
-    argv = [binary, "127.0.0.1:0"] + ([interactivity_url] if interactivity_url else [])
-    process = Process("slack stand-in", argv, run.work / "slack_stand_in.log", stdout=subprocess.PIPE)
-    try:
-        line = process.popen.stdout.readline()
-        if not line:
-            raise CannotStart(f"slack stand-in:\n{tail(process.log)}")
-        yield Workspace(**json.loads(line))
-    finally:
-        process.kill()
-        process.popen.stdout.close()
+    arguments = ["127.0.0.1:0"] + ([interactivity_url] if interactivity_url else [])
+    with stand_in(run, "slack_stand_in", *arguments) as said:
+        yield Workspace(**said)
