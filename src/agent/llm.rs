@@ -147,10 +147,10 @@ fn parse(mut answer: Value, redactor: &Redactor) -> Result<Reply, LlmError> {
     let usage = &answer["usage"];
     let input_tokens = usage["prompt_tokens"].as_u64().unwrap_or(0);
     let output_tokens = usage["completion_tokens"].as_u64().unwrap_or(0);
-    let mut message = answer["choices"][0]["message"].take();
-    if !message.is_object() {
+    let message = answer.pointer_mut("/choices/0/message").map(Value::take).filter(Value::is_object);
+    let Some(mut message) = message else {
         return Err(LlmError::Unavailable(Redacted::literal("its answer holds no message")));
-    }
+    };
     message["role"] = json!("assistant");
     let content = match &message["content"] {
         Value::String(text) => Some(text.clone()),
@@ -162,7 +162,8 @@ fn parse(mut answer: Value, redactor: &Redactor) -> Result<Reply, LlmError> {
     let content = content.filter(|text| !text.trim().is_empty()).map(|text| redactor.redact(&text));
     message["content"] = content.as_ref().map_or(Value::Null, |text| json!(text.as_str()));
     let mut tool_calls = Vec::new();
-    if let Some(calls) = message["tool_calls"].as_array_mut() {
+    if let Some(calls) = message.get_mut("tool_calls").and_then(Value::as_array_mut) {
+        calls.retain(|call| call["function"].is_object());
         for (i, call) in calls.iter_mut().enumerate() {
             tool_calls.push(tool_call(i, call, redactor));
         }
@@ -333,6 +334,10 @@ mod tests {
         assert!(reply.tool_calls[1].arguments.is_err());
         assert_eq!(reply.message["tool_calls"][1]["extra_content"]["google"]["thought_signature"], "abc");
         assert_eq!(reply.message["tool_calls"][1]["function"]["arguments"], "{}");
-        assert!(parse(json!({"choices": []}), &Redactor::default()).is_err());
+        for nonsense in [json!({"choices": []}), json!("hello"), json!({"choices": [{"message": "hi"}]}), json!(null)] {
+            assert!(parse(nonsense, &Redactor::default()).is_err());
+        }
+        let odd = json!({"choices": [{"message": {"tool_calls": ["x", {"function": 3}, {"id": 7, "function": {}}]}}]});
+        assert_eq!(parse(odd, &Redactor::default()).unwrap().tool_calls.len(), 1);
     }
 }
