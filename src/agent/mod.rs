@@ -1,3 +1,7 @@
 //! Layer 3, the agent runtime: the model, its prompt, its turns and the proof of its report.
 
 pub mod llm;
+pub mod prompt;
+pub mod report;
+pub mod step;
+pub mod turn;

@@ -1,0 +1,138 @@
+//! One turn of an investigation: ask the model, then run what it asks for side by side through the gate.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use rmcp::RoleClient;
+use rmcp::model::CallToolRequestParams;
+use rmcp::service::Peer;
+use serde_json::{Value, json};
+
+use crate::agent::llm::{Llm, LlmError, ToolCall};
+use crate::agent::prompt;
+use crate::agent::report;
+use crate::agent::step;
+use crate::agent::step::{Budget, Step};
+use crate::model::{Evidence, Finding, Report};
+use crate::redact::{Redacted, Redactor};
+
+/// A tool that has not answered by then is missing data.
+const TOOL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Reports that stood on nothing, after which the findings speak alone.
+pub const UNPROVED_MAX: u32 = 1;
+
+/// What a turn is given.
+pub struct Turn<'a> {
+    pub llm: &'a Llm,
+    /// The gate, as this investigation's own caller.
+    pub gate: &'a Peer<RoleClient>,
+    pub tools: &'a Value,
+    pub conversation: &'a [Value],
+    pub budget: Budget,
+    /// Reports refused so far.
+    pub unproved: u32,
+    /// All evidence of the incident, for the proof.
+    pub evidence: &'a [Evidence],
+    pub findings: &'a [Finding],
+    pub redactor: &'a Redactor,
+}
+
+/// What a turn came to.
+#[derive(Debug)]
+pub struct Turned {
+    /// To be appended to the conversation.
+    pub messages: Vec<Value>,
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    pub tool_calls: u32,
+    /// The reply held no tool call.
+    pub silent: bool,
+    /// The reply was a report that stood on nothing.
+    pub unproved: bool,
+    pub ended: Ended,
+}
+
+/// Whether the investigation goes on.
+#[derive(Debug)]
+pub enum Ended {
+    NotYet,
+    Report(Box<Report>),
+    /// The findings speak alone, for this reason.
+    WithoutReport(Redacted),
+}
+
+impl Turn<'_> {
+    /// Runs the turn.
+    ///
+    /// # Errors
+    /// The model's, by remedy; tools never fail a turn.
+    pub async fn run(self) -> Result<Turned, LlmError> {
+        let reply = self.llm.complete(self.conversation, self.tools).await?;
+        let mut turned = Turned {
+            messages: vec![reply.message.clone()],
+            input_tokens: reply.input_tokens,
+            output_tokens: reply.output_tokens,
+            tool_calls: 0,
+            silent: reply.tool_calls.is_empty(),
+            unproved: false,
+            ended: Ended::NotYet,
+        };
+        match step::next(&reply, &self.budget) {
+            Step::Stop(why) => turned.ended = Ended::WithoutReport(why.into()),
+            Step::Nudge(reason) => turned.messages.extend(nudge(reason, "")),
+            Step::Report { call, arguments } => {
+                match report::prove(&arguments, self.evidence, self.findings, self.redactor) {
+                    Ok(report) => turned.ended = Ended::Report(Box::new(report)),
+                    Err(_) if self.unproved >= UNPROVED_MAX || self.budget.turns_left == 0 => {
+                        turned.ended = Ended::WithoutReport("the model's report could not be proved".into());
+                    }
+                    Err(unproved) => {
+                        turned.unproved = true;
+                        // Every call of a message must be answered, or servers refuse the conversation.
+                        for other in &reply.tool_calls {
+                            let says = if other.id == call { "not accepted" } else { "not run" };
+                            turned.messages.push(answer(&other.id, says));
+                        }
+                        turned.messages.extend(nudge("proof", unproved.says));
+                    }
+                }
+            }
+            Step::Call { calls, refused } => {
+                let results = join_all(calls.iter().map(|call| self.call(call))).await;
+                turned.tool_calls = calls.len() as u32;
+                turned.messages.extend(calls.iter().zip(&results).map(|(call, text)| answer(&call.id, text)));
+                turned.messages.extend(refused.iter().map(|(call, why)| answer(&call.id, why)));
+                if self.budget.turns_left <= 1 {
+                    turned.messages.extend(nudge("last_turn", ""));
+                }
+            }
+        }
+        Ok(turned)
+    }
+
+    /// One call through the gate, always answered with a text for the model.
+    async fn call(&self, call: &ToolCall) -> String {
+        let Ok(arguments) = &call.arguments else { return "the arguments are no JSON object".to_owned() };
+        let request = CallToolRequestParams::new(call.name.clone()).with_arguments(arguments.clone());
+        match tokio::time::timeout(TOOL_TIMEOUT, self.gate.call_tool(request)).await {
+            Ok(Ok(result)) => {
+                let texts: Vec<&str> =
+                    result.content.iter().filter_map(|c| c.as_text()).map(|t| t.text.as_str()).collect();
+                let text = texts.join("\n");
+                if result.is_error == Some(true) { format!("error: {text}") } else { text }
+            }
+            // An unknown tool is a protocol error: the model can repair it.
+            Ok(Err(error)) => format!("error: {}", self.redactor.redact(&error.to_string()).cut(300)),
+            Err(_) => format!("error: {} did not answer within {} s", call.name, TOOL_TIMEOUT.as_secs()),
+        }
+    }
+}
+
+fn answer(call: &str, text: &str) -> Value {
+    json!({"role": "tool", "tool_call_id": call, "content": text})
+}
+
+fn nudge(reason: &str, detail: &str) -> Option<Value> {
+    // A template that does not render is a bug that a test shows; the conversation goes on without the nudge.
+    prompt::nudge(reason, detail).inspect_err(|error| tracing::error!("prompt: {error:#}")).ok()
+}
