@@ -1,1 +1,75 @@
-//! findings.
+//! The rule-based analyst, pure: scene -> findings -> report, severity and health; no model involved.
+//!
+//! Each family of faults has a file. A rule says a fact with names and numbers and quotes it where it stands; its role
+//! places it in the chain symptom <- mechanism <- cause <- change, along which `conclude` makes the report. A part of
+//! the scene that is missing never counts as absence.
+
+mod certificates;
+mod conclude;
+mod config;
+mod crashes;
+mod dependencies;
+mod environment;
+mod health;
+mod images;
+mod jobs;
+mod memory;
+mod near;
+mod neighbours;
+mod network;
+mod nodes;
+mod proof;
+mod rollout;
+mod say;
+mod scheduling;
+mod severity;
+mod situation;
+mod storage;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use jiff::Timestamp;
+
+use crate::model::finding::{Certainty, Finding, Role};
+use crate::model::scene::Scene;
+
+pub use conclude::conclude;
+pub use health::Health;
+pub use health::health;
+pub use severity::severity;
+
+/// More findings than this nobody reads; the deepest causes come first.
+const FINDINGS_MAX: usize = 30;
+
+/// Everything that the rules find in a scene, deepest first: change, cause, mechanism, symptom, then what was ruled
+/// out. `now` is the present instant (it decides which dates are written out).
+pub fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
+    if scene.not_found.is_some() {
+        return Vec::new();
+    }
+    // Within one role and certainty the order of the families decides: what lies under the pods before the pods, what
+    // keeps a pod from starting before what ends it, and the revision as such only when nothing says more.
+    let mut found = nodes::find(scene, now);
+    found.extend(storage::find(scene, now));
+    found.extend(scheduling::find(scene, now));
+    found.extend(images::find(scene, now));
+    found.extend(config::find(scene, now));
+    found.extend(memory::find(scene, now));
+    found.extend(certificates::find(scene));
+    found.extend(environment::find(scene, now));
+    found.extend(network::find(scene, now));
+    found.extend(dependencies::find(scene));
+    found.extend(crashes::find(scene, now));
+    found.extend(jobs::find(scene, now));
+    found.extend(rollout::find(scene, now));
+    found.extend(neighbours::find(scene, now));
+    let explained = found.iter().any(|finding| {
+        finding.role == Role::Cause && finding.certainty >= Certainty::Likely && finding.rule != rollout::BAD_REVISION
+    });
+    found.retain(|finding| !explained || finding.rule != rollout::BAD_REVISION);
+    found.sort_by_key(|finding| (finding.role, std::cmp::Reverse(finding.certainty)));
+    found.truncate(FINDINGS_MAX);
+    found
+}

@@ -27,6 +27,31 @@ pub struct Finding {
     pub advice: Option<Redacted>,
 }
 
+impl Finding {
+    /// A finding without citations, proposal and advice.
+    pub fn new(
+        rule: &str,
+        role: Role,
+        certainty: Certainty,
+        about: &ObjectRef,
+        says: Redacted,
+        brief: Redacted,
+    ) -> Self {
+        let about = about.clone();
+        Self {
+            rule: rule.into(),
+            role,
+            certainty,
+            about,
+            says,
+            brief,
+            citations: Vec::new(),
+            proposal: None,
+            advice: None,
+        }
+    }
+}
+
 /// The place in the chain symptom <- mechanism <- cause <- change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

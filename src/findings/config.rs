@@ -1,0 +1,191 @@
+//! Configuration that is not there: ConfigMaps, Secrets, keys, ServiceAccounts, environment variables.
+
+use std::sync::LazyLock;
+
+use jiff::Timestamp;
+use regex::Regex;
+
+use super::near;
+use super::proof;
+use super::rollout;
+use super::say;
+use super::view;
+use crate::model::evidence::Citation;
+use crate::model::finding::{Certainty, Finding, Role};
+use crate::model::scene::{At, ConfigMap, DiffLine, Event, Reference, Scene, Template};
+use crate::redact::Redacted;
+use crate::text;
+
+pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
+    missing(scene).into_iter().map(|missing| object(scene, now, &missing)).collect()
+}
+
+/// Something that the kubelet or a controller looked for in vain.
+struct Missing {
+    kind: &'static str,
+    name: Redacted,
+    /// The key in it, where the object itself exists.
+    key: Option<Redacted>,
+    since: Option<Timestamp>,
+    proof: Option<Citation>,
+}
+
+/// The wordings of kubelet (`pkg/volume`, `pkg/kubelet/kuberuntime`) and of the admission of pods.
+static NOT_FOUND: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r#"(?i)\b(?P<kind>configmap|secret|serviceaccount) "(?P<name>[^"]+)" not found|couldn't find key (?P<key>\S+) in (?P<key_kind>ConfigMap|Secret) (?P<of>\S+)|references non-existent (?:config|secret) key: (?P<lost>[^\s"]+)"#,
+    )
+});
+
+fn pattern(expression: &str) -> Regex {
+    #[expect(clippy::expect_used, reason = "constant patterns, each used by a test")]
+    Regex::new(expression).expect("a constant pattern compiles")
+}
+
+/// What is looked for in vain now: by waiting containers, by mounts of pods that never started, by refused pods.
+fn missing(scene: &Scene) -> Vec<Missing> {
+    let mut found: Vec<Missing> = Vec::new();
+    let mut add = |text: &Redacted, since: Option<Timestamp>, at: At| {
+        let Some(captures) = NOT_FOUND.captures(text.as_str()) else { return };
+        let part = |name: &str| captures.name(name).and_then(|found| text.part(found.as_str()));
+        let kind = match part("kind").or_else(|| part("key_kind")) {
+            Some(kind) if kind.as_str().eq_ignore_ascii_case("secret") => "Secret",
+            Some(kind) if kind.as_str().eq_ignore_ascii_case("serviceaccount") => "ServiceAccount",
+            Some(_) => "ConfigMap",
+            None if text.as_str().contains("secret key") => "Secret",
+            None => "ConfigMap",
+        };
+        let of =
+            part("of").map(|of| of.as_str().rsplit('/').next().and_then(|name| of.part(name)).unwrap_or(of.clone()));
+        let key = part("key").or_else(|| part("lost"));
+        let Some(name) = part("name").or(of).or_else(|| key.as_ref().map(|_| "mounted by it".into())) else { return };
+        if found.iter().any(|known| known.kind == kind && known.name == name && known.key == key) {
+            return;
+        }
+        let whole = captures.get(0).and_then(|whole| text.part(whole.as_str()));
+        let proof = proof::quote(scene, at, text).or_else(|| whole.and_then(|whole| proof::quote(scene, at, &whole)));
+        found.push(Missing { kind, name, key, since, proof });
+    };
+    for pod in view::troubled(scene).filter(|pod| pod.phase.as_str() == "Pending" || pod.phase.as_str() == "Running") {
+        // A pod with a running container has its mounts: what events said before is over.
+        let started = pod.containers.iter().any(|container| container.restarts > 0 || container.ready);
+        for event in view::warnings(scene, &pod.object).filter(|event| !started && event.reason.as_str() != "BackOff") {
+            add(&event.message, Some(event.first_at), event.at);
+        }
+        for container in &pod.containers {
+            if let ("CreateContainerConfigError" | "ContainerCreating", Some(message)) = view::waiting(container) {
+                add(message, None, pod.at);
+            }
+        }
+    }
+    for event in refused(scene) {
+        add(&event.message, Some(event.first_at), event.at);
+    }
+    found
+}
+
+/// `FailedCreate` events that still hold: no pod was made after them.
+fn refused(scene: &Scene) -> impl Iterator<Item = &Event> {
+    let newest_pod = scene.pods.items().iter().map(|pod| pod.created_at).max();
+    let events = scene.events.items().iter();
+    events.filter(move |event| {
+        event.reason.as_str() == "FailedCreate" && newest_pod.is_none_or(|pod| pod <= event.last_at)
+    })
+}
+
+/// Where a template refers to an object: `mounts` it as a volume, or `takes its environment from` it.
+fn reference(template: &Template, kind: &str, name: &Redacted) -> Redacted {
+    let is_it = |reference: &Reference| reference.kind.as_str() == kind && reference.name == *name;
+    if let Some(volume) = template.volumes.iter().find(|volume| volume.source.as_ref().is_some_and(is_it)) {
+        return text!("mounts {} (volume {})", name, volume.name);
+    }
+    if let Some(container) = template.containers.iter().find(|container| container.env_from.iter().any(is_it)) {
+        return text!("takes the environment of container {} from {}", container.name, name);
+    }
+    text!("refers to {}", name)
+}
+
+fn object(scene: &Scene, now: Timestamp, missing: &Missing) -> Finding {
+    let subject = &scene.subject;
+    let since = missing.since.map_or_else(Redacted::default, |at| text!(" (since {})", say::at(at, now)));
+    let blame = rollout::blame(scene);
+    let lines = blame.as_ref().map_or_else(Vec::new, |blame| blame.lines(|line| touches(line, &missing.name)));
+    let by = match (&blame, lines.first()) {
+        (Some(blame), Some(line)) => text!(" {} brought it: {}.", blame.name(), say::diff(line)),
+        _ => Redacted::default(),
+    };
+    let what = text!("{} {}", missing.kind, missing.name);
+    let (says, brief) = match &missing.key {
+        Some(key) => (
+            text!("{}{} has no key {}, which {} needs{}.", what, say::within(subject), key, subject, since),
+            text!("{} has no key {}", what, key),
+        ),
+        None => {
+            let how = view::workload(scene).map(|workload| reference(&workload.template, missing.kind, &missing.name));
+            let how = how.unwrap_or_else(|| text!("refers to {}", missing.name));
+            let says = text!("{} does not exist{}, but {} {}{}.", what, say::within(subject), subject, how, since);
+            (says, text!("{} does not exist", what))
+        }
+    };
+    let near = near_map(scene, missing);
+    let (also, brief) = match near {
+        Some(map) => (
+            text!(" ConfigMap {} does exist there ({}), so one of the two names is wrong.", map.object.name, keys(map)),
+            text!("{} ({} does)", brief, map.object.name),
+        ),
+        None => (Redacted::default(), brief),
+    };
+    let mut citations: Vec<Citation> = missing.proof.iter().cloned().collect();
+    citations
+        .extend(view::workload(scene).and_then(|workload| proof::field(scene, workload.at, "name", &missing.name)));
+    citations.extend(near.and_then(|map| proof::field(scene, map.at, "name", &text!("{}", map.object.name))));
+    Finding {
+        citations,
+        advice: Some(advice(&what, near)),
+        proposal: if lines.is_empty() { None } else { blame.as_ref().and_then(|blame| blame.undo(scene)) },
+        ..Finding::new(
+            "config-missing",
+            Role::Cause,
+            Certainty::Proved,
+            subject,
+            text!("{}{}{}", says, also, by),
+            brief,
+        )
+    }
+}
+
+/// Whether a difference names this object.
+fn touches(line: &DiffLine, name: &Redacted) -> bool {
+    let texts = [&line.before, &line.after].into_iter().flatten().chain([&line.field]);
+    !name.is_empty() && texts.into_iter().any(|text| text.as_str().contains(name.as_str()))
+}
+
+fn keys(map: &ConfigMap) -> Redacted {
+    match map.keys.as_slice() {
+        [] => "empty".into(),
+        [key] => text!("key {}", key),
+        keys => text!("keys {}", say::list(keys, 3)),
+    }
+}
+
+/// A ConfigMap of the namespace whose name is near the missing one.
+fn near_map<'a>(scene: &'a Scene, missing: &Missing) -> Option<&'a ConfigMap> {
+    let maps = scene.config_maps.items().iter().filter(|map| map.object.namespace == scene.subject.namespace);
+    let mut near: Vec<(near::Near, &ConfigMap)> = maps
+        .filter(|_| missing.kind == "ConfigMap" && missing.key.is_none())
+        .filter_map(|map| Some((near::near(missing.name.as_str(), map.object.name())?, map)))
+        .collect();
+    near.sort_by_key(|(near, _)| *near == near::Near::Cut);
+    near.first().map(|(_, map)| *map)
+}
+
+fn advice(what: &Redacted, near: Option<&ConfigMap>) -> Redacted {
+    match near {
+        Some(map) => text!(
+            "Its owner decides which name is right: let the workload use {}, or create {} with the same keys. A copy from another namespace may hold that environment's addresses.",
+            map.object.name,
+            what,
+        ),
+        None => text!("Create {} with the values that its owner names, or correct the reference to it.", what),
+    }
+}

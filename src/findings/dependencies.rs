@@ -1,0 +1,185 @@
+//! What a process could not reach, as its log says it: host names that do not resolve, addresses that refuse.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::proof;
+use super::say;
+use super::view;
+use crate::model::finding::{Certainty, Finding, Role};
+use crate::model::scene::{ContainerState, LogLine, LogTail, Pod, Scene};
+use crate::redact::Redacted;
+use crate::text;
+
+/// A host that does not resolve, in the words of curl, Go, glibc, Node, Java, Python and busybox.
+static UNRESOLVED: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r#"(?ix)
+          could\ not\ resolve\ host:?\ (?P<a>[\w.-]+)
+        | lookup\ (?P<b>[\w.-]+)(?:\ on\ [\d.:\[\]a-f]+)?:\ (?:no\ such\ host|server\ misbehaving|i/o\ timeout)
+        | getaddrinfo\ (?:ENOTFOUND|EAI_AGAIN)\ (?P<c>[\w.-]+)
+        | UnknownHostException:\ (?P<d>[\w.-]+)
+        | (?:unable\ to\ resolve|cannot\ resolve|failed\ to\ resolve)\ (?:host\ |hostname\ |address\ )?["'`]?(?P<e>[\w-]+(?:\.[\w-]+)+)
+        | could\ not\ translate\ host\ name\ "(?P<f>[^"]+)"
+        | bad\ address\ '(?P<g>[\w.-]+)'
+        "#,
+    )
+});
+
+/// An address that refuses or does not answer, in the words of Go, libpq, Node, Python, Java and others.
+static UNREACHED: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r#"(?ix)
+          dial\ tcp\ (?P<a>[\w.\[\]:-]+:\d+).{0,40}(?:connection\ refused|i/o\ timeout|no\ route\ to\ host)
+        | (?:ECONNREFUSED|ETIMEDOUT|EHOSTUNREACH)\ (?P<b>[\w.-]+:\d+)
+        | connection\ to\ (?:server\ at\ )?"?(?P<c>[\w.-]+(?::\d+)?)"?.{0,60}(?:refused|timed\ out)
+        | (?:connect|connecting|connection)\ (?:to\ )(?P<d>[\w.-]+:\d+).{0,40}(?:refused|timed\ out|failed)
+        | host='(?P<e>[\w.-]+)',\ port=\d+.{0,200}(?:refused|timed\ out)
+        "#,
+    )
+});
+
+fn pattern(expression: &str) -> Regex {
+    #[expect(clippy::expect_used, reason = "constant patterns, each used by a test")]
+    Regex::new(expression).expect("a constant pattern compiles")
+}
+
+pub(super) fn find(scene: &Scene) -> Vec<Finding> {
+    let failing: Vec<(&Pod, &ContainerState)> = view::failing(scene).collect();
+    for (pod, container) in failing {
+        for log in view::logs(scene, pod, &container.name) {
+            let found = log.lines.iter().rev().find_map(|line| trouble(scene, Some((pod, container)), log, line));
+            if let Some(finding) = found {
+                return vec![finding];
+            }
+        }
+    }
+    // A subject whose own pods are well may still suffer from others.
+    let mut lines = view::lines(scene, |line| view::is_telling(&line.text));
+    lines.find_map(|(log, line)| trouble(scene, None, log, line)).into_iter().collect()
+}
+
+/// What one line says of a dependency.
+fn trouble(
+    scene: &Scene,
+    container: Option<(&Pod, &ContainerState)>,
+    log: &LogTail,
+    line: &LogLine,
+) -> Option<Finding> {
+    if let Some(host) = named(&UNRESOLVED, &line.text) {
+        return Some(unresolved(scene, container, log, line, &host));
+    }
+    let address = named(&UNREACHED, &line.text)?;
+    // Where a Service of that name has no endpoints, the network's rule says more.
+    let host = address.as_str().split([':', '.']).next().unwrap_or("");
+    let known = scene.services.items().iter().any(|service| {
+        service.ready_endpoints == 0
+            && (service.object.name() == host || line.text.as_str().contains(service.object.name()))
+    });
+    (!known).then(|| unreached(scene, container, log, line, &address))
+}
+
+fn named(pattern: &Regex, text: &Redacted) -> Option<Redacted> {
+    let captures = pattern.captures(text.as_str())?;
+    let host = captures.iter().skip(1).flatten().next()?;
+    text.part(host.as_str().trim_end_matches('.'))
+}
+
+fn ending(scene: &Scene, container: Option<(&Pod, &ContainerState)>) -> (Redacted, Vec<crate::model::Citation>) {
+    let Some((pod, container)) = container else { return (Redacted::default(), Vec::new()) };
+    let Some(end) = view::last_end(container) else { return (Redacted::default(), Vec::new()) };
+    let proof = proof::exit_code(scene, pod, end.exit_code).into_iter().collect();
+    (text!(", and container {} ends with exit code {}", container.name, end.exit_code), proof)
+}
+
+fn unresolved(
+    scene: &Scene,
+    container: Option<(&Pod, &ContainerState)>,
+    log: &LogTail,
+    line: &LogLine,
+    host: &Redacted,
+) -> Finding {
+    let (ends, more) = ending(scene, container);
+    let inside = !host.as_str().contains('.') || host.as_str().ends_with(".svc") || host.as_str().contains(".svc.");
+    let open = if inside {
+        "No Service answers to that name from here."
+    } else {
+        "Whether the name is wrong or its record is gone cannot be seen from inside the cluster."
+    };
+    let says = text!("{} could not resolve host {}{}. {}", scene.subject.name, host, ends, open);
+    let mut citations: Vec<_> = proof::line(scene, log, line).into_iter().collect();
+    citations.extend(more);
+    Finding {
+        citations,
+        advice: Some(text!(
+            "Check the name {} with its owner (wrong name, expired domain or missing record), then run it again. Keep the failed pod until then: its log is the evidence.",
+            host,
+        )),
+        ..Finding::new(
+            "host-unresolved",
+            Role::Cause,
+            if container.is_some() { Certainty::Likely } else { Certainty::Possible },
+            &scene.subject,
+            says,
+            text!("host {} could not be resolved", host),
+        )
+    }
+}
+
+fn unreached(
+    scene: &Scene,
+    container: Option<(&Pod, &ContainerState)>,
+    log: &LogTail,
+    line: &LogLine,
+    address: &Redacted,
+) -> Finding {
+    let (ends, more) = ending(scene, container);
+    let says = text!("{} cannot reach {}: \"{}\"{}.", scene.subject.name, address, say::line(&line.text), ends);
+    let mut citations: Vec<_> = proof::line(scene, log, line).into_iter().collect();
+    citations.extend(more);
+    Finding {
+        citations,
+        advice: Some(text!(
+            "Look at what should answer at {}: it is not this workload that has to be restarted.",
+            address
+        )),
+        ..Finding::new(
+            "dependency-unreachable",
+            Role::Cause,
+            Certainty::Possible,
+            &scene.subject,
+            says,
+            text!("{} does not answer", address),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_addresses_are_read_from_many_languages() {
+        let host = |text: &'static str| named(&UNRESOLVED, &text.into()).map(|host| host.as_str().to_owned());
+        for text in [
+            "curl: (6) Could not resolve host: api.partner.example",
+            "dial tcp: lookup api.partner.example on 10.96.0.10:53: no such host",
+            "Error: getaddrinfo ENOTFOUND api.partner.example",
+            "java.net.UnknownHostException: api.partner.example",
+            "could not translate host name \"api.partner.example\" to address: Name or service not known",
+            "wget: bad address 'api.partner.example'",
+        ] {
+            assert_eq!(host(text).as_deref(), Some("api.partner.example"), "{text}");
+        }
+        let address = |text: &'static str| named(&UNREACHED, &text.into()).map(|found| found.as_str().to_owned());
+        for text in [
+            "dial tcp db:5432: connect: connection refused",
+            "Error: connect ECONNREFUSED db:5432",
+            "error connecting to db:5432: Connection refused",
+        ] {
+            assert_eq!(address(text).as_deref(), Some("db:5432"), "{text}");
+        }
+        assert_eq!(host("resolved host quickly"), None);
+    }
+}

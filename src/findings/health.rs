@@ -1,0 +1,145 @@
+//! Whether the subject is well now, by its own state alone.
+
+use super::say;
+use super::view;
+use crate::model::object::Kind;
+use crate::model::scene::{Scene, State, Workload};
+use crate::redact::Redacted;
+use crate::text;
+
+/// The health of a scene's subject.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Health {
+    Healthy,
+    /// With the reason, as in `2 of 4 pods are ready`.
+    Unhealthy {
+        why: Redacted,
+    },
+    /// What would tell it was not read.
+    Unknown,
+    /// The subject does not exist (any more).
+    Gone,
+}
+
+/// The subject's health by its own state: a healthy victim of somebody else is healthy.
+pub fn health(scene: &Scene) -> Health {
+    if scene.not_found.is_some() {
+        return Health::Gone;
+    }
+    match scene.subject.kind {
+        Kind::Node => node(scene),
+        Kind::PersistentVolumeClaim => claim(scene),
+        Kind::Service => service(scene),
+        Kind::Ingress => ingress(scene),
+        _ => workload(scene),
+    }
+}
+
+fn unhealthy(why: Redacted) -> Health {
+    Health::Unhealthy { why }
+}
+
+fn workload(scene: &Scene) -> Health {
+    let Some(read) = scene.workload.known() else { return Health::Unknown };
+    let Some(workload) = read else { return pods_alone(scene) };
+    match workload.object.kind {
+        Kind::Job => return job(workload),
+        Kind::CronJob => return pods_alone(scene),
+        _ => {}
+    }
+    let short = |ready: u32| text!("{} of {} pods are ready", ready, workload.wanted);
+    if workload.ready < workload.wanted {
+        return unhealthy(short(workload.ready));
+    }
+    let progressing = view::condition(&workload.conditions, "Progressing");
+    if progressing.is_some_and(|condition| condition.status.as_str() == "False") {
+        return unhealthy("its rollout is stuck".into());
+    }
+    if workload.wanted > 0 && scene.pods.missing().is_some() {
+        return Health::Unknown;
+    }
+    match view::troubled(scene).next() {
+        Some(pod) => unhealthy(text!("pod {} is {}", pod.object.name, trouble(pod))),
+        None if workload.observed_generation < workload.generation || workload.updated < workload.wanted => {
+            unhealthy("its rollout is under way".into())
+        }
+        None => Health::Healthy,
+    }
+}
+
+/// What is wrong with a pod, in two words.
+fn trouble(pod: &crate::model::scene::Pod) -> Redacted {
+    let waiting = pod.containers.iter().find_map(|container| match &container.state {
+        State::Waiting { reason, .. } if !reason.is_empty() => Some(reason.clone()),
+        _ => None,
+    });
+    waiting.unwrap_or_else(|| if pod.ready { "restarting".into() } else { "not ready".into() })
+}
+
+fn pods_alone(scene: &Scene) -> Health {
+    if scene.pods.missing().is_some() {
+        return Health::Unknown;
+    }
+    match view::troubled(scene).next() {
+        Some(pod) => unhealthy(text!("pod {} is {}", pod.object.name, trouble(pod))),
+        None => Health::Healthy,
+    }
+}
+
+fn job(job: &Workload) -> Health {
+    match view::condition(&job.conditions, "Failed").filter(|condition| condition.status.as_str() == "True") {
+        Some(condition) => unhealthy(text!("it failed ({})", condition.reason)),
+        None => Health::Healthy,
+    }
+}
+
+fn node(scene: &Scene) -> Health {
+    let Some(nodes) = scene.nodes.known() else { return Health::Unknown };
+    let Some(node) = nodes.iter().find(|node| node.object == scene.subject) else { return Health::Unknown };
+    if node.ready != Some(true) {
+        return unhealthy("it is not ready".into());
+    }
+    let bad = |condition: &&crate::model::scene::Condition| {
+        condition.kind.as_str() != "Ready" && condition.status.as_str() == "True"
+    };
+    match node.conditions.iter().find(bad) {
+        Some(condition) => unhealthy(text!("it reports {}", condition.kind)),
+        None => Health::Healthy,
+    }
+}
+
+fn claim(scene: &Scene) -> Health {
+    let Some(claims) = scene.claims.known() else { return Health::Unknown };
+    match claims.iter().find(|claim| claim.object == scene.subject) {
+        Some(claim) if claim.phase.as_str() == "Bound" => Health::Healthy,
+        Some(claim) => unhealthy(text!("it is {}", claim.phase)),
+        None => Health::Unknown,
+    }
+}
+
+fn service(scene: &Scene) -> Health {
+    let Some(services) = scene.services.known() else { return Health::Unknown };
+    match services.iter().find(|service| service.object == scene.subject) {
+        // Without a selector somebody else keeps the endpoints (or an external name stands for them).
+        Some(service) if service.ready_endpoints > 0 || service.selector.is_empty() => Health::Healthy,
+        Some(service) => {
+            let pods = say::count(service.pods_selected, "pod", "pods");
+            unhealthy(text!("it has no ready endpoint ({} selected)", pods))
+        }
+        None => Health::Unknown,
+    }
+}
+
+fn ingress(scene: &Scene) -> Health {
+    let (Some(ingresses), Some(classes)) = (scene.ingresses.known(), scene.ingress_classes.known()) else {
+        return Health::Unknown;
+    };
+    let Some(ingress) = ingresses.iter().find(|ingress| ingress.object == scene.subject) else {
+        return Health::Unknown;
+    };
+    let served = match &ingress.class {
+        Some(class) => classes.iter().any(|known| known.name == *class),
+        None => ingress.has_address || classes.iter().any(|known| known.default),
+    };
+    if served { Health::Healthy } else { unhealthy("no controller serves it".into()) }
+}

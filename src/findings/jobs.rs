@@ -1,0 +1,84 @@
+//! Jobs: why one failed, and what was in its way before but no longer is.
+
+use jiff::Timestamp;
+
+use super::proof;
+use super::say;
+use super::view;
+use crate::model::finding::{Certainty, Finding, Role};
+use crate::model::object::Kind;
+use crate::model::scene::{Scene, Workload};
+use crate::redact::Redacted;
+use crate::text;
+
+pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
+    let Some(job) = view::workload(scene).filter(|workload| workload.object.kind == Kind::Job) else {
+        return Vec::new();
+    };
+    let mut found: Vec<Finding> = failed(scene, now, job).into_iter().collect();
+    found.extend(over(scene, now));
+    found.extend(suspended(scene, job));
+    found
+}
+
+fn failed(scene: &Scene, now: Timestamp, job: &Workload) -> Option<Finding> {
+    let condition =
+        view::condition(&job.conditions, "Failed").filter(|condition| condition.status.as_str() == "True")?;
+    let since = condition.changed_at.map_or_else(Redacted::default, |at| text!(" at {}", say::at(at, now)));
+    let limit = job.backoff_limit.map_or_else(Redacted::default, |limit| text!(", backoffLimit {}", limit));
+    let late = condition.reason.as_str() == "DeadlineExceeded";
+    let says = text!(
+        "Job {} failed{}: {} ({} failed{}).",
+        job.object.name,
+        since,
+        condition.reason,
+        say::count(job.failed, "pod", "pods"),
+        limit,
+    );
+    let said = |event: &&crate::model::scene::Event| event.object == job.object && event.reason == condition.reason;
+    let event = scene.events.items().iter().find(said);
+    let mut citations: Vec<_> = event.and_then(|event| proof::event(scene, event)).into_iter().collect();
+    citations.extend(proof::field(scene, job.at, "reason", &condition.reason));
+    let (role, brief) = if late {
+        (Role::Cause, "it ran longer than its deadline allows".into())
+    } else {
+        (Role::Symptom, text!("it failed ({})", condition.reason))
+    };
+    Some(Finding { citations, ..Finding::new("job-failed", role, Certainty::Proved, &job.object, says, brief) })
+}
+
+/// Refused creations that ended: a pod was created after them, so they are not why it failed.
+fn over(scene: &Scene, now: Timestamp) -> Option<Finding> {
+    let made = scene.pods.items().iter().map(|pod| pod.created_at).max()?;
+    let mut events = scene.events.items().iter().filter(|event| event.reason.as_str() == "FailedCreate");
+    let event = events.find(|event| event.last_at < made)?;
+    let says = text!(
+        "Not the {} earlier FailedCreate warnings (\"{}\"): they ended at {}, and the pod was created at {}.",
+        event.count,
+        cause_of(&event.message),
+        say::at(event.last_at, now),
+        say::at(made, now),
+    );
+    let brief = text!(
+        "the earlier FailedCreate warnings (over at {}, before the pod was created)",
+        say::at(event.last_at, now)
+    );
+    Some(Finding {
+        citations: proof::event(scene, event).into_iter().collect(),
+        ..Finding::new("failed-create-over", Role::RuledOut, Certainty::Proved, &event.object, says, brief)
+    })
+}
+
+/// The last clause of a message that wraps others: `... : serviceaccount "x" not found`.
+fn cause_of(message: &Redacted) -> Redacted {
+    let last = message.as_str().rsplit(": ").next().unwrap_or(message.as_str());
+    message.part(last).map_or_else(|| say::line(message), |last| say::line(&last))
+}
+
+fn suspended(scene: &Scene, job: &Workload) -> Option<Finding> {
+    let says = text!("Job {} is suspended.", job.object.name);
+    (job.suspended).then(|| Finding {
+        citations: proof::quote(scene, job.at, &"\"suspend\": true".into()).into_iter().collect(),
+        ..Finding::new("job-suspended", Role::Context, Certainty::Proved, &job.object, says, "it is suspended".into())
+    })
+}

@@ -1,0 +1,105 @@
+//! Memory: containers killed at their limit, and what changed the limit or the need.
+
+use jiff::Timestamp;
+
+use super::proof;
+use super::rollout;
+use super::say;
+use super::view;
+use crate::model::finding::{Certainty, Finding, Role};
+use crate::model::scene::{ContainerState, DiffLine, Pod, Scene, Terminated};
+use crate::redact::Redacted;
+use crate::text;
+
+pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
+    let killed = |pair: &(&Pod, &ContainerState)| end(pair.1).is_some();
+    let killed: Vec<(&Pod, &ContainerState)> = view::failing(scene).filter(killed).collect();
+    let Some((pod, container)) = killed.first().copied() else { return Vec::new() };
+    let Some(end) = end(container) else { return Vec::new() };
+    let mechanism = mechanism(scene, pod, container, end, killed.len() as u32);
+    let cause = cause(scene, now, container, &mechanism);
+    vec![mechanism, cause]
+}
+
+/// How the kernel killed a container, from its present or its last state.
+fn end(container: &ContainerState) -> Option<&Terminated> {
+    view::last_end(container).filter(|end| end.reason.as_str() == "OOMKilled")
+}
+
+fn limit(container: &ContainerState) -> Redacted {
+    match &container.memory_limit {
+        Some(limit) => text!("its memory limit of {}", limit),
+        None => "the memory that its node could give (it has no limit)".into(),
+    }
+}
+
+fn mechanism(scene: &Scene, pod: &Pod, container: &ContainerState, end: &Terminated, pods: u32) -> Finding {
+    let mut citations: Vec<_> = proof::field(scene, pod.at, "reason", &end.reason).into_iter().collect();
+    citations.extend(container.memory_limit.as_ref().and_then(|limit| proof::field(scene, pod.at, "memory", limit)));
+    let says = text!(
+        "Container {} of {} was killed when it reached {} (OOMKilled, exit code {}, {}).",
+        container.name,
+        say::count(pods, "pod", "pods"),
+        limit(container),
+        end.exit_code,
+        say::count(container.restarts, "restart", "restarts"),
+    );
+    let brief = text!("OOMKilled at {}", limit(container));
+    Finding { citations, ..Finding::new("oom-killed", Role::Mechanism, Certainty::Proved, &scene.subject, says, brief) }
+}
+
+/// Whether this difference is of the memory limit.
+fn is_limit(line: &DiffLine) -> bool {
+    let field = line.field.as_str().to_ascii_lowercase();
+    field.contains("limits") && field.contains("memory")
+}
+
+fn cause(scene: &Scene, now: Timestamp, container: &ContainerState, mechanism: &Finding) -> Finding {
+    let base = Finding {
+        rule: "memory-limit".into(),
+        role: Role::Cause,
+        citations: mechanism.citations.clone(),
+        advice: Some(text!(
+            "Look at the memory use of container {} over time: raise the limit if the load grew, look for a leak if not.",
+            container.name,
+        )),
+        ..mechanism.clone()
+    };
+    let Some(blame) = rollout::blame(scene) else {
+        return Finding {
+            certainty: Certainty::Possible,
+            says: text!(
+                "Container {} needs more than {}, and no change of the workload explains it: more load, or a leak.",
+                container.name,
+                limit(container),
+            ),
+            brief: text!("OOMKilled at {}, no rollout explains it", limit(container)),
+            ..base
+        };
+    };
+    let limits = blame.lines(is_limit);
+    let others = blame.lines(|line| rollout::is_field(line, &["image", "args", "command", "env", "envfrom"]));
+    let (lines, certainty) = match (limits.is_empty(), others.is_empty()) {
+        (false, _) => (limits, Certainty::Proved),
+        (true, false) => (others, Certainty::Likely),
+        (true, true) => return Finding { certainty: Certainty::Possible, ..base },
+    };
+    let mut citations: Vec<_> = mechanism.citations.clone();
+    citations.extend(blame.citation(scene, lines.first().copied()));
+    Finding {
+        certainty,
+        says: text!(
+            "{} ({}) changed {}, and since then container {} reaches {} and is killed (OOMKilled); {}.",
+            blame.name(),
+            say::at(blame.newest.created_at, now),
+            say::diffs(lines.iter().copied()),
+            container.name,
+            limit(container),
+            rollout::earlier(&blame),
+        ),
+        brief: text!("OOMKilled since revision {}: {}", blame.newest.number, say::diffs(lines.iter().copied())).cut(90),
+        citations,
+        proposal: blame.undo(scene),
+        ..base
+    }
+}

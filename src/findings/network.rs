@@ -1,0 +1,249 @@
+//! Services whose selector meets no pod, and Ingresses that no controller serves.
+
+use jiff::Timestamp;
+
+use super::proof;
+use super::say;
+use super::view;
+use crate::model::evidence::Citation;
+use crate::model::finding::{Certainty, Finding, Role};
+use crate::model::object::Kind;
+use crate::model::scene::{Ingress, LogLine, LogTail, NearMiss, Scene, Service};
+use crate::redact::Redacted;
+use crate::text;
+
+pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for service in scene.services.items().iter().filter(|service| !service.selector.is_empty()) {
+        if service.pods_selected == 0 && service.ready_endpoints == 0 {
+            found.extend(selects_nothing(scene, now, service));
+        } else if service.ready_endpoints == 0 {
+            found.push(not_ready(scene, service));
+        }
+    }
+    for ingress in scene.ingresses.items() {
+        found.extend(unserved(scene, now, ingress));
+        found.extend(behind(scene, ingress));
+    }
+    found
+}
+
+/// A line of the subject's logs that says that calls to this Service fail.
+fn complaint<'a>(scene: &'a Scene, service: &Service) -> Option<(&'a LogTail, &'a LogLine)> {
+    let name = service.object.name().to_owned();
+    let names_it = move |line: &LogLine| {
+        let text = line.text.as_str();
+        text.match_indices(name.as_str()).any(|(at, found)| {
+            let edge = |c: Option<char>| c.is_none_or(|c| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
+            edge(text[..at].chars().next_back()) && edge(text[at + found.len()..].chars().next())
+        })
+    };
+    let mut lines = scene.logs.items().iter().flat_map(|log| log.lines.iter().rev().map(move |line| (log, line)));
+    lines.find(|(_, line)| names_it(line) && view::is_telling(&line.text))
+}
+
+/// The selector that meets no pod, and the label that keeps the pods out.
+fn selects_nothing(scene: &Scene, now: Timestamp, service: &Service) -> Option<Finding> {
+    let complaint = complaint(scene, service);
+    let is_subject = scene.subject == service.object;
+    let near = service.near.iter().max_by_key(|near| near.pods);
+    if near.is_none() && complaint.is_none() && !is_subject {
+        return None;
+    }
+    let name = text!("{}", service.object.name);
+    let callers = callers(scene, now, complaint);
+    let changed = match (service.changed_at.filter(|at| *at > service.created_at), &service.changed_by) {
+        (Some(at), Some(by)) => text!(" It was changed at {} by {}.", say::at(at, now), by),
+        (Some(at), None) => text!(" It was changed at {}.", say::at(at, now)),
+        _ => Redacted::default(),
+    };
+    let (says, brief) = match near {
+        Some(near) => {
+            let pods = match &near.of {
+                Some(owner) => text!("the {} of {} {}", say::count(near.pods, "pod", "pods"), owner, carry(near)),
+                None => text!("{} {}", say::count(near.pods, "pod", "pods"), carry(near)),
+            };
+            (
+                text!(
+                    "Service {}{} selects {}={}, but {} {}={}: the selector matches no pod, so the Service has no endpoints{}.{}",
+                    name,
+                    say::within(&service.object),
+                    near.label,
+                    near.wanted,
+                    pods,
+                    near.label,
+                    near.found,
+                    callers,
+                    changed,
+                ),
+                text!(
+                    "Service {} selects {}={}, its pods carry {}: no endpoints",
+                    name,
+                    near.label,
+                    near.wanted,
+                    near.found
+                ),
+            )
+        }
+        None => (
+            text!(
+                "Service {}{} selects {}, which no pod carries, so it has no endpoints{}.{}",
+                name,
+                say::within(&service.object),
+                say::labels(&service.selector),
+                callers,
+                changed,
+            ),
+            text!("the selector of Service {} matches no pod: no endpoints", name),
+        ),
+    };
+    let mut citations: Vec<Citation> = near.and_then(|near| selector_quote(scene, service, near)).into_iter().collect();
+    citations.extend(near.and_then(|near| pod_quote(scene, near)));
+    citations.extend(complaint.and_then(|(log, line)| proof::line(scene, log, line)));
+    Some(Finding {
+        citations,
+        advice: Some(match near {
+            Some(near) => text!(
+                "Set the selector of Service {} to {}={}, unless pods with {}={} are about to come: its owner decides. The pods need no restart.",
+                name,
+                near.label,
+                near.found,
+                near.label,
+                near.wanted,
+            ),
+            None => text!("Correct the selector of Service {} or the labels of its pods.", name),
+        }),
+        ..Finding::new(
+            "service-selects-nothing",
+            Role::Cause,
+            if is_subject || complaint.is_some() { Certainty::Proved } else { Certainty::Possible },
+            &service.object,
+            says,
+            brief,
+        )
+    })
+}
+
+fn carry(near: &NearMiss) -> &'static str {
+    if near.pods == 1 { "carries" } else { "carry" }
+}
+
+/// Who calls in vain, since when.
+fn callers(scene: &Scene, now: Timestamp, complaint: Option<(&LogTail, &LogLine)>) -> Redacted {
+    let Some((_, line)) = complaint else { return Redacted::default() };
+    let refused = line.text.as_str().contains("refused");
+    let since = line.first_at.map_or_else(Redacted::default, |at| text!(" since {}", say::at(at, now)));
+    let how = if refused { "get connection refused" } else { "fail" };
+    text!(", and calls of {} {}{}", scene.subject.name, how, since)
+}
+
+/// `"version": "v2"` in the Service's selector.
+fn selector_quote(scene: &Scene, service: &Service, near: &NearMiss) -> Option<Citation> {
+    proof::quote(scene, service.at, &text!("\"{}\": \"{}\"", near.label, near.wanted))
+}
+
+/// The other value where the scene holds a pod that carries it.
+fn pod_quote(scene: &Scene, near: &NearMiss) -> Option<Citation> {
+    let carries = |pod: &&crate::model::scene::Pod| pod.labels.get(near.label.as_str()) == Some(&near.found);
+    let pod = scene.pods.items().iter().find(carries)?;
+    proof::quote(scene, pod.at, &text!("\"{}\": \"{}\"", near.label, near.found))
+}
+
+/// A Service that selects pods of which none is ready: what callers notice.
+fn not_ready(scene: &Scene, service: &Service) -> Finding {
+    let says = text!(
+        "Service {} has no ready endpoint: {} it selects {} not ready.",
+        service.object.name,
+        say::all(service.pods_selected, "pod", "pods"),
+        if service.pods_selected == 1 { "is" } else { "are" },
+    );
+    let about = if scene.subject.kind == Kind::Service { &scene.subject } else { &service.object };
+    let brief = text!("Service {} has no ready endpoint", service.object.name);
+    Finding::new("service-not-ready", Role::Symptom, Certainty::Proved, about, says, brief)
+}
+
+/// An Ingress whose class does not exist, or that has none where none is the default.
+fn unserved(scene: &Scene, now: Timestamp, ingress: &Ingress) -> Option<Finding> {
+    let classes = scene.ingress_classes.known()?;
+    let names: Vec<Redacted> = classes.iter().map(|class| class.name.clone()).collect();
+    let name = text!("{}", ingress.object.name);
+    let others = match names.as_slice() {
+        [] => "the cluster has no IngressClass at all".into(),
+        [only] => text!("the cluster has only {}", only),
+        names => text!("the cluster has {}", say::list(names, 4)),
+    };
+    let hosts = if ingress.hosts.is_empty() { "its paths".into() } else { say::list(&ingress.hosts, 2) };
+    let made = text!("created {}", say::at(ingress.created_at, now));
+    let (says, brief, quote) = match &ingress.class {
+        Some(class) if !names.contains(class) => (
+            text!(
+                "Ingress {}{} ({}) names IngressClass {}, which does not exist: {}. So no controller serves {}{}.",
+                name,
+                say::within(&ingress.object),
+                made,
+                class,
+                others,
+                hosts,
+                address(ingress),
+            ),
+            text!("IngressClass {} does not exist", class),
+            proof::field(scene, ingress.at, "ingressClassName", class),
+        ),
+        None if !classes.iter().any(|class| class.default) && !ingress.has_address => (
+            text!(
+                "Ingress {}{} ({}) names no IngressClass and none is the default ({}), so no controller serves {}{}.",
+                name,
+                say::within(&ingress.object),
+                made,
+                others,
+                hosts,
+                address(ingress),
+            ),
+            text!("Ingress {} names no IngressClass and none is the default", name),
+            None,
+        ),
+        _ => return None,
+    };
+    let mut citations: Vec<Citation> = quote.into_iter().collect();
+    citations.extend(classes.first().and_then(|class| proof::field(scene, class.at, "name", &class.name)));
+    let certainty = if ingress.class.is_some() { Certainty::Proved } else { Certainty::Likely };
+    Some(Finding {
+        citations,
+        advice: Some(match names.as_slice() {
+            [only] => text!(
+                "Set ingressClassName of Ingress {} to {}, or install the class it names: its owner decides.",
+                name,
+                only
+            ),
+            _ => text!(
+                "Set ingressClassName of Ingress {} to a class that exists, or install the one it names: its owner decides.",
+                name
+            ),
+        }),
+        ..Finding::new("ingress-class", Role::Cause, certainty, &ingress.object, says, brief)
+    })
+}
+
+fn address(ingress: &Ingress) -> &'static str {
+    if ingress.has_address { "" } else { " and it has no address" }
+}
+
+/// The Services behind an Ingress, where they have ready endpoints: ruled out.
+fn behind(scene: &Scene, ingress: &Ingress) -> Option<Finding> {
+    let mut services = scene.services.items().iter();
+    let service = services.find(|service| {
+        let named = ingress.services.iter().any(|name| name.as_str() == service.object.name());
+        named && service.object.namespace == ingress.object.namespace && service.ready_endpoints > 0
+    })?;
+    let says = text!(
+        "Not the pods behind it: Service {} has {}.",
+        service.object.name,
+        say::count(service.ready_endpoints, "ready endpoint", "ready endpoints"),
+    );
+    let brief = text!(
+        "the pods behind it (Service {} has {})",
+        service.object.name,
+        say::count(service.ready_endpoints, "ready endpoint", "ready endpoints")
+    );
+    Some(Finding::new("backend-ready", Role::RuledOut, Certainty::Proved, &ingress.object, says, brief))
+}

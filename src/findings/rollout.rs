@@ -1,0 +1,222 @@
+//! Rollouts: which revision brought the trouble, with the exact difference; and which one did not.
+
+use jiff::Timestamp;
+
+use super::proof;
+use super::say;
+use super::view;
+use crate::model::action::Proposal;
+use crate::model::evidence::Citation;
+use crate::model::finding::{Certainty, Finding, Role};
+use crate::model::object::Kind;
+use crate::model::scene::{Change, DiffLine, Pod, Revision, Scene};
+use crate::redact::Redacted;
+use crate::text;
+
+/// The rule that blames a revision as such: the least that can be said of a cause.
+pub(super) const BAD_REVISION: &str = "bad-revision";
+
+/// Trouble that begins within this after a rollout began with it: the time to pull, start and fail a few times.
+const WITH_THE_ROLLOUT_SECONDS: i64 = 600;
+/// A revision that ran well this long is not what broke now.
+const PROVEN_SECONDS: i64 = 3600;
+
+/// The newest revision brought the trouble: all its pods are in trouble, and the revision before it works or worked
+/// until this one came.
+pub(super) struct Blame<'a> {
+    pub(super) newest: &'a Revision,
+    pub(super) previous: &'a Revision,
+    change: Option<&'a Change>,
+}
+
+impl<'a> Blame<'a> {
+    /// The differences that the newest revision made in fields that `explains` accepts.
+    pub(super) fn lines(&self, explains: impl Fn(&DiffLine) -> bool) -> Vec<&'a DiffLine> {
+        self.change.map_or_else(Vec::new, |change| change.lines.iter().filter(|line| explains(line)).collect())
+    }
+
+    /// Back to the revision before; only for Deployments, and not where a GitOps tool would revert it.
+    pub(super) fn undo(&self, scene: &Scene) -> Option<Proposal> {
+        let workload = view::workload(scene)?;
+        let possible = workload.object.kind == Kind::Deployment && workload.gitops.is_none();
+        possible
+            .then(|| Proposal::RolloutUndo { object: workload.object.clone(), to_revision: Some(self.previous.number) })
+    }
+
+    /// `Revision 7`, to begin a sentence with.
+    pub(super) fn name(&self) -> Redacted {
+        text!("Revision {}", self.newest.number)
+    }
+
+    /// The difference, quoted.
+    pub(super) fn citation(&self, scene: &Scene, line: Option<&DiffLine>) -> Option<Citation> {
+        let change = self.change?;
+        let values = line.into_iter().flat_map(|line| [&line.after, &line.before]).flatten();
+        let quotes: Vec<Redacted> = values.cloned().collect();
+        proof::first(scene, change.at, &quotes)
+    }
+}
+
+/// The newest revision, if the trouble provably began with it.
+pub(super) fn blame(scene: &Scene) -> Option<Blame<'_>> {
+    let (newest, previous) = newest_two(scene)?;
+    let of_newest = |pod: &&Pod| pod.template.as_deref() == Some(newest.hash.as_str());
+    let troubled = view::troubled(scene).count();
+    let only_newest = troubled > 0 && view::troubled(scene).all(|pod| of_newest(&pod));
+    let all_newest = view::pods(scene).filter(of_newest).all(|pod| view::is_troubled(pod, scene.read_at));
+    let with_it = view::trouble_began(scene)
+        .is_some_and(|began| say::seconds(newest.created_at, began) <= WITH_THE_ROLLOUT_SECONDS);
+    if !(only_newest && all_newest && (previous.ready > 0 || with_it)) {
+        return None;
+    }
+    Some(Blame { newest, previous, change: change_to(scene, newest) })
+}
+
+/// The running revision and the one before it.
+fn newest_two(scene: &Scene) -> Option<(&Revision, &Revision)> {
+    let revisions = scene.revisions.items();
+    let newest = revisions.iter().find(|revision| revision.current)?;
+    let earlier = revisions.iter().filter(|revision| revision.number < newest.number);
+    Some((newest, earlier.max_by_key(|revision| revision.number)?))
+}
+
+/// The change of the subject's template that made this revision.
+fn change_to<'a>(scene: &'a Scene, revision: &Revision) -> Option<&'a Change> {
+    let changes = scene.changes.items().iter();
+    changes.filter(|change| change.object == scene.subject).find(|change| change.to_revision == Some(revision.number))
+}
+
+/// Whether a difference is in this field of a template (`image`, `env DB_POOL`, `limits memory`).
+pub(super) fn is_field(line: &DiffLine, names: &[&str]) -> bool {
+    let field = line.field.as_str().to_ascii_lowercase();
+    names.iter().any(|name| field == *name || field.split([' ', '.', '/', '[']).next() == Some(name))
+}
+
+/// Fields that can make a process that ran before end or fail its probes.
+const RUNNING: [&str; 13] = [
+    "image",
+    "command",
+    "args",
+    "env",
+    "envfrom",
+    "volume",
+    "volumes",
+    "mount",
+    "mounts",
+    "volumemounts",
+    "probe",
+    "probes",
+    "limits",
+];
+
+pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
+    let mut found = Vec::new();
+    match blame(scene) {
+        Some(blame) => found.extend(brought(scene, now, &blame)),
+        None => found.extend(not_this(scene, now)),
+    }
+    found.extend(stuck(scene, now));
+    found
+}
+
+/// The change itself, and, where its pods run and fail, the revision as the likely cause.
+fn brought(scene: &Scene, now: Timestamp, blame: &Blame<'_>) -> Vec<Finding> {
+    let lines = blame.lines(|_| true);
+    let by =
+        blame.change.and_then(|change| change.by.as_ref()).map_or_else(Redacted::default, |by| text!(", by {}", by));
+    let since = say::at(blame.newest.created_at, now);
+    let did = if lines.is_empty() {
+        "changed the pod template".into()
+    } else {
+        text!("changed {}", say::diffs(lines.iter().copied()))
+    };
+    let before = earlier(blame);
+    let says = text!("{} ({}{}) {}; {}.", blame.name(), since, by, did, before);
+    let brief = text!("since revision {}", blame.newest.number);
+    let citations: Vec<Citation> = lines.iter().filter_map(|line| blame.citation(scene, Some(line))).take(2).collect();
+    let mut found = vec![Finding {
+        citations: citations.clone(),
+        ..Finding::new("revision-change", Role::Change, Certainty::Proved, &scene.subject, says, brief)
+    }];
+    let ran = view::failing(scene).any(|(_, container)| view::last_end(container).is_some() || container.restarts > 0);
+    let explaining = blame.lines(|line| is_field(line, &RUNNING));
+    if ran && !explaining.is_empty() {
+        let said = say::diffs(explaining.iter().copied());
+        let number = blame.newest.number;
+        let says = text!("The trouble began with revision {} ({}), which changed {}; {}.", number, since, said, before);
+        let brief = text!("since revision {} ({})", number, said).cut(90);
+        found.push(Finding {
+            citations,
+            proposal: blame.undo(scene),
+            ..Finding::new(BAD_REVISION, Role::Cause, Certainty::Likely, &scene.subject, says, brief)
+        });
+    }
+    found
+}
+
+/// What speaks for the revision before: its pods serve, or ran until the newest came.
+pub(super) fn earlier(blame: &Blame<'_>) -> Redacted {
+    let previous = blame.previous;
+    if previous.ready > 0 {
+        return text!("{} of revision {} still serve", say::count(previous.ready, "pod", "pods"), previous.number);
+    }
+    let ran = say::span(say::seconds(previous.created_at, blame.newest.created_at));
+    text!("revision {} ran {} before it", previous.number, ran)
+}
+
+/// The running revision as ruled out, when it has run well for long, or other pods of it are healthy.
+fn not_this(scene: &Scene, now: Timestamp) -> Option<Finding> {
+    let newest = scene.revisions.items().iter().find(|revision| revision.current)?;
+    let began = view::trouble_began(scene);
+    let until = began.or_else(|| first_complaint(scene))?;
+    let ran = say::seconds(newest.created_at, until);
+    let healthy = view::pods(scene)
+        .filter(|pod| pod.template.as_deref() == Some(newest.hash.as_str()))
+        .filter(|pod| !view::is_troubled(pod, scene.read_at))
+        .count() as u32;
+    let proven = ran >= PROVEN_SECONDS || (ran > WITH_THE_ROLLOUT_SECONDS && healthy > 0);
+    if !proven {
+        return None;
+    }
+    let others = match healthy {
+        0 => Redacted::default(),
+        n => text!(", and {} of it {} ready", say::count(n, "pod", "pods"), if n == 1 { "is" } else { "are" }),
+    };
+    let says = text!(
+        "Not a rollout: revision {} has run since {}, {} before the trouble began{}.",
+        newest.number,
+        say::at(newest.created_at, now),
+        say::span(ran),
+        others,
+    );
+    let brief = text!("a rollout (revision {} ran {} before the trouble)", newest.number, say::span(ran));
+    Some(Finding::new("revision-ruled-out", Role::RuledOut, Certainty::Proved, &scene.subject, says, brief))
+}
+
+/// When the logs of a subject whose pods are ready first speak of trouble.
+fn first_complaint(scene: &Scene) -> Option<Timestamp> {
+    view::lines(scene, |line| view::is_telling(&line.text)).filter_map(|(_, line)| line.first_at).min()
+}
+
+/// A rollout that the cluster itself calls stuck.
+fn stuck(scene: &Scene, now: Timestamp) -> Option<Finding> {
+    let workload = view::workload(scene)?;
+    let progressing = view::condition(&workload.conditions, "Progressing")?;
+    if progressing.reason.as_str() != "ProgressDeadlineExceeded" || progressing.status.as_str() != "False" {
+        return None;
+    }
+    let since = progressing.changed_at.map_or_else(Redacted::default, |at| text!(" since {}", say::at(at, now)));
+    let says = text!(
+        "The rollout of {} has made no progress{}: {} of {} pods are updated, {} ready.",
+        workload.object.name,
+        since,
+        workload.updated,
+        workload.wanted,
+        workload.ready,
+    );
+    let brief = "the rollout is stuck".into();
+    Some(Finding {
+        citations: proof::field(scene, workload.at, "reason", &progressing.reason).into_iter().collect(),
+        ..Finding::new("rollout-stuck", Role::Symptom, Certainty::Proved, &workload.object, says, brief)
+    })
+}

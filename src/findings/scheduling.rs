@@ -1,0 +1,371 @@
+//! Pods that no node takes: selectors, affinity, taints, and requests against what is left on each node.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::proof;
+use super::rollout;
+use super::rollout::Blame;
+use super::say;
+use super::view;
+use crate::model::evidence::Citation;
+use crate::model::finding::{Certainty, Finding, Role};
+use crate::model::scene::{Event, Node, Pod, Scene};
+use crate::redact::Redacted;
+use crate::text;
+
+/// What the scheduler says of a group of nodes, by the wording of its plugins (pkg/scheduler/framework/plugins).
+#[derive(Clone, Debug, PartialEq)]
+enum Reason {
+    Selector,
+    Resource(Redacted),
+    Taint(Redacted),
+    Cordoned,
+    Other(Redacted),
+}
+
+/// The pods without a node, and what the scheduler said last.
+struct Waiting<'a> {
+    pods: Vec<&'a Pod>,
+    message: Redacted,
+    reasons: Vec<(u32, Reason)>,
+    proof: Option<Citation>,
+}
+
+pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
+    let mut found: Vec<Finding> = quota(scene, now).into_iter().collect();
+    let Some(waiting) = waiting(scene) else { return found };
+    let blame = rollout::blame(scene);
+    let has = |wanted: fn(&Reason) -> bool| waiting.reasons.iter().any(|(_, reason)| wanted(reason));
+    if has(|reason| *reason == Reason::Selector) {
+        found.push(selector(scene, now, &waiting, blame.as_ref()));
+    } else if has(|reason| matches!(reason, Reason::Resource(_))) {
+        found.push(resources(scene, now, &waiting, blame.as_ref()));
+        found.extend(scaled(scene, now));
+    } else if has(|reason| matches!(reason, Reason::Taint(_) | Reason::Cordoned)) {
+        found.push(closed(scene, &waiting));
+    } else if !has(|reason| matches!(reason, Reason::Other(text) if text.as_str().contains("olume"))) {
+        found.push(unclear(scene, &waiting));
+    }
+    found
+}
+
+fn waiting(scene: &Scene) -> Option<Waiting<'_>> {
+    let pods: Vec<&Pod> =
+        view::pods(scene).filter(|pod| pod.node.is_none() && pod.phase.as_str() == "Pending").collect();
+    let first = pods.first()?;
+    let event = view::warnings(scene, &first.object).find(|event| event.reason.as_str() == "FailedScheduling");
+    let condition = view::condition(&first.conditions, "PodScheduled").filter(|c| c.status.as_str() == "False");
+    let message = event.map(|event| &event.message).or_else(|| condition.map(|condition| &condition.message))?.clone();
+    let proof = event
+        .and_then(|event| proof::event(scene, event))
+        .or_else(|| condition.and_then(|condition| proof::quote(scene, first.at, &condition.message)));
+    Some(Waiting { reasons: reasons(&message), message, pods, proof })
+}
+
+/// `0/4 nodes are available: 1 node(s) had untolerated taint {...}, 3 Insufficient cpu. preemption: ...`
+fn reasons(message: &Redacted) -> Vec<(u32, Reason)> {
+    let text = message.as_str();
+    let Some((_, rest)) = text.split_once("nodes are available:") else { return Vec::new() };
+    let clauses = rest.split(". preemption").next().unwrap_or(rest).trim_end_matches('.');
+    let mut reasons = Vec::new();
+    for clause in clauses.split(", ") {
+        let clause = clause.trim();
+        let (count, what) = clause.split_once(' ').unwrap_or(("", clause));
+        let part = |found: &str| message.part(found).unwrap_or_default();
+        let reason = if what.contains("affinity/selector") {
+            Reason::Selector
+        } else if let Some(resource) = what.strip_prefix("Insufficient ") {
+            Reason::Resource(part(resource))
+        } else if let Some((_, taint)) = what.split_once("taint {") {
+            Reason::Taint(part(taint.trim_end_matches('}').trim_end_matches([':', ' '])))
+        } else if what.contains("were unschedulable") {
+            Reason::Cordoned
+        } else {
+            Reason::Other(part(what))
+        };
+        reasons.push((count.parse().unwrap_or(0), reason));
+    }
+    reasons
+}
+
+fn pending(waiting: &Waiting<'_>) -> Redacted {
+    let pods = waiting.pods.len() as u32;
+    text!("{} {} pending", say::count(pods, "pod", "pods"), if pods == 1 { "is" } else { "are" })
+}
+
+/// The node selector (or affinity) that no node satisfies, with what the nodes have instead.
+fn selector(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option<&Blame<'_>>) -> Finding {
+    let template = waiting.pods.first().and_then(|pod| view::template(scene, pod));
+    let wanted = template.map(|template| template.node_selector.clone()).unwrap_or_default();
+    let nodes = scene.nodes.items();
+    let lines = blame.map_or_else(Vec::new, |blame| {
+        blame.lines(|line| rollout::is_field(line, &["nodeselector", "affinity", "nodeaffinity"]))
+    });
+    let absent = wanted.iter().find(|(key, value)| !nodes.iter().any(|node| node.labels.get(*key) == Some(*value)));
+    let asked = match absent {
+        Some((key, value)) => text!("nodeSelector {}={}", say::key(key), value),
+        None if !wanted.is_empty() => text!("nodeSelector {}", say::labels(&wanted)),
+        None => "the node affinity".into(),
+    };
+    let found = absent.filter(|_| !nodes.is_empty()).map(|(key, _)| values(nodes, key));
+    let fits = match &found {
+        Some(found) => text!("no node has that value ({})", found),
+        None => "matches no node that would take the pod".into(),
+    };
+    let says = match (blame, lines.first()) {
+        (Some(blame), Some(line)) => text!(
+            "{} ({}) changed {}, but {}, so {}: {} matches no node; {}.",
+            blame.name(),
+            say::at(blame.newest.created_at, now),
+            say::diff(line),
+            fits,
+            pending(waiting),
+            asked,
+            rollout::earlier(blame),
+        ),
+        _ => text!("{} matches no node: {}, so {}.", asked, fits, pending(waiting)),
+    };
+    let brief = match (blame, lines.is_empty()) {
+        (Some(blame), false) => text!("{} of revision {} matches no node", asked, blame.newest.number),
+        _ => text!("{} matches no node", asked),
+    };
+    let mut citations: Vec<Citation> = waiting.proof.iter().cloned().collect();
+    citations.extend(blame.and_then(|blame| blame.citation(scene, lines.first().copied())));
+    if let Some((key, _)) = absent {
+        let other = nodes.iter().find_map(|node| Some((node, node.labels.get(key)?)));
+        citations
+            .extend(other.and_then(|(node, value)| {
+                proof::quote(scene, node.at, &text!("\"{}\": \"{}\"", say::key(key), value))
+            }));
+    }
+    Finding {
+        citations,
+        proposal: blame.filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
+        advice: Some(
+            "Ask for nodes that exist. Labels of nodes say what hardware they have: their owners set them.".into(),
+        ),
+        ..Finding::new(
+            "node-selector",
+            Role::Cause,
+            if found.is_some() { Certainty::Proved } else { Certainty::Likely },
+            &scene.subject,
+            says,
+            brief,
+        )
+    }
+}
+
+/// What nodes have under a label's key: `2 nodes have ssd, 1 has hdd, 1 has none`.
+fn values(nodes: &[Node], key: &str) -> Redacted {
+    let mut counts: BTreeMap<Option<&Redacted>, u32> = BTreeMap::new();
+    for node in nodes {
+        *counts.entry(node.labels.get(key)).or_default() += 1;
+    }
+    let mut counts: Vec<(Option<&Redacted>, u32)> = counts.into_iter().collect();
+    counts.sort_by_key(|(value, count)| (value.is_none(), std::cmp::Reverse(*count)));
+    let said: Vec<Redacted> = counts
+        .into_iter()
+        .map(|(value, count)| {
+            let has = if count == 1 { "node has" } else { "nodes have" };
+            text!("{} {} {}", count, has, value.cloned().unwrap_or_else(|| "none".into()))
+        })
+        .collect();
+    say::list(&said, 3)
+}
+
+/// What is left of a resource on the nodes that could take the pod, most first.
+fn left<'a>(scene: &'a Scene, resource: &str) -> Vec<(&'a Node, i64)> {
+    let open = |node: &&Node| {
+        let closed = node
+            .taints
+            .iter()
+            .any(|taint| taint.as_str().ends_with("NoSchedule") || taint.as_str().ends_with("NoExecute"));
+        node.ready == Some(true) && !node.unschedulable && !closed
+    };
+    let rest = |node: &'a Node| {
+        Some(match resource {
+            "cpu" => (node, node.allocatable_cpu_milli - node.requested_cpu_milli?),
+            "memory" => (node, node.allocatable_memory_bytes - node.requested_memory_bytes?),
+            _ => return None,
+        })
+    };
+    let mut left: Vec<(&Node, i64)> = scene.nodes.items().iter().filter(open).filter_map(rest).collect();
+    left.sort_by_key(|(_, left)| std::cmp::Reverse(*left));
+    left
+}
+
+/// Requests that are more than any node has left.
+fn resources(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option<&Blame<'_>>) -> Finding {
+    let resource = waiting.reasons.iter().find_map(|(_, reason)| match reason {
+        Reason::Resource(resource) => Some(resource.clone()),
+        _ => None,
+    });
+    let resource = resource.unwrap_or_default();
+    let amount = |value: i64| if resource.as_str() == "cpu" { say::cpu(value) } else { say::bytes(value) };
+    let asked = waiting.pods.first().map(|pod| match resource.as_str() {
+        "cpu" => text!("{} cpu", say::cpu(pod.cpu_milli)),
+        "memory" => text!("{} memory", say::bytes(pod.memory_bytes)),
+        _ => resource.clone(),
+    });
+    let asked = asked.unwrap_or_default();
+    let left = left(scene, resource.as_str());
+    let rest: Vec<Redacted> =
+        left.iter().map(|(node, left)| text!("{} has {} left", node.object.name, amount(*left))).collect();
+    let rest = if rest.is_empty() { Redacted::default() } else { text!(": {}", say::list(&rest, 4)) };
+    let lines =
+        blame.map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["requests", "resources"])));
+    let by = match (blame, lines.first()) {
+        (Some(blame), Some(line)) => {
+            text!(" {} ({}) changed {}.", blame.name(), say::at(blame.newest.created_at, now), say::diff(line))
+        }
+        _ => Redacted::default(),
+    };
+    let holder = holder(scene, resource.as_str());
+    let holds = holder.as_ref().map_or_else(Redacted::default, |(name, cpu)| {
+        text!(" The largest holder of requests there is {} with {}.", name, say::cpu(*cpu))
+    });
+    let says = text!(
+        "Insufficient {}: {} and each requests {}, but the requests of other pods have used up what the nodes can allocate{}.{}{}",
+        resource,
+        pending(waiting),
+        asked,
+        rest,
+        by,
+        holds,
+    );
+    let most = left.first().map_or_else(Redacted::default, |(_, left)| text!(" (at most {} left)", amount(*left)));
+    let brief = text!("Insufficient {}, a pod requests {} and no node has it{}", resource, asked, most).cut(90);
+    let mut citations: Vec<Citation> = waiting.proof.iter().cloned().collect();
+    citations.extend(request_quote(scene, waiting, resource.as_str()));
+    citations.extend(blame.and_then(|blame| blame.citation(scene, lines.first().copied())));
+    Finding {
+        citations,
+        proposal: blame.filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
+        advice: Some(match holder {
+            Some((name, _)) => text!(
+                "Add a node, or ask the owner of {} to request less: people decide about capacity. Restarting frees nothing.",
+                name
+            ),
+            None => "Add a node, or request less: people decide about capacity. Restarting frees nothing.".into(),
+        }),
+        ..Finding::new("resources", Role::Cause, Certainty::Proved, &scene.subject, says, brief)
+    }
+}
+
+/// The request as written in the pod: `"cpu": "500m"`.
+fn request_quote(scene: &Scene, waiting: &Waiting<'_>, resource: &str) -> Option<Citation> {
+    let pod = waiting.pods.first()?;
+    let containers = &view::template(scene, pod)?.containers;
+    let value =
+        containers.iter().filter(|container| !container.init).find_map(|container| container.requests.get(resource))?;
+    let name = if resource == "cpu" { "cpu" } else { "memory" };
+    proof::field(scene, pod.at, name, value)
+}
+
+/// The other workload that holds most CPU requests on the nodes in question.
+fn holder(scene: &Scene, resource: &str) -> Option<(Redacted, i64)> {
+    let others = scene.neighbours.items().iter().filter(|other| other.object != scene.subject && other.cpu_milli > 0);
+    let largest = others.max_by_key(|other| other.cpu_milli).filter(|_| resource == "cpu")?;
+    Some((text!("{}", largest.object), largest.cpu_milli))
+}
+
+/// The autoscaler that asked for the pod.
+fn scaled(scene: &Scene, now: Timestamp) -> Option<Finding> {
+    let scaled = |hpa: &&crate::model::scene::Autoscaler| hpa.last_scaled_at.is_some() && hpa.desired > hpa.min;
+    let autoscaler = scene.autoscalers.items().iter().find(scaled)?;
+    let at = say::at(autoscaler.last_scaled_at?, now);
+    let says = text!(
+        "Its autoscaler asked for {} pods at {} (between {} and {}); no rollout is involved.",
+        autoscaler.desired,
+        at,
+        autoscaler.min,
+        autoscaler.max,
+    );
+    let event = scene.events.items().iter().find(|event| event.reason.as_str() == "SuccessfulRescale");
+    Some(Finding {
+        citations: event.and_then(|event| proof::event(scene, event)).into_iter().collect(),
+        ..Finding::new(
+            "scaled-up",
+            Role::Change,
+            Certainty::Proved,
+            &autoscaler.object,
+            says,
+            "its autoscaler asked for more pods".into(),
+        )
+    })
+}
+
+/// Nodes that are closed to the pod: by taints, or cordoned.
+fn closed(scene: &Scene, waiting: &Waiting<'_>) -> Finding {
+    let said: Vec<Redacted> = waiting
+        .reasons
+        .iter()
+        .map(|(count, reason)| match reason {
+            Reason::Taint(taint) => text!("{} with taint {}", say::count(*count, "node", "nodes"), taint),
+            Reason::Cordoned => text!("{} cordoned", say::count(*count, "node", "nodes")),
+            Reason::Resource(resource) => text!("{} without enough {}", say::count(*count, "node", "nodes"), resource),
+            Reason::Selector => say::count(*count, "node", "nodes"),
+            Reason::Other(text) => text!("{} ({})", say::count(*count, "node", "nodes"), text),
+        })
+        .collect();
+    let says = text!("No node may take the pod, so {}: {}.", pending(waiting), say::list(&said, 4));
+    Finding {
+        citations: waiting.proof.iter().cloned().collect(),
+        advice: Some(
+            "Check why these nodes are closed before opening one: taints and cordons are set on purpose.".into(),
+        ),
+        ..Finding::new(
+            "nodes-closed",
+            Role::Cause,
+            Certainty::Likely,
+            &scene.subject,
+            says,
+            text!("no node may take the pod: {}", say::list(&said, 2)).cut(90),
+        )
+    }
+}
+
+/// A scheduler's message that no rule here understands.
+fn unclear(scene: &Scene, waiting: &Waiting<'_>) -> Finding {
+    let message = say::line(&waiting.message);
+    Finding {
+        citations: waiting.proof.iter().cloned().collect(),
+        ..Finding::new(
+            "unschedulable",
+            Role::Mechanism,
+            Certainty::Proved,
+            &scene.subject,
+            text!("{}; the scheduler says: {}.", pending(waiting), message),
+            "the scheduler finds no node".into(),
+        )
+    }
+}
+
+/// New pods that a quota refuses.
+fn quota(scene: &Scene, now: Timestamp) -> Option<Finding> {
+    let newest = scene.pods.items().iter().map(|pod| pod.created_at).max();
+    let refused = |event: &&Event| {
+        let after = newest.is_none_or(|newest| newest <= event.last_at);
+        event.reason.as_str() == "FailedCreate" && event.message.as_str().contains("exceeded quota") && after
+    };
+    let event = scene.events.items().iter().find(refused)?;
+    let text = event.message.as_str();
+    let words = text.find("exceeded quota").and_then(|at| event.message.part(&text[at..])).unwrap_or_default();
+    let says = text!("New pods are refused since {}: {}.", say::at(event.first_at, now), say::line(&words));
+    Some(Finding {
+        citations: proof::quote(scene, event.at, &words).into_iter().collect(),
+        advice: Some(
+            "Raise the quota or free what others of the namespace request: people decide about capacity.".into(),
+        ),
+        ..Finding::new(
+            "quota",
+            Role::Cause,
+            Certainty::Proved,
+            &scene.subject,
+            says,
+            "new pods are refused: exceeded quota".into(),
+        )
+    })
+}

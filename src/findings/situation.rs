@@ -1,0 +1,84 @@
+//! What is broken now, in a few words: the first half of a headline.
+
+use super::health;
+use super::health::Health;
+use super::rollout;
+use super::say;
+use super::view;
+use crate::model::finding::Finding;
+use crate::model::object::Kind;
+use crate::model::scene::{Scene, Workload};
+use crate::redact::Redacted;
+use crate::text;
+
+/// The subject and what is broken of it; `with_place` names the namespace too.
+pub(super) fn situation(scene: &Scene, cause: Option<&Finding>, with_place: bool) -> Redacted {
+    let place = |object: &crate::model::ObjectRef| if with_place { say::within(object) } else { Redacted::default() };
+    let subject = &scene.subject;
+    let name = text!("{}{}", subject.name, place(subject));
+    if let Some(not_found) = &scene.not_found {
+        return match not_found.namespace_exists {
+            true => text!("{} {} does not exist", subject.kind, name),
+            false => text!("{} {}: there is no such namespace", subject.kind, name),
+        };
+    }
+    let unhealthy = matches!(health::health(scene), Health::Unhealthy { .. });
+    match subject.kind {
+        Kind::Node if unhealthy => text!("Node {} is not well", subject.name),
+        Kind::Job if unhealthy => text!("Job {} failed", name),
+        Kind::Service if unhealthy => text!("Service {} has no endpoints", name),
+        Kind::Ingress if unhealthy => text!("Ingress {} is not served", name),
+        Kind::PersistentVolumeClaim if unhealthy => text!("PersistentVolumeClaim {} is not bound", name),
+        _ if unhealthy => match view::workload(scene) {
+            Some(workload) => broken(scene, workload, name),
+            None => text!("{} is in trouble", name),
+        },
+        _ => match cause {
+            Some(cause) if cause.about.kind == Kind::Ingress => {
+                text!("Ingress {}{} is not served", cause.about.name, place(&cause.about))
+            }
+            Some(_) => match view::workload(scene) {
+                Some(workload) => text!("calls of {} fail, its own {} ready", name, pods(workload.ready)),
+                None => text!("{} is in trouble", name),
+            },
+            None => well(scene, name),
+        },
+    }
+}
+
+fn pods(number: u32) -> Redacted {
+    text!("{} {}", say::count(number, "pod", "pods"), if number == 1 { "is" } else { "are" })
+}
+
+/// A workload that is short of pods, or whose newest revision does not come up.
+fn broken(scene: &Scene, workload: &Workload, name: Redacted) -> Redacted {
+    let (ready, wanted) = (workload.ready, workload.wanted);
+    let old = rollout::blame(scene).filter(|blame| blame.previous.ready > 0);
+    if let Some(blame) = old {
+        return text!(
+            "{}: rollout of revision {} is stuck, {} of {} pods still serve",
+            name,
+            blame.newest.number,
+            ready,
+            wanted
+        );
+    }
+    let never = scene.revisions.known().is_some_and(|revisions| revisions.len() == 1)
+        && view::pods(scene).all(|pod| pod.phase.as_str() == "Pending");
+    match ready {
+        0 if wanted > 0 && never => text!("{} cannot start (0 of {} pods ready)", name, wanted),
+        0 if wanted > 0 => text!("{} is down (0 of {} pods ready)", name, wanted),
+        _ if ready < wanted => text!("{} has {} of {} pods ready", name, ready, wanted),
+        _ => text!("{} is in trouble ({} of {} pods ready)", name, ready, wanted),
+    }
+}
+
+fn well(scene: &Scene, name: Redacted) -> Redacted {
+    if health::health(scene) == Health::Unknown {
+        return text!("{} {} could not be read", scene.subject.kind, name);
+    }
+    match view::workload(scene).filter(|workload| workload.object.kind != Kind::Job) {
+        Some(workload) => text!("{} is healthy ({} of {} pods ready)", name, workload.ready, workload.wanted),
+        None => text!("{} {} is healthy", scene.subject.kind, name),
+    }
+}

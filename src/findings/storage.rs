@@ -1,0 +1,138 @@
+//! Storage: claims without a volume, claims that do not exist, volumes that cannot be attached.
+
+use std::sync::LazyLock;
+
+use jiff::Timestamp;
+use regex::Regex;
+
+use super::near;
+use super::proof;
+use super::say;
+use super::view;
+use crate::model::finding::{Certainty, Finding, Role};
+use crate::model::object::Kind;
+use crate::model::scene::{Claim, Event, Scene};
+use crate::redact::Redacted;
+use crate::text;
+
+/// The scheduler's and the kubelet's words for a claim that is not there.
+static NOT_FOUND: LazyLock<Regex> = LazyLock::new(|| {
+    #[expect(clippy::expect_used, reason = "a constant pattern, used by a test")]
+    Regex::new(r#"(?i)persistentvolumeclaim "([^"]+)" not found"#).expect("a constant pattern compiles")
+});
+
+/// Reasons of events by which a volume plugin says that attaching or mounting fails.
+const ATTACH: [&str; 3] = ["FailedAttachVolume", "FailedMount", "VolumeFailedDelete"];
+
+pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
+    let mut found: Vec<Finding> = scene.claims.items().iter().filter_map(|claim| unbound(scene, now, claim)).collect();
+    found.extend(absent(scene));
+    found.extend(attach(scene, now));
+    found
+}
+
+/// A claim that has no volume, though somebody waits for it.
+fn unbound(scene: &Scene, now: Timestamp, claim: &Claim) -> Option<Finding> {
+    let is_lost = claim.phase.as_str() == "Lost";
+    if claim.phase.as_str() != "Pending" && !is_lost {
+        return None;
+    }
+    let events: Vec<&Event> = scene.events.items().iter().filter(|event| event.object == claim.object).collect();
+    let trouble = events.iter().find(|event| event.warning);
+    // A claim that waits for its first consumer is as it should be, until a pod waits for it in turn.
+    let waits = events.iter().any(|event| event.reason.as_str() == "WaitForFirstConsumer") && trouble.is_none();
+    if waits && view::troubled(scene).next().is_none() {
+        return None;
+    }
+    let class =
+        claim.storage_class.as_ref().map_or_else(Redacted::default, |class| text!(" (storage class {})", class));
+    let why = trouble.map_or_else(Redacted::default, |event| {
+        text!(": {} (since {})", say::line(&event.message), say::at(event.first_at, now))
+    });
+    let state = if is_lost { "has lost its volume" } else { "has no volume" };
+    let name = text!("{}", claim.object.name);
+    let mut citations: Vec<_> = trouble.and_then(|event| proof::event(scene, event)).into_iter().collect();
+    citations.extend(proof::field(scene, claim.at, "phase", &claim.phase));
+    Some(Finding {
+        citations,
+        advice: Some(text!(
+            "Check storage class and provisioner of claim {}. Deleting the claim would delete its data.",
+            name
+        )),
+        ..Finding::new(
+            "claim-unbound",
+            Role::Cause,
+            if trouble.is_some() || is_lost { Certainty::Proved } else { Certainty::Likely },
+            &claim.object,
+            text!("PersistentVolumeClaim {}{} {}{}{}.", name, say::within(&claim.object), state, class, why),
+            text!("PersistentVolumeClaim {} {}", name, state),
+        )
+    })
+}
+
+/// A claim that a pod names and that does not exist.
+fn absent(scene: &Scene) -> Option<Finding> {
+    let events = view::troubled(scene).flat_map(|pod| view::warnings(scene, &pod.object));
+    let (event, name) = events
+        .filter_map(|event| {
+            let name = NOT_FOUND.captures(event.message.as_str())?.get(1)?;
+            Some((event, event.message.part(name.as_str())?))
+        })
+        .next()?;
+    let near = scene.claims.items().iter().find(|claim| near::near(name.as_str(), claim.object.name()).is_some());
+    let also = near.map_or_else(Redacted::default, |claim| text!("; {} does exist there", claim.object.name));
+    let says = text!(
+        "PersistentVolumeClaim {} does not exist{}, but {} needs it{}.",
+        name,
+        say::within(&scene.subject),
+        scene.subject,
+        also
+    );
+    Some(Finding {
+        citations: proof::event(scene, event).into_iter().collect(),
+        advice: Some(text!("Create claim {}, or correct its name in the workload.", name)),
+        ..Finding::new(
+            "claim-missing",
+            Role::Cause,
+            Certainty::Proved,
+            &scene.subject,
+            says,
+            text!("PersistentVolumeClaim {} does not exist", name),
+        )
+    })
+}
+
+/// A volume that cannot be attached: most often it is still attached to another node.
+fn attach(scene: &Scene, now: Timestamp) -> Option<Finding> {
+    let fails = |event: &&Event| {
+        let text = event.message.as_str();
+        ATTACH.contains(&event.reason.as_str()) && (text.contains("Multi-Attach") || text.contains("AttachVolume"))
+    };
+    let mut events = view::troubled(scene).flat_map(|pod| view::warnings(scene, &pod.object));
+    let event = events.find(fails)?;
+    let elsewhere = event.message.as_str().contains("Multi-Attach");
+    let why = if elsewhere { "it is still attached to another node" } else { "attaching fails" };
+    let says = text!(
+        "A volume of {} cannot be attached since {}, {}: {}.",
+        scene.subject,
+        say::at(event.first_at, now),
+        why,
+        say::line(&event.message)
+    );
+    let about = event.object.kind;
+    Some(Finding {
+        citations: proof::event(scene, event).into_iter().collect(),
+        advice: (about == Kind::Pod && elsewhere).then(|| {
+            "Find the pod or node that still holds the volume; never force it off while a process may write to it."
+                .into()
+        }),
+        ..Finding::new(
+            "volume-attach",
+            Role::Cause,
+            Certainty::Likely,
+            &scene.subject,
+            says,
+            text!("a volume cannot be attached: {}", why),
+        )
+    })
+}

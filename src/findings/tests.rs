@@ -1,0 +1,1 @@
+//! Stories of the rules over hand-built scenes.

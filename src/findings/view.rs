@@ -1,0 +1,204 @@
+//! Questions about a scene that several rules ask.
+
+use jiff::Timestamp;
+
+use crate::model::ObjectRef;
+use crate::model::scene::{
+    Condition, Container, ContainerState, Event, LogLine, LogTail, Pod, Scene, State, Template, Terminated, Workload,
+};
+use crate::redact::Redacted;
+
+/// A pod that restarted this recently is in trouble even if it is ready at the moment (a crash loop's good minute).
+const RECENT_SECONDS: i64 = 900;
+
+/// The subject as a workload, if it was read and is one.
+pub(super) fn workload(scene: &Scene) -> Option<&Workload> {
+    scene.workload.known()?.as_ref()
+}
+
+/// The subject's pods that still count: not finished successfully and not on their way out.
+pub(super) fn pods(scene: &Scene) -> impl Iterator<Item = &Pod> {
+    scene.pods.items().iter().filter(|pod| pod.phase.as_str() != "Succeeded" && !pod.deleting)
+}
+
+/// The pods in trouble: not ready, or restarted again and again just now.
+pub(super) fn troubled(scene: &Scene) -> impl Iterator<Item = &Pod> {
+    pods(scene).filter(|pod| is_troubled(pod, scene.read_at))
+}
+
+/// Whether a pod is in trouble.
+pub(super) fn is_troubled(pod: &Pod, now: Timestamp) -> bool {
+    let crashing = |container: &ContainerState| {
+        let ended = container.last.as_ref().and_then(|last| last.finished_at);
+        container.restarts >= 2 && ended.is_some_and(|ended| now.as_second() - ended.as_second() <= RECENT_SECONDS)
+    };
+    !pod.ready || pod.containers.iter().any(crashing)
+}
+
+/// The containers that do not do what they should, each with its pod.
+pub(super) fn failing(scene: &Scene) -> impl Iterator<Item = (&Pod, &ContainerState)> {
+    troubled(scene).flat_map(|pod| pod.containers.iter().map(move |container| (pod, container))).filter(
+        |(_, container)| match &container.state {
+            State::Waiting { reason, .. } => !matches!(reason.as_str(), "PodInitializing" | "ContainerCreating"),
+            State::Terminated(end) => !(container.init && end.exit_code == 0),
+            State::Running { .. } => container.restarts > 0 || !container.ready,
+            State::Unknown => true,
+        },
+    )
+}
+
+/// Why a container waits, with the message; both empty when it does not wait.
+pub(super) fn waiting(container: &ContainerState) -> (&str, Option<&Redacted>) {
+    match &container.state {
+        State::Waiting { reason, message } => (reason.as_str(), Some(message)),
+        _ => ("", None),
+    }
+}
+
+/// How a container ended the last time.
+pub(super) fn last_end(container: &ContainerState) -> Option<&Terminated> {
+    match &container.state {
+        State::Terminated(end) => Some(end),
+        _ => container.last.as_ref(),
+    }
+}
+
+/// The template that a pod was made from: its revision's, else the workload's present one.
+pub(super) fn template<'a>(scene: &'a Scene, pod: &Pod) -> Option<&'a Template> {
+    let revisions = scene.revisions.items();
+    let own = pod.template.as_ref().and_then(|hash| revisions.iter().find(|revision| revision.hash == *hash));
+    own.map(|revision| &revision.template).or_else(|| workload(scene).map(|workload| &workload.template))
+}
+
+/// The container of this name in a template.
+pub(super) fn container<'a>(template: &'a Template, name: &Redacted) -> Option<&'a Container> {
+    template.containers.iter().find(|container| container.name == *name)
+}
+
+/// The condition of this kind.
+pub(super) fn condition<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.kind.as_str() == kind)
+}
+
+/// The Warning events of an object, newest first.
+pub(super) fn warnings<'a>(scene: &'a Scene, object: &'a ObjectRef) -> impl Iterator<Item = &'a Event> {
+    scene.events.items().iter().filter(move |event| event.warning && event.object == *object)
+}
+
+/// The logs of a container that hold lines: the present one first, then that of its previous run.
+pub(super) fn logs<'a>(scene: &'a Scene, pod: &'a Pod, container: &'a Redacted) -> Vec<&'a LogTail> {
+    let of_it = |log: &&LogTail| log.pod == pod.object && log.container == *container && !log.lines.is_empty();
+    let mut logs: Vec<&LogTail> = scene.logs.items().iter().filter(of_it).collect();
+    logs.sort_by_key(|log| log.previous);
+    logs
+}
+
+/// Words in a line that say that something went wrong.
+const TELLING: [&str; 24] = [
+    "error",
+    "fatal",
+    "panic",
+    "exception",
+    "fail",
+    "cannot",
+    "can't",
+    "could not",
+    "couldn't",
+    "unable",
+    "denied",
+    "refused",
+    "not found",
+    "no such",
+    "undefined",
+    "missing",
+    "required",
+    "must be",
+    "invalid",
+    "expired",
+    "timed out",
+    "timeout",
+    "not set",
+    "unresolved",
+];
+
+/// Whether a line says that something went wrong.
+pub(super) fn is_telling(text: &Redacted) -> bool {
+    let text = text.as_str().to_ascii_lowercase();
+    TELLING.iter().any(|word| text.contains(word))
+}
+
+/// The line that best says why a container ended: the last one that speaks of trouble, else the very last.
+pub(super) fn last_words<'a>(
+    scene: &'a Scene,
+    pod: &'a Pod,
+    container: &'a Redacted,
+) -> Option<(&'a LogTail, &'a LogLine)> {
+    let logs = logs(scene, pod, container);
+    let telling = |log: &&'a LogTail| {
+        let line = log.lines.iter().rev().find(|line| is_telling(&line.text));
+        line.map(|line| (*log, line))
+    };
+    let last = |log: &&'a LogTail| log.lines.last().map(|line| (*log, line));
+    logs.iter().find_map(telling).or_else(|| logs.iter().find_map(last))
+}
+
+/// Every line of the logs of the scene that satisfies `wanted`, the last ones of each log first.
+pub(super) fn lines<'a>(
+    scene: &'a Scene,
+    wanted: impl Fn(&LogLine) -> bool + Copy + 'a,
+) -> impl Iterator<Item = (&'a LogTail, &'a LogLine)> {
+    let logs = scene.logs.items().iter();
+    logs.flat_map(move |log| log.lines.iter().rev().filter(move |line| wanted(line)).map(move |line| (log, line)))
+}
+
+/// When the trouble of the subject's pods began, as far as events, conditions and pods tell.
+pub(super) fn trouble_began(scene: &Scene) -> Option<Timestamp> {
+    let mut instants: Vec<Timestamp> = Vec::new();
+    for pod in troubled(scene) {
+        instants.extend(warnings(scene, &pod.object).map(|event| event.first_at));
+        // A pod that never ran a container to readiness has been in trouble from its beginning.
+        if pod.phase.as_str() == "Pending" {
+            instants.push(pod.created_at);
+        }
+    }
+    if let Some(available) = workload(scene).and_then(|workload| condition(&workload.conditions, "Available"))
+        && available.status.as_str() == "False"
+    {
+        instants.extend(available.changed_at);
+    }
+    instants.into_iter().min()
+}
+
+/// The registry host, the repository and the tag (or digest) of an image.
+pub(super) fn image_parts(image: &str) -> (&str, &str, &str) {
+    let (rest, tag) = match image.split_once('@') {
+        Some((rest, digest)) => (rest, digest),
+        None => match image.rsplit_once(':') {
+            // A colon before the last slash belongs to the registry's port.
+            Some((rest, tag)) if !tag.contains('/') => (rest, tag),
+            _ => (image, ""),
+        },
+    };
+    match rest.split_once('/') {
+        Some((host, repository)) if host.contains(['.', ':']) || host == "localhost" => (host, repository, tag),
+        _ => ("", rest, tag),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_come_apart_as_the_runtime_reads_them() {
+        for (image, parts) in [
+            ("nginx", ("", "nginx", "")),
+            ("library/nginx:1.27", ("", "library/nginx", "1.27")),
+            ("reg.example:5000/a/b", ("reg.example:5000", "a/b", "")),
+            ("reg.example:5000/a/b:2", ("reg.example:5000", "a/b", "2")),
+            ("reg.example/a@sha256:0f", ("reg.example", "a", "sha256:0f")),
+        ] {
+            assert_eq!(image_parts(image), parts, "{image}");
+        }
+    }
+}
