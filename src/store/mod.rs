@@ -1,1 +1,284 @@
-//! store.
+//! The store: the one place that remembers, and the queue of every stage; SQLite by default, PostgreSQL by URL.
+
+mod audit;
+mod card;
+mod claims;
+mod lock;
+mod operation;
+mod postgres;
+mod read;
+mod signals;
+mod sql;
+mod write;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use sqlx::migrate::MigrateError;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
+use tokio::sync::{mpsc, watch};
+
+pub use audit::{AuditEntry, AuditFault, AuditVerdict};
+pub use claims::{ATTEMPTS_MAX, Claim, Parked};
+pub use read::{Depth, Turn};
+pub use write::{Usage, Write};
+
+use crate::clock::Clock;
+use crate::model::ClusterName;
+use crate::store::lock::Place;
+use crate::store::operation::{Context, Fault, Operation, Outcome};
+use crate::store::sql::Conn;
+use crate::store::writer::Message;
+
+/// What a store needs to know besides its URL.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The cluster whose rows this process reads and writes; others may share the database.
+    pub cluster: ClusterName,
+    /// SQLite: the file never grows beyond this, as if the disk were full there. None: the disk is the bound.
+    pub size_max_bytes: Option<u64>,
+}
+
+impl Options {
+    /// The options for this cluster, without a bound of size.
+    pub fn new(cluster: ClusterName) -> Self {
+        Self { cluster, size_max_bytes: None }
+    }
+}
+
+/// When a commit must survive a power failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Synced before the answer.
+    Durable,
+    /// Synced within 100 ms. Survives the death of the process at once.
+    Soon,
+}
+
+/// Why a store could not be opened, by remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("a store is `sqlite:PATH` or `postgres://USER@HOST/DATABASE`")]
+    Url,
+    #[error("{} is in use by {by}; two daemons cannot share one SQLite file", path.display())]
+    Locked { path: PathBuf, by: String },
+    #[error("the store was written by a newer firstlook (its schema {0} is unknown here); run that version")]
+    Newer(i64),
+    #[error("cannot open the store: {0:#}")]
+    Unopened(anyhow::Error),
+}
+
+impl From<sqlx::Error> for OpenError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unopened(error.into())
+    }
+}
+
+impl From<MigrateError> for OpenError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::VersionMissing(version) => Self::Newer(version),
+            other => Self::Unopened(other.into()),
+        }
+    }
+}
+
+/// Why a commit changed nothing, by remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Stop: another works on it.
+    #[error("the claim was lost")]
+    LostClaim,
+    /// Read again and decide again.
+    #[error("{0}")]
+    Conflict(String),
+    /// Try again later: the disk is full or fails.
+    #[error("no room to write: {0}")]
+    Full(String),
+    #[error("the store failed: {0:#}")]
+    Store(anyhow::Error),
+}
+
+impl From<Fault> for CommitError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::LostClaim => Self::LostClaim,
+            Fault::Conflict(what) => Self::Conflict(what),
+            Fault::Sql(error) if is_full(&error) => Self::Full(error.to_string()),
+            Fault::Sql(error) => Self::Store(error.into()),
+            Fault::Other(error) => Self::Store(error),
+        }
+    }
+}
+
+/// SQLITE_FULL (13), SQLITE_IOERR (10) and its kinds (the low byte tells); PostgreSQL's disk_full and io_error.
+fn is_full(error: &sqlx::Error) -> bool {
+    let Some(database) = error.as_database_error() else {
+        return false;
+    };
+    let code = database.code().unwrap_or_default();
+    match code.len() {
+        5 => matches!(&*code, "53100" | "58030"),
+        _ => code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 10 | 13)),
+    }
+}
+
+/// The store. Clones share it.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    context: Arc<Context>,
+    changes: watch::Sender<u64>,
+}
+
+enum Engine {
+    /// Writes go to the one writer task; none when opened to read only.
+    Lite {
+        writer: Option<mpsc::Sender<Message>>,
+        readers: SqlitePool,
+    },
+    Pg {
+        pool: PgPool,
+    },
+}
+
+impl Store {
+    /// Opens `sqlite:PATH` or `postgres://...`, creates or migrates its tables, voids claims of the past (SQLite).
+    pub async fn open(url: &str, clock: Clock, options: Options) -> Result<Self, OpenError> {
+        let changes = watch::Sender::new(0);
+        let context = Arc::new(new_context(clock, &options));
+        let engine = match Place::parse(url)? {
+            Place::Sqlite(path) => {
+                let writer = writer::start(&path, &options, context.clone(), changes.clone()).await?;
+                Engine::Lite { writer: Some(writer), readers: writer::readers(&path) }
+            }
+            Place::Postgres(url) => Engine::Pg { pool: postgres::open(&url, false).await? },
+        };
+        Ok(Self(Arc::new(Inner { engine, context, changes })))
+    }
+
+    /// Opens an existing store for reading, beside a running daemon; every commit fails.
+    pub async fn open_read_only(url: &str, clock: Clock, options: Options) -> Result<Self, OpenError> {
+        let engine = match Place::parse(url)? {
+            Place::Sqlite(path) => {
+                require_file(&path)?;
+                let readers = writer::readers(&path);
+                readers.acquire().await?;
+                Engine::Lite { writer: None, readers }
+            }
+            Place::Postgres(url) => Engine::Pg { pool: postgres::open(&url, true).await? },
+        };
+        let context = Arc::new(new_context(clock, &options));
+        Ok(Self(Arc::new(Inner { engine, context, changes: watch::Sender::new(0) })))
+    }
+
+    /// Writes all of `writes` or nothing. `Durable` answers after a sync. Under a claim that was lost it fails. Waits
+    /// while 1,024 others wait.
+    pub async fn commit(
+        &self,
+        writes: Vec<Write>,
+        durability: Durability,
+        claim: Option<&Claim>,
+    ) -> Result<(), CommitError> {
+        if writes.is_empty() && claim.is_none() {
+            return Ok(());
+        }
+        let operation = Operation::Commit { writes, claim: claim.cloned() };
+        self.operate(operation, durability == Durability::Durable).await.map(|_| ())
+    }
+
+    /// Counts commits of this process: whoever looks for work looks again when it moves. It misses what other
+    /// processes commit (PostgreSQL).
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// Waits for what is being written, syncs it and closes the database; later calls fail.
+    pub async fn close(&self) {
+        match &self.0.engine {
+            Engine::Lite { writer, readers } => {
+                readers.close().await;
+                if let Some(writer) = writer {
+                    writer::stop(writer).await;
+                }
+            }
+            Engine::Pg { pool } => pool.close().await,
+        }
+    }
+
+    /// Does one operation on the write side.
+    async fn operate(&self, operation: Operation, durable: bool) -> Result<Outcome, CommitError> {
+        match &self.0.engine {
+            Engine::Lite { writer: Some(writer), .. } => writer::operate(writer, operation, durable).await,
+            Engine::Lite { writer: None, .. } => {
+                Err(CommitError::Store(anyhow::anyhow!("the store was opened for reading only")))
+            }
+            Engine::Pg { pool } => {
+                let outcome = postgres::operate(pool, &self.0.context, &operation, durable).await?;
+                if operation.wakes() {
+                    self.0.changes.send_modify(|count| *count += 1);
+                }
+                Ok(outcome)
+            }
+        }
+    }
+
+    /// A connection for reading.
+    async fn held(&self) -> sqlx::Result<Held> {
+        Ok(match &self.0.engine {
+            Engine::Lite { readers, .. } => Held::Lite(readers.acquire().await?),
+            Engine::Pg { pool } => Held::Pg(pool.acquire().await?),
+        })
+    }
+
+    fn context(&self) -> &Context {
+        &self.0.context
+    }
+
+    fn cluster(&self) -> &ClusterName {
+        &self.0.context.cluster
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.0.context.clock
+    }
+}
+
+/// A connection lent by a pool.
+enum Held {
+    Lite(PoolConnection<Sqlite>),
+    Pg(PoolConnection<Postgres>),
+}
+
+impl Held {
+    fn conn(&mut self) -> Conn<'_> {
+        match self {
+            Held::Lite(conn) => Conn::Lite(conn),
+            Held::Pg(conn) => Conn::Pg(conn),
+        }
+    }
+}
+
+fn new_context(clock: Clock, options: &Options) -> Context {
+    Context {
+        cluster: options.cluster.clone(),
+        clock,
+        process: uuid::Uuid::now_v7().simple().to_string(),
+        claims_made: AtomicU64::new(0),
+    }
+}
+
+fn require_file(path: &Path) -> Result<(), OpenError> {
+    match std::fs::metadata(path) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(OpenError::Unopened(anyhow::anyhow!("{}: {error}", path.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

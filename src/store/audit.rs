@@ -1,0 +1,227 @@
+//! The audit: entries inserted with what they record, then numbered and chained by hash, and proved offline.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::model::IncidentId;
+use crate::store::operation::{Context, Fault, Operation, Outcome};
+use crate::store::sql::{Conn, Row, args};
+use crate::store::{CommitError, Store};
+
+/// One thing worth proving later: a call, a verdict, a model turn, an approval, a click, an execution.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditEntry {
+    pub at: Timestamp,
+    /// `call`, `verdict`, `turn`, `approval`, `click`, `execution`, ...
+    pub kind: &'static str,
+    pub incident: Option<IncidentId>,
+    pub body: serde_json::Value,
+}
+
+/// An entry as it is hashed: the stored text is exactly this as JSON.
+#[derive(Serialize)]
+struct Canonical<'a> {
+    at_ms: i64,
+    cluster: &'a str,
+    kind: &'a str,
+    incident: Option<&'a str>,
+    body: &'a serde_json::Value,
+}
+
+/// What an entry's text must agree with: the columns beside it.
+#[derive(Deserialize, PartialEq)]
+struct Columns {
+    at_ms: i64,
+    cluster: String,
+    kind: String,
+    incident: Option<String>,
+}
+
+/// What a proof of the whole chain found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditVerdict {
+    /// Sealed entries read, all in order up to the first fault.
+    pub sealed: u64,
+    /// The last entry that was proved: number and hash (hex). It can be compared with a card's footer.
+    pub head: Option<(i64, String)>,
+    /// Entries that are written but not chained yet: nothing is proved of them.
+    pub unsealed: u64,
+    /// The first thing that is wrong.
+    pub fault: Option<AuditFault>,
+}
+
+/// How a chain was found to be broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditFault {
+    /// The entry is not what was sealed at this place: it was edited, or entries changed places.
+    Changed { number: i64 },
+    /// The entry with this number is gone.
+    Gone { number: i64 },
+    /// The chain does not end at its recorded head, which has this number: entries at its end were changed or added.
+    Head { number: i64 },
+}
+
+impl fmt::Display for AuditFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changed { number } => write!(f, "entry {number} is not what was sealed there"),
+            Self::Gone { number } => write!(f, "entry {number} is gone"),
+            Self::Head { number } => write!(f, "the chain does not end at its recorded head {number}"),
+        }
+    }
+}
+
+/// Entries read at a time while proving: some hundred KB.
+const PAGE: u32 = 1_000;
+
+/// While other processes may seal (PostgreSQL), nobody wakes us: look again this often.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+impl Store {
+    /// Numbers and chains up to `limit` entries, synced; the new head, or None when nothing waited.
+    pub async fn seal(&self, limit: u32) -> Result<Option<(i64, String)>, CommitError> {
+        match self.operate(Operation::Seal { limit }, true).await? {
+            Outcome::Sealed(head) => Ok(head),
+            other => Err(CommitError::Store(anyhow::anyhow!("a seal was answered with {other:?}"))),
+        }
+    }
+
+    /// The newest sealed entry: number and hash (hex).
+    pub async fn audit_head(&self) -> anyhow::Result<Option<(i64, String)>> {
+        head(&mut self.held().await?.conn()).await
+    }
+
+    /// The provisional id of the newest entry that is written, 0 without any: what `wait_sealed` takes.
+    pub async fn audit_tail(&self) -> anyhow::Result<i64> {
+        Ok(self.held().await?.conn().number("SELECT max(seq) FROM audit", vec![]).await?)
+    }
+
+    /// Whether every entry up to this provisional id is sealed.
+    pub async fn is_sealed(&self, upto: i64) -> anyhow::Result<bool> {
+        const SQL: &str = "SELECT seq FROM audit WHERE number IS NULL AND seq <= $1 LIMIT 1";
+        Ok(self.fetch(SQL, args![upto]).await?.is_empty())
+    }
+
+    /// Waits until every entry up to this provisional id is sealed; false when `patience` ended first.
+    pub async fn wait_sealed(&self, upto: i64, patience: Duration) -> anyhow::Result<bool> {
+        let mut changes = self.changes();
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            changes.mark_unchanged();
+            if self.is_sealed(upto).await? {
+                return Ok(true);
+            }
+            let now = tokio::time::Instant::now();
+            if now >= deadline {
+                return Ok(false);
+            }
+            let until = deadline.min(now + LOOK_AGAIN);
+            let _ = tokio::time::timeout_at(until, changes.changed()).await;
+        }
+    }
+
+    /// Recomputes the whole chain from what is stored. Reads only; its memory does not grow with the chain.
+    pub async fn audit_verify(&self) -> anyhow::Result<AuditVerdict> {
+        const ENTRIES: &str = "SELECT number, hash, cluster, at_ms, kind, incident, body FROM audit
+            WHERE number > $1 ORDER BY number LIMIT $2";
+        let mut held = self.held().await?;
+        let mut conn = held.conn();
+        // The head first: what is sealed meanwhile lies behind it and is left out.
+        let (base, end) = ends(&mut conn).await?;
+        let unsealed = conn.number("SELECT count(*) FROM audit WHERE number IS NULL", vec![]).await? as u64;
+        let mut at = base;
+        let mut verdict = AuditVerdict { sealed: 0, head: None, unsealed, fault: None };
+        while at.0 < end.0 && verdict.fault.is_none() {
+            let rows = conn.fetch(ENTRIES, args![at.0, PAGE]).await?;
+            if rows.is_empty() {
+                verdict.fault = Some(AuditFault::Gone { number: at.0 + 1 });
+            }
+            for row in &rows {
+                match proved(row, &at)? {
+                    Ok(_) if at.0 >= end.0 => break,
+                    Ok(next) => at = next,
+                    Err(fault) => {
+                        verdict.fault = Some(fault);
+                        break;
+                    }
+                }
+                verdict.sealed += 1;
+            }
+        }
+        if verdict.fault.is_none() && at != end {
+            verdict.fault = Some(AuditFault::Head { number: end.0 });
+        }
+        verdict.head = (at.0 > 0).then_some(at);
+        Ok(verdict)
+    }
+}
+
+/// The place and hash of this entry, if it follows on `previous` and is what was sealed.
+fn proved(row: &Row, previous: &(i64, String)) -> anyhow::Result<Result<(i64, String), AuditFault>> {
+    let expected = previous.0 + 1;
+    let number = row.int(0)?;
+    if number != expected {
+        return Ok(Err(AuditFault::Gone { number: expected }));
+    }
+    let body = row.text(6)?;
+    let columns =
+        Columns { cluster: row.text(2)?, at_ms: row.int(3)?, kind: row.text(4)?, incident: row.maybe_text(5)? };
+    let hash = chained(&previous.1, &body);
+    let same = row.maybe_text(1)?.as_deref() == Some(&hash)
+        && serde_json::from_str::<Columns>(&body).is_ok_and(|in_text| in_text == columns);
+    Ok(if same { Ok((number, hash)) } else { Err(AuditFault::Changed { number }) })
+}
+
+/// Hash of an entry at its place: SHA-256 over the previous hash (hex) and the stored text, hex.
+fn chained(previous: &str, body: &str) -> String {
+    let mut digest = Sha256::new();
+    digest.update(previous.as_bytes());
+    digest.update(body.as_bytes());
+    hex::encode(digest.finalize())
+}
+
+/// Where the chain begins and where it ends: number and hash each.
+async fn ends(conn: &mut Conn<'_>) -> anyhow::Result<((i64, String), (i64, String))> {
+    let row = conn.first("SELECT base_number, base_hash, number, hash FROM chain", vec![]).await?;
+    let row = row.ok_or_else(|| anyhow::anyhow!("the audit chain's head is gone from the database"))?;
+    Ok(((row.int(0)?, row.text(1)?), (row.int(2)?, row.text(3)?)))
+}
+
+pub(super) async fn head(conn: &mut Conn<'_>) -> anyhow::Result<Option<(i64, String)>> {
+    let (_, head) = ends(conn).await?;
+    Ok((head.0 > 0).then_some(head))
+}
+
+pub(super) async fn insert(conn: &mut Conn<'_>, context: &Context, entry: &AuditEntry) -> Result<(), Fault> {
+    const SQL: &str = "INSERT INTO audit (cluster, at_ms, kind, incident, body) VALUES ($1, $2, $3, $4, $5)";
+    let cluster = context.cluster.as_str();
+    let at_ms = entry.at.as_millisecond();
+    let incident = entry.incident.as_ref().map(IncidentId::as_str);
+    let canonical = Canonical { at_ms, cluster, kind: entry.kind, incident, body: &entry.body };
+    conn.execute(SQL, args![cluster, at_ms, entry.kind, incident, serde_json::to_string(&canonical)?]).await?;
+    Ok(())
+}
+
+/// Chains the next entries. The head's row is written first, so that two processes never chain at once.
+pub(super) async fn seal(conn: &mut Conn<'_>, limit: u32) -> Result<Option<(i64, String)>, Fault> {
+    const WAITING: &str = "SELECT seq, body FROM audit WHERE number IS NULL ORDER BY seq LIMIT $1";
+    const LOCK: &str = "UPDATE chain SET number = number WHERE one = 1";
+    conn.execute(LOCK, vec![]).await?;
+    let waiting = conn.fetch(WAITING, args![limit]).await?;
+    if waiting.is_empty() {
+        return Ok(None);
+    }
+    let (_, (mut number, mut hash)) = ends(conn).await?;
+    for row in &waiting {
+        number += 1;
+        hash = chained(&hash, &row.text(1)?);
+        const SEAL: &str = "UPDATE audit SET number = $2, hash = $3 WHERE seq = $1";
+        conn.execute(SEAL, args![row.int(0)?, number, hash.as_str()]).await?;
+    }
+    conn.execute("UPDATE chain SET number = $1, hash = $2 WHERE one = 1", args![number, hash.as_str()]).await?;
+    Ok(Some((number, hash)))
+}

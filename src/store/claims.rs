@@ -1,0 +1,178 @@
+//! Claims: a stage's hold on one unit of work, by lease; a commit under a lost claim fails.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::clock;
+use crate::model::IncidentId;
+use crate::store::Store;
+use crate::store::operation::{Context, Fault, Operation, Outcome};
+use crate::store::sql::{Conn, args};
+
+/// A unit that failed this often is parked: the fifth failure is hardly chance (design: crash safety).
+pub const ATTEMPTS_MAX: u32 = 5;
+
+/// A stage's hold on one unit of work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub stage: &'static str,
+    /// What is worked on: an incident's, approval's, click's id.
+    pub unit: String,
+    /// Names this very claim; no other ever has the same.
+    pub owner: String,
+    /// Counts from 1; also counts attempts that ended with the process.
+    pub attempt: u32,
+    /// When the lease ends unless renewed; on PostgreSQL by the server's clock.
+    pub until: Timestamp,
+}
+
+/// A unit that failed too often to be tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    pub stage: String,
+    pub unit: String,
+}
+
+impl Store {
+    /// Takes hold of `unit` for `lease`; None while another holds it, before its retry, and once it is parked.
+    pub async fn claim(&self, stage: &'static str, unit: &str, lease: Duration) -> anyhow::Result<Option<Claim>> {
+        let operation = Operation::Claim { stage, unit: unit.to_owned(), lease_ms: milliseconds(lease) };
+        match self.operate(operation, false).await? {
+            Outcome::Claimed(claim) => Ok(claim),
+            other => anyhow::bail!("a claim was answered with {other:?}"),
+        }
+    }
+
+    /// Prolongs the lease to `lease` from now; false when the claim was lost.
+    pub async fn renew(&self, claim: &Claim, lease: Duration) -> anyhow::Result<bool> {
+        let operation = Operation::Renew { claim: claim.clone(), lease_ms: milliseconds(lease) };
+        Ok(matches!(self.operate(operation, false).await?, Outcome::Held(true)))
+    }
+
+    /// Gives an undone unit back without counting the attempt (a shutdown, nothing to do). A unit that is done is
+    /// released within its commit (`Write::Release`).
+    pub async fn release(&self, claim: Claim) -> anyhow::Result<()> {
+        self.operate(Operation::GiveBack { claim }, false).await?;
+        Ok(())
+    }
+
+    /// Gives a unit back after a failure: not claimable before `retry_at`, and never again after the fifth.
+    pub async fn fail(&self, claim: Claim, retry_at: Timestamp) -> anyhow::Result<()> {
+        let retry_in_ms = retry_at.as_millisecond() - self.clock().now_ms();
+        self.operate(Operation::Fail { claim, retry_in_ms }, true).await?;
+        Ok(())
+    }
+
+    /// What is parked of this incident: the incident itself in some stage, or one of its approvals. At most 100.
+    pub async fn parked(&self, incident: &IncidentId) -> anyhow::Result<Vec<Parked>> {
+        const SQL: &str = "SELECT stage, unit FROM claim
+            WHERE cluster = $1 AND attempt >= $2 AND (owner = '' OR until_ms <= $3)
+            AND (unit = $4 OR unit IN (SELECT id FROM approval WHERE incident = $4)) ORDER BY stage, unit LIMIT 100";
+        let mut held = self.held().await?;
+        let now_ms = self.context().lease_now_ms(&mut held.conn()).await?;
+        let args = args![self.cluster().as_str(), ATTEMPTS_MAX, now_ms, incident.as_str()];
+        let rows = held.conn().fetch(SQL, args).await?;
+        rows.iter().map(|row| Ok(Parked { stage: row.text(0)?, unit: row.text(1)? })).collect()
+    }
+}
+
+fn milliseconds(lease: Duration) -> i64 {
+    i64::try_from(lease.as_millis()).unwrap_or(i64::MAX / 2)
+}
+
+pub(super) async fn claim(
+    conn: &mut Conn<'_>,
+    context: &Context,
+    stage: &'static str,
+    unit: &str,
+    lease_ms: i64,
+) -> Result<Option<Claim>, Fault> {
+    const SQL: &str =
+        "INSERT INTO claim (cluster, stage, unit, owner, attempt, until_ms) VALUES ($1, $2, $3, $4, 1, $5)
+        ON CONFLICT (cluster, stage, unit) DO UPDATE
+        SET owner = excluded.owner, attempt = claim.attempt + 1, until_ms = excluded.until_ms
+        WHERE claim.until_ms <= $6 AND claim.attempt < $7 RETURNING attempt";
+    let now_ms = context.lease_now_ms(conn).await?;
+    let (owner, until_ms) = (context.fresh_owner(), now_ms.saturating_add(lease_ms));
+    let args = args![context.cluster.as_str(), stage, unit, owner.as_str(), until_ms, now_ms, ATTEMPTS_MAX];
+    let Some(row) = conn.first(SQL, args).await? else {
+        return Ok(None);
+    };
+    let attempt = row.int(0)? as u32;
+    Ok(Some(Claim { stage, unit: unit.to_owned(), owner, attempt, until: clock::from_ms(until_ms) }))
+}
+
+/// Fails with `LostClaim` unless the claim is still ours. A lease that ran out but that nobody took is still ours. On
+/// PostgreSQL the row stays locked until the commit, so that nobody takes it meanwhile.
+pub(super) async fn fence(conn: &mut Conn<'_>, context: &Context, claim: &Claim) -> Result<(), Fault> {
+    const LITE: &str = "SELECT attempt FROM claim WHERE cluster = $1 AND stage = $2 AND unit = $3 AND owner = $4";
+    const PG: &str =
+        "SELECT attempt FROM claim WHERE cluster = $1 AND stage = $2 AND unit = $3 AND owner = $4 FOR UPDATE";
+    let sql = if matches!(conn, Conn::Lite(_)) { LITE } else { PG };
+    match conn.first(sql, key(context, claim)).await? {
+        Some(_) => Ok(()),
+        None => Err(Fault::LostClaim),
+    }
+}
+
+pub(super) async fn renew(conn: &mut Conn<'_>, context: &Context, claim: &Claim, lease_ms: i64) -> Result<bool, Fault> {
+    const SQL: &str = "UPDATE claim SET until_ms = $5 WHERE cluster = $1 AND stage = $2 AND unit = $3 AND owner = $4";
+    let until_ms = context.lease_now_ms(conn).await?.saturating_add(lease_ms);
+    let mut args = key(context, claim);
+    args.push(until_ms.into());
+    Ok(conn.execute(SQL, args).await? == 1)
+}
+
+/// The unit is done: its row goes, and with it the count of attempts.
+pub(super) async fn done(conn: &mut Conn<'_>, context: &Context, claim: &Claim) -> Result<(), Fault> {
+    const SQL: &str = "DELETE FROM claim WHERE cluster = $1 AND stage = $2 AND unit = $3 AND owner = $4";
+    if conn.execute(SQL, key(context, claim)).await? == 1 { Ok(()) } else { Err(Fault::LostClaim) }
+}
+
+pub(super) async fn give_back(conn: &mut Conn<'_>, context: &Context, claim: &Claim) -> Result<bool, Fault> {
+    const SQL: &str = "UPDATE claim SET owner = '', until_ms = 0, attempt = attempt - 1
+        WHERE cluster = $1 AND stage = $2 AND unit = $3 AND owner = $4";
+    let held = conn.execute(SQL, key(context, claim)).await? == 1;
+    if held && claim.attempt == 1 {
+        const NEVER: &str =
+            "DELETE FROM claim WHERE cluster = $1 AND stage = $2 AND unit = $3 AND owner = '' AND attempt = 0";
+        conn.execute(NEVER, args![context.cluster.as_str(), claim.stage, claim.unit.as_str()]).await?;
+    }
+    Ok(held)
+}
+
+pub(super) async fn fail(
+    conn: &mut Conn<'_>,
+    context: &Context,
+    claim: &Claim,
+    retry_in_ms: i64,
+) -> Result<bool, Fault> {
+    const SQL: &str = "UPDATE claim SET owner = '', until_ms = $5
+        WHERE cluster = $1 AND stage = $2 AND unit = $3 AND owner = $4";
+    let retry_at_ms = context.lease_now_ms(conn).await?.saturating_add(retry_in_ms);
+    let mut args = key(context, claim);
+    args.push(retry_at_ms.into());
+    let held = conn.execute(SQL, args).await? == 1;
+    if held && claim.attempt >= ATTEMPTS_MAX {
+        // Its card says so.
+        const CARD: &str = "UPDATE incident SET version = version + 1
+            WHERE id = $1 OR id = (SELECT incident FROM approval WHERE approval.id = $1)";
+        conn.execute(CARD, args![claim.unit.as_str()]).await?;
+    }
+    Ok(held)
+}
+
+/// Voids every claim of an earlier process (SQLite: there is only one process, and it is this one). Attempts stay
+/// counted, and so do the times of retries.
+pub(super) async fn void_all(conn: &mut Conn<'_>) -> sqlx::Result<()> {
+    const CARDS: &str = "UPDATE incident SET version = version + 1
+        WHERE id IN (SELECT unit FROM claim WHERE owner <> '' AND attempt >= $1)";
+    conn.execute(CARDS, args![ATTEMPTS_MAX]).await?;
+    conn.execute("UPDATE claim SET owner = '', until_ms = 0 WHERE owner <> ''", vec![]).await?;
+    Ok(())
+}
+
+fn key(context: &Context, claim: &Claim) -> Vec<crate::store::sql::Arg> {
+    args![context.cluster.as_str(), claim.stage, claim.unit.as_str(), claim.owner.as_str()]
+}

@@ -1,0 +1,76 @@
+//! Where a store lives (its URL), and the lock that keeps a second daemon from a SQLite file.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::store::OpenError;
+
+/// A parsed store URL.
+pub(super) enum Place {
+    Sqlite(PathBuf),
+    /// The URL as it stands: it may hold a password, so it is never shown.
+    Postgres(String),
+}
+
+impl Place {
+    /// Parses `sqlite:PATH` (or `sqlite://PATH`) and `postgres://...` (or `postgresql://...`).
+    pub(super) fn parse(url: &str) -> Result<Self, OpenError> {
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Place::Postgres(url.to_owned()));
+        }
+        let path = url.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
+        match path {
+            Some("" | ":memory:") | None => Err(OpenError::Url),
+            Some(path) => Ok(Place::Sqlite(PathBuf::from(path))),
+        }
+    }
+}
+
+/// An exclusive lock on `<database>.lock`, held until dropped; the kernel drops it when the process dies.
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock, or says who holds it.
+    pub(super) fn take(database: &Path) -> Result<Self, OpenError> {
+        let mut path = database.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let unopened = |error: std::io::Error| OpenError::Unopened(anyhow::anyhow!("{}: {error}", path.display()));
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(unopened)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut by = String::new();
+                let _ = (&mut file).take(200).read_to_string(&mut by);
+                let by = if by.is_empty() { "another process".to_owned() } else { by.trim().to_owned() };
+                return Err(OpenError::Locked { path: database.to_owned(), by });
+            }
+            Err(TryLockError::Error(error)) => return Err(unopened(error)),
+        }
+        // Who holds it is only a help for the reader of the refusal: a disk that is full must not keep a daemon down.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "firstlook, process {}", std::process::id()));
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_a_file_or_a_server_and_nothing_else() {
+        let path = |url| match Place::parse(url) {
+            Ok(Place::Sqlite(path)) => path.display().to_string(),
+            Ok(Place::Postgres(_)) => "server".to_owned(),
+            Err(_) => "refused".to_owned(),
+        };
+        assert_eq!(path("sqlite:/data/firstlook.db"), "/data/firstlook.db");
+        assert_eq!(path("sqlite://data/firstlook.db"), "data/firstlook.db");
+        assert_eq!(path("postgres://u:p@db/firstlook"), "server");
+        assert_eq!([path("mysql://db"), path("sqlite::memory:"), path("sqlite:"), path("")], ["refused"; 4]);
+    }
+}

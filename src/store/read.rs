@@ -1,0 +1,278 @@
+//! The reads: what the stages, the gate, the card and the commands ask, each with a bound.
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+
+use crate::clock;
+use crate::model::scene::ScenePart;
+use crate::model::{
+    Approval, ApprovalId, ApprovalState, Call, Click, Evidence, EvidenceId, Finding, Incident, IncidentId, ObjectRef,
+    Post, Report, Scene,
+};
+use crate::store::claims::ATTEMPTS_MAX;
+use crate::store::sql::{Arg, Conn, Row, args, from_json};
+use crate::store::write::Usage;
+use crate::store::{Engine, Store};
+
+/// Incidents that one read returns at most; a cluster with more open ones has one cause behind them.
+const INCIDENTS_MAX: u32 = 2_000;
+/// Rows of one incident (evidence, turns, approvals, posts, calls) that one read returns at most; its budget is far
+/// below.
+const ROWS_MAX: u32 = 1_000;
+
+/// One turn of a transcript.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Turn {
+    pub number: u32,
+    pub at: Timestamp,
+    pub messages: serde_json::Value,
+    pub usage: Usage,
+}
+
+/// Units that wait for a stage, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Depth {
+    pub stage: &'static str,
+    pub waiting: u64,
+}
+
+impl Store {
+    /// Incidents that are not over, oldest first; the newest 2,000.
+    pub async fn open_incidents(&self) -> anyhow::Result<Vec<Incident>> {
+        const SQL: &str = "SELECT doc, investigation FROM incident WHERE cluster = $1 AND state = 'open'
+            ORDER BY opened_ms DESC, id DESC LIMIT $2";
+        let mut incidents = self.incidents(SQL, args![self.cluster().as_str(), INCIDENTS_MAX]).await?;
+        incidents.reverse();
+        Ok(incidents)
+    }
+
+    /// Incidents that are open, or ended at `since` or later, oldest first; the newest 2,000.
+    pub async fn recent_incidents(&self, since: Timestamp) -> anyhow::Result<Vec<Incident>> {
+        const SQL: &str = "SELECT doc, investigation FROM incident
+            WHERE cluster = $1 AND (state = 'open' OR (state = 'over' AND over_ms >= $2))
+            ORDER BY opened_ms DESC, id DESC LIMIT $3";
+        let args = args![self.cluster().as_str(), since.as_millisecond(), INCIDENTS_MAX];
+        let mut incidents = self.incidents(SQL, args).await?;
+        incidents.reverse();
+        Ok(incidents)
+    }
+
+    pub async fn incident(&self, id: &IncidentId) -> anyhow::Result<Option<Incident>> {
+        incident(&mut self.held().await?.conn(), id).await
+    }
+
+    /// Incidents whose investigation waits or runs and that nobody holds, the most severe first, then the oldest; at
+    /// most `limit`.
+    pub async fn to_investigate(&self, limit: u32) -> anyhow::Result<Vec<Incident>> {
+        const SQL: &str = "SELECT doc, investigation FROM incident
+            WHERE cluster = $1 AND progress IN ('waiting', 'running') AND NOT EXISTS
+            (SELECT 1 FROM claim WHERE claim.cluster = incident.cluster AND claim.stage = 'investigate'
+             AND claim.unit = incident.id AND (claim.until_ms > $2 OR claim.attempt >= $3))
+            ORDER BY severity DESC, opened_ms, id LIMIT $4";
+        let mut held = self.held().await?;
+        let now_ms = self.context().lease_now_ms(&mut held.conn()).await?;
+        let args = args![self.cluster().as_str(), now_ms, ATTEMPTS_MAX, limit];
+        let rows = held.conn().fetch(SQL, args).await?;
+        rows.iter().map(whole_incident).collect()
+    }
+
+    /// Incidents whose card does not show their version yet and that nobody delivers now, the oldest change first; at
+    /// most `limit`. Deliver what `card` then returns and write `Delivered` with this version.
+    pub async fn undelivered(&self, limit: u32) -> anyhow::Result<Vec<(IncidentId, i64)>> {
+        const SQL: &str = "SELECT id, version FROM incident
+            WHERE cluster = $1 AND version > delivered_version AND NOT EXISTS
+            (SELECT 1 FROM claim WHERE claim.cluster = incident.cluster AND claim.stage = 'deliver'
+             AND claim.unit = incident.id AND (claim.until_ms > $2 OR claim.attempt >= $3))
+            ORDER BY updated_ms, id LIMIT $4";
+        let mut held = self.held().await?;
+        let now_ms = self.context().lease_now_ms(&mut held.conn()).await?;
+        let args = args![self.cluster().as_str(), now_ms, ATTEMPTS_MAX, limit];
+        let rows = held.conn().fetch(SQL, args).await?;
+        rows.iter().map(|row| Ok((incident_id(row, 0)?, row.int(1)?))).collect()
+    }
+
+    /// The newest reading around this subject.
+    pub async fn scene(&self, subject: &ObjectRef) -> anyhow::Result<Option<Scene>> {
+        scene(&mut self.held().await?.conn(), self.cluster().as_str(), subject).await
+    }
+
+    /// All evidence of an incident, e1 first; at most 1,000.
+    pub async fn evidence(&self, incident: &IncidentId) -> anyhow::Result<Vec<Evidence>> {
+        const SQL: &str = "SELECT doc FROM evidence WHERE incident = $1 ORDER BY number LIMIT $2";
+        self.docs(SQL, args![incident.as_str(), ROWS_MAX]).await
+    }
+
+    /// One piece of evidence.
+    pub async fn evidence_one(&self, incident: &IncidentId, id: EvidenceId) -> anyhow::Result<Option<Evidence>> {
+        const SQL: &str = "SELECT doc FROM evidence WHERE incident = $1 AND number = $2";
+        Ok(self.docs(SQL, args![incident.as_str(), id.0]).await?.pop())
+    }
+
+    /// The id after the last one given in this incident; the scene's e1 to e11 count as given.
+    pub async fn next_evidence_id(&self, incident: &IncidentId) -> anyhow::Result<EvidenceId> {
+        const SQL: &str = "SELECT max(number) FROM evidence WHERE incident = $1";
+        let last = self.held().await?.conn().number(SQL, args![incident.as_str()]).await?;
+        Ok(EvidenceId((last as u32).max(ScenePart::ALL.len() as u32) + 1))
+    }
+
+    /// The findings last written, none before.
+    pub async fn findings(&self, incident: &IncidentId) -> anyhow::Result<Vec<Finding>> {
+        findings(&mut self.held().await?.conn(), incident).await
+    }
+
+    /// The report last written.
+    pub async fn report(&self, incident: &IncidentId) -> anyhow::Result<Option<Report>> {
+        report(&mut self.held().await?.conn(), incident).await
+    }
+
+    /// The turns of an incident's investigation, first to last; at most 1,000.
+    pub async fn transcript(&self, incident: &IncidentId) -> anyhow::Result<Vec<Turn>> {
+        const SQL: &str = "SELECT number, at_ms, input_tokens, output_tokens, messages FROM turn
+            WHERE incident = $1 ORDER BY number LIMIT $2";
+        let rows = self.fetch(SQL, args![incident.as_str(), ROWS_MAX]).await?;
+        let turn = |row: &Row| {
+            let usage = Usage { input_tokens: row.int(2)? as u64, output_tokens: row.int(3)? as u64 };
+            Ok(Turn { number: row.int(0)? as u32, at: clock::from_ms(row.int(1)?), messages: row.doc(4)?, usage })
+        };
+        rows.iter().map(turn).collect()
+    }
+
+    /// The approvals of an incident, newest first; at most 1,000.
+    pub async fn approvals_of(&self, incident: &IncidentId) -> anyhow::Result<Vec<Approval>> {
+        approvals_of(&mut self.held().await?.conn(), incident).await
+    }
+
+    pub async fn approval(&self, id: &ApprovalId) -> anyhow::Result<Option<Approval>> {
+        Ok(self.docs("SELECT doc FROM approval WHERE id = $1", args![id.as_str()]).await?.pop())
+    }
+
+    /// Approvals in any of these states, oldest first; at most `limit`.
+    pub async fn approvals_in(&self, states: &[ApprovalState], limit: u32) -> anyhow::Result<Vec<Approval>> {
+        let mut found: Vec<Approval> = Vec::new();
+        for state in states {
+            const SQL: &str = "SELECT doc FROM approval WHERE cluster = $1 AND state = $2
+                ORDER BY created_ms, id LIMIT $3";
+            found.extend(self.docs::<Approval>(SQL, args![self.cluster().as_str(), state.as_str(), limit]).await?);
+        }
+        found.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        found.truncate(limit as usize);
+        Ok(found)
+    }
+
+    /// Clicks that are not answered yet, oldest first; at most `limit`.
+    pub async fn clicks_unhandled(&self, limit: u32) -> anyhow::Result<Vec<Click>> {
+        const SQL: &str = "SELECT doc FROM click WHERE cluster = $1 AND handled_ms IS NULL
+            ORDER BY heard_ms, id LIMIT $2";
+        self.docs(SQL, args![self.cluster().as_str(), limit]).await
+    }
+
+    /// The posts of an incident, first to last; at most 1,000.
+    pub async fn posts_of(&self, incident: &IncidentId) -> anyhow::Result<Vec<Post>> {
+        const SQL: &str = "SELECT doc FROM post WHERE cluster = $1 AND incident = $2
+            ORDER BY posting_ms, nonce LIMIT $3";
+        self.docs(SQL, args![self.cluster().as_str(), incident.as_str(), ROWS_MAX]).await
+    }
+
+    /// The calls of an incident, first to last; at most 1,000.
+    pub async fn calls_of(&self, incident: &IncidentId) -> anyhow::Result<Vec<Call>> {
+        const SQL: &str = "SELECT doc FROM call WHERE incident = $1 ORDER BY called_ms, id LIMIT $2";
+        self.docs(SQL, args![incident.as_str(), ROWS_MAX]).await
+    }
+
+    /// Tokens charged at `since` or later: settled ones, and those reserved by turns that are not settled.
+    pub async fn tokens_since(&self, since: Timestamp) -> anyhow::Result<u64> {
+        const SQL: &str = "SELECT CAST(sum(tokens) AS BIGINT) FROM charge WHERE cluster = $1 AND at_ms >= $2";
+        let args = args![self.cluster().as_str(), since.as_millisecond()];
+        Ok(self.held().await?.conn().number(SQL, args).await? as u64)
+    }
+
+    /// Executions of actions that began at `since` or later, whatever came of them.
+    pub async fn writes_since(&self, since: Timestamp) -> anyhow::Result<u32> {
+        const SQL: &str = "SELECT count(*) FROM approval WHERE cluster = $1 AND started_ms >= $2";
+        let args = args![self.cluster().as_str(), since.as_millisecond()];
+        Ok(self.held().await?.conn().number(SQL, args).await? as u32)
+    }
+
+    /// Bytes that the database takes, without what is free inside it.
+    pub async fn size_bytes(&self) -> anyhow::Result<u64> {
+        const LITE: &str = "SELECT (page_count - freelist_count) * page_size
+            FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()";
+        const PG: &str = "SELECT CAST(pg_database_size(current_database()) AS BIGINT)";
+        let sql = if matches!(self.0.engine, Engine::Lite { .. }) { LITE } else { PG };
+        Ok(self.held().await?.conn().number(sql, vec![]).await? as u64)
+    }
+
+    /// How many units wait for each stage, and how many are parked.
+    pub async fn depths(&self) -> anyhow::Result<Vec<Depth>> {
+        const COUNTS: [(&str, &str); 9] = [
+            ("resolve", "SELECT count(*) FROM signal WHERE cluster = $1 AND state = 'new'"),
+            ("correlate", "SELECT count(*) FROM signal WHERE cluster = $1 AND state = 'resolved'"),
+            ("investigate", "SELECT count(*) FROM incident WHERE cluster = $1 AND progress IN ('waiting', 'running')"),
+            ("deliver", "SELECT count(*) FROM incident WHERE cluster = $1 AND version > delivered_version"),
+            ("click", "SELECT count(*) FROM click WHERE cluster = $1 AND handled_ms IS NULL"),
+            ("preview", "SELECT count(*) FROM approval WHERE cluster = $1 AND state = 'proposed'"),
+            ("execute", "SELECT count(*) FROM approval WHERE cluster = $1 AND state IN ('approved', 'executing')"),
+            ("seal", "SELECT count(*) FROM audit WHERE number IS NULL AND cluster = $1"),
+            ("parked", "SELECT count(*) FROM claim WHERE cluster = $1 AND owner = '' AND attempt >= 5"),
+        ];
+        let mut held = self.held().await?;
+        let mut depths = Vec::new();
+        for (stage, sql) in COUNTS {
+            let waiting = held.conn().number(sql, args![self.cluster().as_str()]).await? as u64;
+            depths.push(Depth { stage, waiting });
+        }
+        Ok(depths)
+    }
+
+    /// All rows of a query.
+    pub(super) async fn fetch(&self, sql: &'static str, args: Vec<Arg>) -> anyhow::Result<Vec<Row>> {
+        Ok(self.held().await?.conn().fetch(sql, args).await?)
+    }
+
+    /// The documents in the first column of a query.
+    pub(super) async fn docs<T: DeserializeOwned>(&self, sql: &'static str, args: Vec<Arg>) -> anyhow::Result<Vec<T>> {
+        self.fetch(sql, args).await?.iter().map(|row| row.doc(0)).collect()
+    }
+
+    async fn incidents(&self, sql: &'static str, args: Vec<Arg>) -> anyhow::Result<Vec<Incident>> {
+        self.fetch(sql, args).await?.iter().map(whole_incident).collect()
+    }
+}
+
+/// An incident from its document and, beside it, its investigation.
+fn whole_incident(row: &Row) -> anyhow::Result<Incident> {
+    let mut incident: Incident = row.doc(0)?;
+    incident.investigation = row.doc(1)?;
+    Ok(incident)
+}
+
+fn incident_id(row: &Row, column: usize) -> anyhow::Result<IncidentId> {
+    let text = row.text(column)?;
+    IncidentId::parse(&text).ok_or_else(|| anyhow::anyhow!("a stored incident has no readable id"))
+}
+
+pub(super) async fn incident(conn: &mut Conn<'_>, id: &IncidentId) -> anyhow::Result<Option<Incident>> {
+    const SQL: &str = "SELECT doc, investigation FROM incident WHERE id = $1";
+    conn.first(SQL, args![id.as_str()]).await?.as_ref().map(whole_incident).transpose()
+}
+
+pub(super) async fn scene(conn: &mut Conn<'_>, cluster: &str, subject: &ObjectRef) -> anyhow::Result<Option<Scene>> {
+    const SQL: &str = "SELECT doc FROM scene WHERE cluster = $1 AND subject = $2";
+    conn.first(SQL, args![cluster, subject.to_string()]).await?.map(|row| row.doc(0)).transpose()
+}
+
+pub(super) async fn findings(conn: &mut Conn<'_>, incident: &IncidentId) -> anyhow::Result<Vec<Finding>> {
+    const SQL: &str = "SELECT doc FROM findings WHERE incident = $1";
+    let row = conn.first(SQL, args![incident.as_str()]).await?;
+    row.map_or_else(|| Ok(Vec::new()), |row| from_json(&row.text(0)?))
+}
+
+pub(super) async fn report(conn: &mut Conn<'_>, incident: &IncidentId) -> anyhow::Result<Option<Report>> {
+    const SQL: &str = "SELECT doc FROM report WHERE incident = $1";
+    conn.first(SQL, args![incident.as_str()]).await?.map(|row| row.doc(0)).transpose()
+}
+
+pub(super) async fn approvals_of(conn: &mut Conn<'_>, incident: &IncidentId) -> anyhow::Result<Vec<Approval>> {
+    const SQL: &str = "SELECT doc FROM approval WHERE incident = $1 ORDER BY created_ms DESC, id DESC LIMIT $2";
+    conn.fetch(SQL, args![incident.as_str(), ROWS_MAX]).await?.iter().map(|row| row.doc(0)).collect()
+}

@@ -1,0 +1,465 @@
+//! The store's promises, each shown on every engine.
+
+mod audit;
+mod claims;
+mod world;
+
+use jiff::SignedDuration;
+
+use self::world::{World, checkout, conflict, investigation, on_each_engine, put, try_put};
+use crate::clock::from_ms;
+use crate::model::{
+    ApprovalState, Call, CallId, CallOutcome, Caller, Click, Ending, EvidenceId, Incident, IncidentState,
+    InvestigationState, Nonce, Post, PostKind, Pressed, Tier, Verdict,
+};
+use crate::redact::Redacted;
+use crate::store::{AuditEntry, CommitError, Durability, OpenError, Store, Usage, Write};
+
+fn place(world: &World, n: u32, incident: &Incident) -> Write {
+    Write::Place { signal: world.signal(n).id, incident: incident.id.clone() }
+}
+
+#[tokio::test]
+async fn a_repeated_signal_is_stored_once_and_keeps_its_place_in_the_queue() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let (one, two) = (world.signal(1), world.signal(2));
+        put(&store, [Write::Signals(vec![one.clone(), two.clone(), one.clone()])]).await;
+        put(&store, [Write::Signals(vec![two.clone(), one.clone()])]).await;
+        assert_eq!(store.signals_unresolved(10).await.unwrap(), [one.clone(), two.clone()]);
+        assert_eq!(store.signals_unresolved(1).await.unwrap().len(), 1, "a read keeps its bound");
+
+        let note = Redacted::literal("owner of the pod");
+        let resolve = Write::Resolve { signal: one.id.clone(), subject: Some(checkout()), note: note.clone() };
+        put(&store, [resolve]).await;
+        put(&store, [Write::Signals(vec![one.clone()])]).await;
+        assert_eq!(store.signals_unresolved(10).await.unwrap(), std::slice::from_ref(&two));
+        assert_eq!(store.signals_unplaced(10).await.unwrap(), [(one.clone(), Some(checkout()), note)]);
+
+        let incident = world.incident("i1");
+        put(&store, [Write::Incident(incident.clone()), place(world, 1, &incident)]).await;
+        put(&store, [Write::Ignore { signal: two.id, why: "always fires".into() }]).await;
+        assert!(store.signals_unplaced(10).await.unwrap().is_empty());
+        assert!(store.signals_unresolved(10).await.unwrap().is_empty());
+        assert_eq!(store.signals_of(&incident.id, 10).await.unwrap(), [one]);
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_signals_in_one_commit_arrive_in_their_order() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let all: Vec<_> = (0..203).map(|n| world.signal(n)).collect();
+        put(&store, [Write::Signals(all.clone())]).await;
+        assert_eq!(store.signals_unresolved(1_000).await.unwrap(), all);
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_commit_is_all_or_nothing() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let incident = world.incident("i1");
+        let pending = world.approval("a1", &incident.id, ApprovalState::Pending);
+        let writes = [
+            Write::Signals(vec![world.signal(1)]),
+            Write::Incident(incident.clone()),
+            Write::Approval { approval: Box::new(pending), was: Some(ApprovalState::Proposed) },
+        ];
+        assert_eq!(conflict(try_put(&store, writes, None).await), "approval a1 is not stored");
+        assert!(store.signals_unresolved(10).await.unwrap().is_empty());
+        assert_eq!(store.incident(&incident.id).await.unwrap(), None);
+        assert_eq!(
+            conflict(try_put(&store, [place(world, 1, &incident)], None).await).split(' ').next(),
+            Some("signal")
+        );
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_conflict_among_many_waiting_commits_fails_alone() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let incident = world.incident("i1");
+        put(&store, [Write::Incident(incident.clone())]).await;
+        let commits = (0..40).map(|n| {
+            let turn = Write::Turn {
+                incident: incident.id.clone(),
+                number: n / 2,
+                messages: serde_json::json!([]),
+                usage: Usage::default(),
+            };
+            let store = store.clone();
+            let signals = Write::Signals(vec![world.signal(n)]);
+            async move { try_put(&store, [signals, turn], None).await.is_ok() }
+        });
+        let stored = futures::future::join_all(commits).await.into_iter().filter(|ok| *ok).count();
+        assert_eq!(stored, 20, "of two turns with one number one is written");
+        assert_eq!(store.transcript(&incident.id).await.unwrap().len(), 20);
+        assert_eq!(store.signals_unresolved(100).await.unwrap().len(), 20, "and its signal with it");
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_approval_changes_only_from_the_state_that_was_seen() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let incident = world.incident("i1");
+        let approval = |state| Box::new(world.approval("a1", &incident.id, state));
+        put(&store, [Write::Approval { approval: approval(ApprovalState::Pending), was: None }]).await;
+        let again = [Write::Approval { approval: approval(ApprovalState::Pending), was: None }];
+        assert_eq!(conflict(try_put(&store, again, None).await), "approval a1 is stored already, pending");
+
+        let approve =
+            || [Write::Approval { approval: approval(ApprovalState::Approved), was: Some(ApprovalState::Pending) }];
+        put(&store, approve()).await;
+        assert_eq!(conflict(try_put(&store, approve(), None).await), "approval a1 is approved, not pending");
+        let stored = store.approval(&approval(ApprovalState::Pending).id).await.unwrap().unwrap();
+        assert_eq!(stored.state, ApprovalState::Approved);
+        let states = [ApprovalState::Pending, ApprovalState::Approved];
+        assert_eq!(store.approvals_in(&states, 10).await.unwrap(), [stored]);
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_approval_executes_per_object_at_a_time() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let incident = world.incident("i1");
+        let write =
+            |id, state, was| Write::Approval { approval: Box::new(world.approval(id, &incident.id, state)), was };
+        for id in ["a1", "a2"] {
+            put(&store, [write(id, ApprovalState::Approved, None)]).await;
+        }
+        let before = world.now();
+        put(&store, [write("a1", ApprovalState::Executing, Some(ApprovalState::Approved))]).await;
+        let second = [write("a2", ApprovalState::Executing, Some(ApprovalState::Approved))];
+        let what = conflict(try_put(&store, second.clone(), None).await);
+        assert_eq!(what, "another approval is executing on Deployment shop/checkout");
+        put(&store, [write("a1", ApprovalState::Executed, Some(ApprovalState::Executing))]).await;
+        put(&store, second).await;
+        assert_eq!(store.writes_since(before).await.unwrap(), 2);
+        assert_eq!(store.writes_since(from_ms(before.as_millisecond() + 1)).await.unwrap(), 0);
+        assert_eq!(store.approvals_of(&incident.id).await.unwrap().len(), 2);
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn evidence_that_was_read_is_not_overwritten() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let incident = world.incident("i1").id;
+        let write = |number, words, replace| Write::Evidence {
+            incident: incident.clone(),
+            evidence: world.evidence(number, words),
+            replace,
+        };
+        assert_eq!(store.next_evidence_id(&incident).await.unwrap(), EvidenceId(12), "e1 to e11 are the scene's");
+        put(&store, [write(12, None, false)]).await;
+        assert_eq!(store.next_evidence_id(&incident).await.unwrap(), EvidenceId(13));
+        put(&store, [write(12, Some("first words"), false)]).await;
+        put(&store, [write(12, Some("other words"), false)]).await;
+        put(&store, [write(12, None, false)]).await;
+        let stored = store.evidence_one(&incident, EvidenceId(12)).await.unwrap().unwrap();
+        assert_eq!(stored, world.evidence(12, Some("first words")));
+        put(&store, [write(12, Some("newer words"), true), write(2, None, false)]).await;
+        let all = store.evidence(&incident).await.unwrap();
+        assert_eq!(all, [world.evidence(2, None), world.evidence(12, Some("newer words"))]);
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_card_is_due_until_its_newest_version_is_delivered() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let mut incident = world.incident("i1");
+        put(&store, [Write::Incident(incident.clone())]).await;
+        assert_eq!(store.undelivered(10).await.unwrap(), [(incident.id.clone(), 1)]);
+        let delivered = |version| [Write::Delivered { incident: incident.id.clone(), version }];
+        put(&store, delivered(1)).await;
+        assert!(store.undelivered(10).await.unwrap().is_empty());
+
+        // A commit counts once, however much it changes; a version that is outdated leaves the card due.
+        let scene = Box::new(world.scene());
+        put(&store, [Write::Scene { scene }, Write::Signals(vec![world.signal(1)]), place(world, 1, &incident)]).await;
+        let findings = Write::Findings { incident: incident.id.clone(), findings: vec![] };
+        put(&store, [findings]).await;
+        let due = store.undelivered(10).await.unwrap()[0].1;
+        put(&store, delivered(due - 1)).await;
+        assert_eq!(store.undelivered(10).await.unwrap(), [(incident.id.clone(), due)]);
+        put(&store, delivered(due)).await;
+        put(&store, delivered(due - 1)).await;
+        assert!(store.undelivered(10).await.unwrap().is_empty());
+
+        // What follows the card does not call for the next one.
+        let post = Post {
+            nonce: Nonce::parse("n1").unwrap(),
+            cluster: incident.cluster.clone(),
+            incident: incident.id.clone(),
+            kind: PostKind::Card,
+            channel: "C1".into(),
+            posting_at: world.now(),
+            absent_reads: 0,
+            ts: None,
+            rendered: "".into(),
+        };
+        put(&store, [Write::Post(post.clone())]).await;
+        assert!(store.undelivered(10).await.unwrap().is_empty());
+        let known = Post { ts: Some("1.2".into()), ..post.clone() };
+        put(&store, [Write::Post(known.clone())]).await;
+        let other = Post { nonce: Nonce::parse("n2").unwrap(), ..post.clone() };
+        let what = conflict(try_put(&store, [Write::Post(other.clone())], None).await);
+        assert_eq!(what, "incident i1 has another post of kind card");
+        let reply = Post {
+            kind: PostKind::Reply { key: "details".into() },
+            posting_at: world.now() + SignedDuration::from_secs(1),
+            ..other
+        };
+        put(&store, [Write::Post(reply)]).await;
+        assert_eq!(store.posts_of(&incident.id).await.unwrap().len(), 2);
+        assert!(store.posts_of(&incident.id).await.unwrap().contains(&known));
+
+        // An incident is rewritten without its investigation.
+        incident.severity = crate::model::Severity::Critical;
+        let running = investigation(InvestigationState::Running);
+        let write = Write::Investigation { incident: incident.id.clone(), investigation: running.clone() };
+        put(&store, [write, Write::Incident(incident.clone())]).await;
+        let stored = store.incident(&incident.id).await.unwrap().unwrap();
+        assert_eq!(stored, Incident { investigation: running, ..incident });
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_card_holds_all_that_is_stored_of_its_incident() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let incident = world.incident("i1");
+        let signals: Vec<_> = (0..3).map(|n| world.signal(n)).collect();
+        put(&store, [Write::Signals(signals), Write::Incident(incident.clone())]).await;
+        put(&store, (0..3).map(|n| place(world, n, &incident))).await;
+        let approval = world.approval("a1", &incident.id, ApprovalState::Pending);
+        let write = Write::Approval { approval: Box::new(approval.clone()), was: None };
+        put(&store, [write, Write::Scene { scene: Box::new(world.scene()) }]).await;
+        let card = store.card(&incident.id).await.unwrap().unwrap();
+        assert_eq!((card.heard.alerts, card.heard.alerts_firing, card.heard.warnings), (3, 3, 0));
+        assert_eq!(card.heard.alert_names, [Redacted::literal("PodCrashLooping")]);
+        assert_eq!(card.heard.says, Some("checkout restarts".into()));
+        assert_eq!(card.links[0].url.as_str(), "https://runbooks.example/crash");
+        assert_eq!((card.scene, card.approvals, card.report), (Some(world.scene()), vec![approval], None));
+        assert_eq!(store.card(&world.incident("i2").id).await.unwrap(), None);
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn incidents_are_found_by_what_is_still_to_do_with_them() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let low = Incident { severity: crate::model::Severity::Low, ..world.incident("i1") };
+        let high = world.incident("i2");
+        let mut over = world.incident("i3");
+        over.investigation = investigation(InvestigationState::Done);
+        put(&store, [low.clone(), high.clone(), over.clone()].map(Write::Incident)).await;
+        world.pass_ms(60_000);
+        over.state = IncidentState::Over { at: world.now(), how: Ending::Resolved };
+        put(&store, [Write::Incident(over.clone())]).await;
+        let ids = |incidents: Vec<Incident>| incidents.iter().map(|i| i.id.to_string()).collect::<Vec<_>>();
+        assert_eq!(ids(store.open_incidents().await.unwrap()), ["i1", "i2"]);
+        assert_eq!(ids(store.recent_incidents(world.now()).await.unwrap()), ["i1", "i2", "i3"]);
+        let later = world.now() + SignedDuration::from_millis(1);
+        assert_eq!(ids(store.recent_incidents(later).await.unwrap()), ["i1", "i2"]);
+        assert_eq!(ids(store.to_investigate(10).await.unwrap()), ["i2", "i1"], "the most severe first");
+        let depths = store.depths().await.unwrap();
+        let of = |stage| depths.iter().find(|depth| depth.stage == stage).unwrap().waiting;
+        assert_eq!((of("investigate"), of("deliver"), of("resolve")), (2, 3, 0));
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tokens_are_charged_once_per_key() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let incident = world.incident("i1").id;
+        let charge = |key: &str, tokens| Write::Charge { incident: incident.clone(), key: key.into(), tokens };
+        let before = world.now();
+        put(&store, [charge("turn 1", 8_000)]).await;
+        assert_eq!(store.tokens_since(before).await.unwrap(), 8_000, "reserved");
+        put(&store, [charge("turn 1", 1_200), charge("turn 2", 8_000)]).await;
+        assert_eq!(store.tokens_since(before).await.unwrap(), 9_200, "one settled, one reserved");
+        assert_eq!(store.tokens_since(before + SignedDuration::from_secs(1)).await.unwrap(), 0);
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_click_is_kept_once_until_it_is_answered() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let click = Click {
+            id: "U1-approve-1700000000.1".into(),
+            cluster: world.options.cluster.clone(),
+            user: "U1".into(),
+            user_name: "\0 ann".into(),
+            channel: "C1".into(),
+            message_ts: "1.2".into(),
+            response_url: None,
+            heard_at: world.now(),
+            what: Pressed::Unknown { action_id: "other".into() },
+        };
+        put(&store, [Write::Click(click.clone()), Write::Click(click.clone())]).await;
+        assert_eq!(store.clicks_unhandled(10).await.unwrap(), std::slice::from_ref(&click));
+        put(&store, [Write::ClickDone { id: click.id.clone(), answer: "unknown\0 button".into() }]).await;
+        put(&store, [Write::Click(click)]).await;
+        assert!(store.clicks_unhandled(10).await.unwrap().is_empty());
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reopened_store_shows_everything() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let incident = world.incident("i1");
+        let call = Call {
+            id: CallId::parse("c1").unwrap(),
+            incident: incident.id.clone(),
+            caller: Caller::Agent,
+            tool: "pod_logs".into(),
+            arguments: "{}".into(),
+            tier: Tier::ReadOnly,
+            verdict: Verdict::Run,
+            called_at: world.now(),
+            outcome: CallOutcome::NotRun,
+        };
+        let read = Call { outcome: CallOutcome::Read { evidence: EvidenceId(12) }, ..call.clone() };
+        put(&store, [Write::Signals(vec![world.signal(1)]), Write::Incident(incident.clone())]).await;
+        let soon = vec![Write::Call(call), Write::Call(read.clone())];
+        store.commit(soon, Durability::Soon, None).await.unwrap();
+        store.close().await;
+        let closed = try_put(&store, [Write::Signals(vec![world.signal(2)])], None).await;
+        assert!(matches!(closed, Err(CommitError::Store(_))), "{closed:?}");
+
+        let store = world.open().await;
+        assert_eq!(store.signals_unresolved(10).await.unwrap(), [world.signal(1)]);
+        assert_eq!(store.incident(&incident.id).await.unwrap(), Some(incident.clone()));
+        assert_eq!(store.calls_of(&incident.id).await.unwrap(), [read]);
+        assert!(store.size_bytes().await.unwrap() > 10_000);
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rows_of_another_cluster_are_none_of_ours() {
+    on_each_engine(async |world| {
+        let ours = world.open().await;
+        let (signal, incident) = (world.signal(1), world.incident("i1"));
+        put(&ours, [Write::Signals(vec![signal]), Write::Incident(incident)]).await;
+        ours.close().await;
+        let mut options = world.options.clone();
+        options.cluster = crate::model::ClusterName::parse("staging").unwrap();
+        let theirs = world.open_with(options).await.unwrap();
+        assert!(theirs.signals_unresolved(10).await.unwrap().is_empty());
+        assert!(theirs.open_incidents().await.unwrap().is_empty());
+        assert!(theirs.undelivered(10).await.unwrap().is_empty());
+        theirs.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_second_daemon_on_the_same_file_is_refused_by_name() {
+    let world = World::new(None);
+    let store = world.open().await;
+    put(&store, [Write::Signals(vec![world.signal(1)])]).await;
+    match world.try_open().await {
+        Err(error @ OpenError::Locked { .. }) => {
+            let said = error.to_string();
+            assert!(said.contains("firstlook.db is in use by firstlook, process"), "{said}");
+        }
+        other => panic!("expected a refusal, not {:?}", other.err()),
+    }
+    // Commands that only read need no lock, and see what is committed.
+    let reader = world.open_read_only().await.unwrap();
+    assert_eq!(reader.signals_unresolved(10).await.unwrap().len(), 1);
+    assert!(try_put(&reader, [Write::Signals(vec![world.signal(2)])], None).await.is_err());
+    reader.close().await;
+    store.close().await;
+    let reader = world.open_read_only().await.unwrap();
+    assert_eq!(reader.signals_unresolved(10).await.unwrap().len(), 1, "also without a daemon");
+    reader.close().await;
+    world.open().await.close().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_the_write_loses_nothing_and_is_got_over() {
+    let mut world = World::new(None);
+    world.options.size_max_bytes = Some(600_000);
+    let store = world.open().await;
+    let mut stored = 0;
+    let refused = loop {
+        let next: Vec<_> = (stored..stored + 50).map(|n| world.signal(n)).collect();
+        match try_put(&store, [Write::Signals(next)], None).await {
+            Ok(()) => stored += 50,
+            Err(error) => break error,
+        }
+        assert!(stored < 5_000, "the bound was never reached");
+    };
+    assert!(matches!(refused, CommitError::Full(_)), "{refused:?}");
+    assert_eq!(store.signals_unresolved(10_000).await.unwrap().len(), stored as usize);
+    world.tamper("DELETE FROM signal WHERE seq > 100").await;
+    put(&store, [Write::Signals(vec![world.signal(stored)])]).await;
+    assert_eq!(store.signals_unresolved(10_000).await.unwrap().len(), 101);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn whoever_waits_for_changes_is_woken_after_the_commit() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let mut changes = store.changes();
+        changes.mark_unchanged();
+        let waits = async {
+            changes.changed().await.unwrap();
+            store.signals_unresolved(10).await.unwrap().len()
+        };
+        let (seen, ()) = tokio::join!(waits, put(&store, [Write::Signals(vec![world.signal(1)])]));
+        assert_eq!(seen, 1);
+        store.close().await;
+    })
+    .await;
+}
+
+/// Futures of the store go into spawned tasks.
+#[test]
+fn the_store_can_be_used_from_any_task() {
+    fn is_send<T: Send>(_: &T) {}
+    fn ask(store: &Store) {
+        is_send(&store.commit(vec![], Durability::Soon, None));
+        is_send(&store.open_incidents());
+        is_send(&store.seal(1));
+    }
+    let _ = ask;
+    let _ = AuditEntry { at: from_ms(0), kind: "call", incident: None, body: serde_json::Value::Null };
+}

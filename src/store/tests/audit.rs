@@ -1,0 +1,120 @@
+//! The audit chain: what was sealed cannot be changed, taken out or moved without being seen.
+
+use std::time::Duration;
+
+use crate::store::tests::world::{World, on_each_engine, put};
+use crate::store::{AuditEntry, AuditFault, AuditVerdict, Store, Write};
+
+fn entry(world: &World, n: u32) -> Write {
+    let body = serde_json::json!({"tool": "pod_logs", "n": n});
+    Write::Audit(AuditEntry { at: world.now(), kind: "call", incident: Some(world.incident("i1").id), body })
+}
+
+async fn sealed(world: &World) -> Store {
+    let store = world.open().await;
+    put(&store, (0..6).map(|n| entry(world, n))).await;
+    assert_eq!(store.seal(4).await.unwrap().unwrap().0, 4);
+    let head = store.seal(100).await.unwrap().unwrap();
+    assert_eq!(head.0, 6);
+    assert_eq!(store.seal(100).await.unwrap(), None);
+    put(&store, [entry(world, 6)]).await;
+    assert_eq!(store.audit_head().await.unwrap(), Some(head));
+    store
+}
+
+#[tokio::test]
+async fn a_whole_chain_is_proved_and_its_unsealed_tail_told_apart() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let empty = AuditVerdict { sealed: 0, head: None, unsealed: 0, fault: None };
+        assert_eq!(store.audit_verify().await.unwrap(), empty);
+        store.close().await;
+        let store = sealed(world).await;
+        let head = store.audit_head().await.unwrap();
+        store.close().await;
+        let reader = world.open_read_only().await.unwrap();
+        let verdict = AuditVerdict { sealed: 6, head, unsealed: 1, fault: None };
+        assert_eq!(reader.audit_verify().await.unwrap(), verdict);
+        reader.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_way_of_tampering_is_seen() {
+    let ways: [(&'static str, AuditFault); 8] = [
+        (
+            "UPDATE audit SET body = replace(body, '\"n\":2', '\"n\":9') WHERE number = 3",
+            AuditFault::Changed { number: 3 },
+        ),
+        ("UPDATE audit SET kind = 'click' WHERE number = 3", AuditFault::Changed { number: 3 }),
+        ("UPDATE audit SET incident = NULL WHERE number = 3", AuditFault::Changed { number: 3 }),
+        ("UPDATE audit SET at_ms = 5 WHERE number = 6", AuditFault::Changed { number: 6 }),
+        ("DELETE FROM audit WHERE number = 1", AuditFault::Gone { number: 1 }),
+        ("DELETE FROM audit WHERE number = 5", AuditFault::Gone { number: 5 }),
+        ("DELETE FROM audit WHERE number = 6", AuditFault::Gone { number: 6 }),
+        ("UPDATE audit SET number = NULL, hash = NULL WHERE number = 6", AuditFault::Gone { number: 6 }),
+    ];
+    on_each_engine(async |world| {
+        sealed(world).await.close().await;
+        for (tampering, fault) in &ways {
+            world.tamper("CREATE TABLE untouched AS SELECT * FROM audit").await;
+            assert_eq!(world.tamper(tampering).await, 1, "{tampering}");
+            let reader = world.open_read_only().await.unwrap();
+            let verdict = reader.audit_verify().await.unwrap();
+            assert_eq!(verdict.fault.as_ref(), Some(fault), "{tampering}");
+            reader.close().await;
+            world.tamper("DELETE FROM audit").await;
+            let back = if world.is_lite() {
+                "INSERT INTO audit SELECT * FROM untouched"
+            } else {
+                "INSERT INTO audit OVERRIDING SYSTEM VALUE SELECT * FROM untouched"
+            };
+            world.tamper(back).await;
+            world.tamper("DROP TABLE untouched").await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn entries_that_change_places_are_seen() {
+    on_each_engine(async |world| {
+        sealed(world).await.close().await;
+        world.tamper("UPDATE audit SET number = 100 WHERE number = 2").await;
+        world.tamper("UPDATE audit SET number = 2 WHERE number = 4").await;
+        world.tamper("UPDATE audit SET number = 4 WHERE number = 100").await;
+        let reader = world.open_read_only().await.unwrap();
+        let verdict = reader.audit_verify().await.unwrap();
+        assert_eq!((verdict.sealed, verdict.fault), (1, Some(AuditFault::Changed { number: 2 })));
+        reader.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_chain_that_was_cut_or_prolonged_behind_its_head_is_seen() {
+    on_each_engine(async |world| {
+        sealed(world).await.close().await;
+        world.tamper("UPDATE chain SET hash = 'x'").await;
+        let reader = world.open_read_only().await.unwrap();
+        assert_eq!(reader.audit_verify().await.unwrap().fault, Some(AuditFault::Head { number: 6 }));
+        reader.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_write_can_wait_until_its_intent_is_sealed() {
+    on_each_engine(async |world| {
+        let store = sealed(world).await;
+        let tail = store.audit_tail().await.unwrap();
+        assert!(!store.is_sealed(tail).await.unwrap());
+        assert!(!store.wait_sealed(tail, Duration::ZERO).await.unwrap());
+        let (waited, head) = tokio::join!(store.wait_sealed(tail, Duration::from_secs(10)), store.seal(100));
+        assert!(waited.unwrap());
+        assert_eq!(head.unwrap().unwrap().0, 7);
+        store.close().await;
+    })
+    .await;
+}

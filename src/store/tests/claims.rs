@@ -1,0 +1,122 @@
+//! Claims: one holder at a time, no commit under a lost one, five failures and no more.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::store::tests::world::{on_each_engine, put, try_put};
+use crate::store::{CommitError, Write};
+
+const LEASE: Duration = Duration::from_secs(30);
+/// A lease that is over at once, on any clock.
+const OVER: Duration = Duration::ZERO;
+
+#[tokio::test]
+async fn a_lost_claim_cannot_commit() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let first = store.claim("deliver", "i1", OVER).await.unwrap().unwrap();
+        let alone = [Write::Signals(vec![world.signal(1)])];
+        try_put(&store, alone, Some(&first)).await.unwrap();
+
+        let second = store.claim("deliver", "i1", LEASE).await.unwrap().unwrap();
+        assert_eq!((first.attempt, second.attempt), (1, 2));
+        assert_eq!(store.claim("deliver", "i1", LEASE).await.unwrap(), None, "it is held");
+        let late = try_put(&store, [Write::Signals(vec![world.signal(2)])], Some(&first)).await;
+        assert!(matches!(late, Err(CommitError::LostClaim)), "{late:?}");
+        assert!(!store.renew(&first, LEASE).await.unwrap());
+        assert!(store.renew(&second, LEASE).await.unwrap());
+        assert_eq!(store.signals_unresolved(10).await.unwrap().len(), 1);
+
+        put(&store, [Write::Signals(vec![world.signal(3)]), Write::Release(second.clone())]).await;
+        let gone = try_put(&store, [Write::Release(second)], None).await;
+        assert!(matches!(gone, Err(CommitError::LostClaim)), "{gone:?}");
+        let fresh = store.claim("deliver", "i1", LEASE).await.unwrap().unwrap();
+        assert_eq!(fresh.attempt, 1, "done units start anew");
+        assert!(store.claim("investigate", "i1", LEASE).await.unwrap().is_some(), "another stage is another claim");
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_unit_that_failed_five_times_is_parked() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let incident = world.incident("i1");
+        put(&store, [Write::Incident(incident.clone())]).await;
+        put(&store, [Write::Delivered { incident: incident.id.clone(), version: 1 }]).await;
+        let returned = store.claim("investigate", "i1", LEASE).await.unwrap().unwrap();
+        store.release(returned).await.unwrap();
+        for attempt in 1..=5 {
+            assert!(store.parked(&incident.id).await.unwrap().is_empty());
+            assert_eq!(store.to_investigate(10).await.unwrap().len(), 1);
+            let claim = store.claim("investigate", "i1", LEASE).await.unwrap().unwrap();
+            assert_eq!(claim.attempt, attempt, "what was given back undone is no attempt");
+            assert!(store.to_investigate(10).await.unwrap().is_empty(), "held");
+            store.fail(claim, world.now()).await.unwrap();
+        }
+        assert_eq!(store.claim("investigate", "i1", LEASE).await.unwrap(), None);
+        let parked = store.parked(&incident.id).await.unwrap();
+        assert_eq!((parked.len(), parked[0].stage.as_str()), (1, "investigate"));
+        assert!(store.to_investigate(10).await.unwrap().is_empty(), "it keeps no other from its turn");
+        assert_eq!(store.undelivered(10).await.unwrap().len(), 1, "its card says so");
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_failed_unit_waits_for_its_retry() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let claim = store.claim("deliver", "i1", LEASE).await.unwrap().unwrap();
+        store.fail(claim, world.now() + jiff::SignedDuration::from_secs(60)).await.unwrap();
+        assert_eq!(store.claim("deliver", "i1", LEASE).await.unwrap(), None);
+        if world.is_lite() {
+            world.pass_ms(60_000);
+            assert_eq!(store.claim("deliver", "i1", LEASE).await.unwrap().unwrap().attempt, 2);
+        }
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn eight_workers_never_hold_the_same_unit() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let worker = async |_: usize| {
+            let mut mine = Vec::new();
+            for unit in 0..40 {
+                if let Some(claim) = store.claim("resolve", &format!("s{unit}"), LEASE).await.unwrap() {
+                    mine.push(claim.unit);
+                }
+            }
+            mine
+        };
+        let held: Vec<String> = futures::future::join_all((0..8).map(worker)).await.into_iter().flatten().collect();
+        assert_eq!((held.len(), held.iter().collect::<HashSet<_>>().len()), (40, 40));
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn claims_of_a_process_that_is_gone_are_void_on_sqlite() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let claim = store.claim("execute", "a1", LEASE).await.unwrap().unwrap();
+        store.close().await;
+        let store = world.open().await;
+        let next = store.claim("execute", "a1", LEASE).await.unwrap();
+        if world.is_lite() {
+            assert_eq!(next.unwrap().attempt, 2, "the attempt still counts");
+            let late = try_put(&store, [Write::Signals(vec![world.signal(1)])], Some(&claim)).await;
+            assert!(matches!(late, Err(CommitError::LostClaim)));
+        } else {
+            assert_eq!(next, None, "another process may be at it");
+        }
+        store.close().await;
+    })
+    .await;
+}

@@ -1,0 +1,408 @@
+//! The writes: everything that a commit can change, and the SQL of each.
+
+use std::collections::BTreeSet;
+
+use crate::model::{
+    Approval, ApprovalId, ApprovalState, Call, Click, Evidence, Finding, Incident, IncidentId, IncidentState,
+    Investigation, InvestigationState, ObjectRef, Post, PostKind, Reading, Report, Scene, Signal, SignalId,
+};
+use crate::redact::Redacted;
+use crate::store::audit;
+use crate::store::audit::AuditEntry;
+use crate::store::claims;
+use crate::store::claims::Claim;
+use crate::store::operation::{Context, Fault};
+use crate::store::signals;
+use crate::store::sql::{Conn, args};
+
+/// One change. Those that change what a card shows count up their incident's version, once per commit.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// Inserts; signals whose id is known are ignored.
+    Signals(Vec<Signal>),
+    /// What a signal is about, with a remark where that is not plain.
+    Resolve {
+        signal: SignalId,
+        subject: Option<ObjectRef>,
+        note: Redacted,
+    },
+    /// The signal belongs to the incident (also when it was placed elsewhere before).
+    Place {
+        signal: SignalId,
+        incident: IncidentId,
+    },
+    /// The signal opens nothing.
+    Ignore {
+        signal: SignalId,
+        why: Redacted,
+    },
+    /// Inserts or replaces; `investigation` is taken only when the incident is new.
+    Incident(Incident),
+    Investigation {
+        incident: IncidentId,
+        investigation: Investigation,
+    },
+    /// Inserts, or replaces an older reading of the same subject. Counts for the subject's open incidents.
+    Scene {
+        scene: Box<Scene>,
+    },
+    /// Inserts. What is there already is kept, unless it is a failed read or `replace` is set.
+    Evidence {
+        incident: IncidentId,
+        evidence: Evidence,
+        replace: bool,
+    },
+    /// Inserts or replaces.
+    Report {
+        incident: IncidentId,
+        report: Box<Report>,
+    },
+    /// Replaces all findings.
+    Findings {
+        incident: IncidentId,
+        findings: Vec<Finding>,
+    },
+    /// Appends to the transcript; a number that is taken is a conflict.
+    Turn {
+        incident: IncidentId,
+        number: u32,
+        messages: serde_json::Value,
+        usage: Usage,
+    },
+    /// Tokens reserved before a model call, settled under the same key after it.
+    Charge {
+        incident: IncidentId,
+        key: String,
+        tokens: u64,
+    },
+    /// `was` None inserts; else replaces only while the stored state is `was`. One may be executing per object.
+    Approval {
+        approval: Box<Approval>,
+        was: Option<ApprovalState>,
+    },
+    /// Inserts; a known click is ignored.
+    Click(Click),
+    ClickDone {
+        id: String,
+        answer: Redacted,
+    },
+    /// Inserts or replaces by nonce; a second message of the same kind in an incident is a conflict.
+    Post(Post),
+    /// The card shows this version.
+    Delivered {
+        incident: IncidentId,
+        version: i64,
+    },
+    /// Inserts, or replaces by id (its outcome).
+    Call(Call),
+    Audit(AuditEntry),
+    /// The claimed unit is done.
+    Release(Claim),
+}
+
+/// Tokens of one model turn, as the provider counted them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+}
+
+/// Does one write; collects the incidents whose cards it changes.
+pub(super) async fn apply(
+    conn: &mut Conn<'_>,
+    context: &Context,
+    write: &Write,
+    touched: &mut BTreeSet<IncidentId>,
+) -> Result<(), Fault> {
+    match write {
+        Write::Signals(all) => signals::insert(conn, &all.iter().collect::<Vec<_>>()).await?,
+        Write::Resolve { signal, subject, note } => signals::resolve(conn, signal, subject.as_ref(), note).await?,
+        Write::Place { signal, incident } => signals::place(conn, signal, incident).await?,
+        Write::Ignore { signal, why } => signals::ignore(conn, signal, why).await?,
+        Write::Incident(incident) => put_incident(conn, incident).await?,
+        Write::Investigation { incident, investigation } => put_investigation(conn, incident, investigation).await?,
+        Write::Scene { scene } => put_scene(conn, context, scene).await?,
+        Write::Evidence { incident, evidence, replace } => {
+            put_evidence(conn, context, incident, evidence, *replace).await?;
+        }
+        Write::Report { incident, report } => {
+            const SQL: &str = "INSERT INTO report (incident, cluster, doc) VALUES ($1, $2, $3)
+                ON CONFLICT (incident) DO UPDATE SET doc = excluded.doc";
+            put_doc(conn, context, SQL, incident, serde_json::to_string(report)?).await?;
+        }
+        Write::Findings { incident, findings } => {
+            const SQL: &str = "INSERT INTO findings (incident, cluster, doc) VALUES ($1, $2, $3)
+                ON CONFLICT (incident) DO UPDATE SET doc = excluded.doc";
+            put_doc(conn, context, SQL, incident, serde_json::to_string(findings)?).await?;
+        }
+        Write::Turn { incident, number, messages, usage } => {
+            put_turn(conn, context, incident, *number, messages, *usage).await?;
+        }
+        Write::Charge { incident, key, tokens } => put_charge(conn, context, incident, key, *tokens).await?,
+        Write::Approval { approval, was } => put_approval(conn, approval, *was).await?,
+        Write::Click(click) => put_click(conn, click).await?,
+        Write::ClickDone { id, answer } => {
+            const SQL: &str = "UPDATE click SET handled_ms = $2, answer = $3 WHERE id = $1";
+            conn.execute(SQL, args![id.as_str(), context.clock.now_ms(), answer.as_str()]).await?;
+        }
+        Write::Post(post) => put_post(conn, post).await?,
+        Write::Delivered { incident, version } => {
+            const SQL: &str = "UPDATE incident SET delivered_version = $2 WHERE id = $1 AND delivered_version < $2";
+            conn.execute(SQL, args![incident.as_str(), *version]).await?;
+        }
+        Write::Call(call) => put_call(conn, context, call).await?,
+        Write::Audit(entry) => audit::insert(conn, context, entry).await?,
+        Write::Release(claim) => claims::done(conn, context, claim).await?,
+    }
+    touched.extend(shown_by(write).cloned());
+    Ok(())
+}
+
+/// The incident whose card shows what this write changes. A scene finds its incidents by subject; evidence, turns and
+/// calls show only through the report and the investigation; posts and deliveries follow the card and must not call
+/// for the next one.
+fn shown_by(write: &Write) -> Option<&IncidentId> {
+    match write {
+        Write::Place { incident, .. }
+        | Write::Investigation { incident, .. }
+        | Write::Report { incident, .. }
+        | Write::Findings { incident, .. } => Some(incident),
+        Write::Incident(incident) => Some(&incident.id),
+        Write::Approval { approval, .. } => Some(&approval.incident),
+        _ => None,
+    }
+}
+
+async fn put_incident(conn: &mut Conn<'_>, incident: &Incident) -> Result<(), Fault> {
+    const SQL: &str = "INSERT INTO incident
+        (id, cluster, subject, state, severity, opened_ms, updated_ms, over_ms, progress, investigation, doc)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        ON CONFLICT (id) DO UPDATE SET subject = excluded.subject, state = excluded.state,
+        severity = excluded.severity, updated_ms = excluded.updated_ms, over_ms = excluded.over_ms, doc = excluded.doc";
+    let (state, over_ms) = match &incident.state {
+        IncidentState::Open => ("open", None),
+        IncidentState::Over { at, .. } => ("over", Some(at.as_millisecond())),
+    };
+    let args = args![
+        incident.id.as_str(),
+        incident.cluster.as_str(),
+        incident.subject.to_string(),
+        state,
+        incident.severity as i64,
+        incident.opened_at.as_millisecond(),
+        incident.updated_at.as_millisecond(),
+        over_ms,
+        progress(&incident.investigation),
+        serde_json::to_string(&incident.investigation)?,
+        serde_json::to_string(incident)?,
+    ];
+    conn.execute(SQL, args).await?;
+    Ok(())
+}
+
+async fn put_investigation(
+    conn: &mut Conn<'_>,
+    incident: &IncidentId,
+    investigation: &Investigation,
+) -> Result<(), Fault> {
+    const SQL: &str = "UPDATE incident SET progress = $2, investigation = $3 WHERE id = $1";
+    let args = args![incident.as_str(), progress(investigation), serde_json::to_string(investigation)?];
+    if conn.execute(SQL, args).await? == 0 {
+        return Err(Fault::Conflict(format!("incident {incident} is not stored")));
+    }
+    Ok(())
+}
+
+fn progress(investigation: &Investigation) -> &'static str {
+    match investigation.state {
+        InvestigationState::Off => "off",
+        InvestigationState::Waiting => "waiting",
+        InvestigationState::Running => "running",
+        InvestigationState::Done => "done",
+        InvestigationState::Failed { .. } => "failed",
+    }
+}
+
+async fn put_scene(conn: &mut Conn<'_>, context: &Context, scene: &Scene) -> Result<(), Fault> {
+    const SQL: &str = "INSERT INTO scene (cluster, subject, read_ms, doc) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (cluster, subject) DO UPDATE SET read_ms = excluded.read_ms, doc = excluded.doc
+        WHERE scene.read_ms <= excluded.read_ms";
+    const SHOWN: &str =
+        "UPDATE incident SET version = version + 1 WHERE cluster = $1 AND subject = $2 AND state = 'open'";
+    let (cluster, subject) = (context.cluster.as_str(), scene.subject.to_string());
+    let args = args![cluster, subject.as_str(), scene.read_at.as_millisecond(), serde_json::to_string(scene)?];
+    if conn.execute(SQL, args).await? == 1 {
+        conn.execute(SHOWN, args![cluster, subject]).await?;
+    }
+    Ok(())
+}
+
+async fn put_evidence(
+    conn: &mut Conn<'_>,
+    context: &Context,
+    incident: &IncidentId,
+    evidence: &Evidence,
+    replace: bool,
+) -> Result<(), Fault> {
+    const KEEP: &str = "INSERT INTO evidence (cluster, incident, number, missing, doc) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (incident, number) DO UPDATE SET missing = excluded.missing, doc = excluded.doc
+        WHERE evidence.missing = 1";
+    const REPLACE: &str = "INSERT INTO evidence (cluster, incident, number, missing, doc) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (incident, number) DO UPDATE SET missing = excluded.missing, doc = excluded.doc";
+    let args = args![
+        context.cluster.as_str(),
+        incident.as_str(),
+        evidence.id.0,
+        i64::from(matches!(evidence.reading, Reading::Missing(_))),
+        serde_json::to_string(evidence)?,
+    ];
+    conn.execute(if replace { REPLACE } else { KEEP }, args).await?;
+    Ok(())
+}
+
+async fn put_doc(
+    conn: &mut Conn<'_>,
+    context: &Context,
+    sql: &'static str,
+    incident: &IncidentId,
+    doc: String,
+) -> Result<(), Fault> {
+    conn.execute(sql, args![incident.as_str(), context.cluster.as_str(), doc]).await?;
+    Ok(())
+}
+
+async fn put_turn(
+    conn: &mut Conn<'_>,
+    context: &Context,
+    incident: &IncidentId,
+    number: u32,
+    messages: &serde_json::Value,
+    usage: Usage,
+) -> Result<(), Fault> {
+    const SQL: &str = "INSERT INTO turn (cluster, incident, number, at_ms, input_tokens, output_tokens, messages)
+        VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (incident, number) DO NOTHING";
+    let args = args![
+        context.cluster.as_str(),
+        incident.as_str(),
+        number,
+        context.clock.now_ms(),
+        usage.input_tokens as i64,
+        usage.output_tokens as i64,
+        serde_json::to_string(messages)?,
+    ];
+    if conn.execute(SQL, args).await? == 0 {
+        return Err(Fault::Conflict(format!("turn {number} of incident {incident} is written already")));
+    }
+    Ok(())
+}
+
+async fn put_charge(
+    conn: &mut Conn<'_>,
+    context: &Context,
+    incident: &IncidentId,
+    key: &str,
+    tokens: u64,
+) -> Result<(), Fault> {
+    const SQL: &str = "INSERT INTO charge (cluster, incident, key, at_ms, tokens) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (incident, key) DO UPDATE SET tokens = excluded.tokens";
+    let args = args![context.cluster.as_str(), incident.as_str(), key, context.clock.now_ms(), tokens as i64];
+    conn.execute(SQL, args).await?;
+    Ok(())
+}
+
+async fn put_approval(conn: &mut Conn<'_>, approval: &Approval, was: Option<ApprovalState>) -> Result<(), Fault> {
+    const INSERT: &str = "INSERT INTO approval (id, cluster, incident, object, state, created_ms, started_ms, doc)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING";
+    const CHANGE: &str = "UPDATE approval SET object = $4, state = $5, started_ms = $7, doc = $8
+        WHERE id = $1 AND cluster = $2 AND incident = $3 AND created_ms = $6 AND state = $9";
+    let object = approval.action.as_ref().map_or_else(|| approval.proposal.object(), |action| action.object());
+    let mut args = args![
+        approval.id.as_str(),
+        approval.cluster.as_str(),
+        approval.incident.as_str(),
+        object.to_string(),
+        approval.state.as_str(),
+        approval.created_at.as_millisecond(),
+        approval.execution.as_ref().map(|execution| execution.started_at.as_millisecond()),
+        serde_json::to_string(approval)?,
+    ];
+    args.extend(was.map(|state| state.as_str().into()));
+    let changed = match conn.execute(if was.is_some() { CHANGE } else { INSERT }, args).await {
+        Err(error) if is_unique_violation(&error) => {
+            return Err(Fault::Conflict(format!("another approval is executing on {object}")));
+        }
+        changed => changed?,
+    };
+    if changed == 1 { Ok(()) } else { Err(Fault::Conflict(state_conflict(conn, &approval.id, was).await?)) }
+}
+
+/// In words, why an approval could not be written.
+async fn state_conflict(
+    conn: &mut Conn<'_>,
+    id: &ApprovalId,
+    was: Option<ApprovalState>,
+) -> Result<String, sqlx::Error> {
+    let row = conn.first("SELECT state FROM approval WHERE id = $1", args![id.as_str()]).await?;
+    let stored = row.map(|row| row.text(0)).transpose()?;
+    Ok(match (stored, was) {
+        (None, _) => format!("approval {id} is not stored"),
+        (Some(state), None) => format!("approval {id} is stored already, {state}"),
+        (Some(state), Some(was)) if state == was.as_str() => format!("approval {id} was made for something else"),
+        (Some(state), Some(was)) => format!("approval {id} is {state}, not {}", was.as_str()),
+    })
+}
+
+async fn put_click(conn: &mut Conn<'_>, click: &Click) -> Result<(), Fault> {
+    const SQL: &str =
+        "INSERT INTO click (id, cluster, heard_ms, doc) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING";
+    let args = args![
+        click.id.as_str(),
+        click.cluster.as_str(),
+        click.heard_at.as_millisecond(),
+        serde_json::to_string(click)?,
+    ];
+    conn.execute(SQL, args).await?;
+    Ok(())
+}
+
+async fn put_post(conn: &mut Conn<'_>, post: &Post) -> Result<(), Fault> {
+    const SQL: &str = "INSERT INTO post (nonce, cluster, incident, kind, posting_ms, ts, doc)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)
+        ON CONFLICT (nonce) DO UPDATE SET posting_ms = excluded.posting_ms, ts = excluded.ts, doc = excluded.doc";
+    let kind = match &post.kind {
+        PostKind::Card => "card".to_owned(),
+        PostKind::Reply { key } => format!("reply:{key}"),
+    };
+    let conflict = format!("incident {} has another post of kind {kind}", post.incident);
+    let args = args![
+        post.nonce.as_str(),
+        post.cluster.as_str(),
+        post.incident.as_str(),
+        kind,
+        post.posting_at.as_millisecond(),
+        post.ts.clone(),
+        serde_json::to_string(post)?,
+    ];
+    match conn.execute(SQL, args).await {
+        Err(error) if is_unique_violation(&error) => Err(Fault::Conflict(conflict)),
+        written => Ok(written.map(|_| ())?),
+    }
+}
+
+async fn put_call(conn: &mut Conn<'_>, context: &Context, call: &Call) -> Result<(), Fault> {
+    const SQL: &str = "INSERT INTO call (id, cluster, incident, called_ms, doc) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (id) DO UPDATE SET doc = excluded.doc";
+    let args = args![
+        call.id.as_str(),
+        context.cluster.as_str(),
+        call.incident.as_str(),
+        call.called_at.as_millisecond(),
+        serde_json::to_string(call)?,
+    ];
+    conn.execute(SQL, args).await?;
+    Ok(())
+}
+
+fn is_unique_violation(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.is_unique_violation())
+}

@@ -1,0 +1,315 @@
+//! The one writer of a SQLite file: a task that commits all waiting operations together, with one sync.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::model::Signal;
+use crate::store::claims;
+use crate::store::lock::Lock;
+use crate::store::operation::{Context, Fault, Operation, Outcome};
+use crate::store::signals;
+use crate::store::sql::Conn;
+use crate::store::write::Write;
+use crate::store::{CommitError, OpenError, Options};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
+
+/// Operations that may wait; whoever comes later waits before the door.
+const QUEUE_MAX: usize = 1_024;
+/// Operations in one transaction: enough to share a sync, few enough that none waits long.
+const BATCH_MAX: usize = 256;
+/// What was committed without a sync is synced after this at the latest (design: durability).
+const UNSYNCED_MAX: Duration = Duration::from_millis(100);
+/// Somebody else may look into the file for a moment (a backup, a command).
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// Cards are read one by one; more readers would only hold memory.
+const READERS_MAX: u32 = 4;
+/// Bytes of a page: SQLite's default.
+const PAGE_BYTES: u64 = 4_096;
+
+/// What the writer is told.
+pub(super) enum Message {
+    Do(Waiting),
+    /// End after all that waits; answered when the file is closed.
+    Stop(oneshot::Sender<()>),
+}
+
+/// One operation and where its answer goes.
+pub(super) struct Waiting {
+    operation: Operation,
+    durable: bool,
+    answer: oneshot::Sender<Result<Outcome, CommitError>>,
+}
+
+/// Locks, opens and migrates the file and starts its writer.
+pub(super) async fn start(
+    path: &Path,
+    options: &Options,
+    context: Arc<Context>,
+    changes: watch::Sender<u64>,
+) -> Result<mpsc::Sender<Message>, OpenError> {
+    let lock = Lock::take(path)?;
+    let mut connect = file(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .statement_cache_capacity(200);
+    if let Some(bytes) = options.size_max_bytes {
+        connect = connect.pragma("max_page_count", (bytes / PAGE_BYTES).max(1).to_string());
+    }
+    let mut conn = connect.connect().await?;
+    MIGRATIONS.run(&mut conn).await?;
+    claims::void_all(&mut Conn::Lite(&mut conn)).await?;
+    let (sender, queue) = mpsc::channel(QUEUE_MAX);
+    let writer = Writer { conn, queue, context, changes, synced: true, unsynced_since: None, lock };
+    tokio::spawn(writer.run());
+    Ok(sender)
+}
+
+/// Connections that read only, opened when first needed.
+pub(super) fn readers(path: &Path) -> SqlitePool {
+    SqlitePoolOptions::new().max_connections(READERS_MAX).connect_lazy_with(file(path).read_only(true))
+}
+
+fn file(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_WAIT).foreign_keys(true).disable_statement_logging()
+}
+
+/// Hands an operation to the writer and waits for its answer.
+pub(super) async fn operate(
+    writer: &mpsc::Sender<Message>,
+    operation: Operation,
+    durable: bool,
+) -> Result<Outcome, CommitError> {
+    let closed = || CommitError::Store(anyhow::anyhow!("the store is closed"));
+    let (answer, answered) = oneshot::channel();
+    writer.send(Message::Do(Waiting { operation, durable, answer })).await.map_err(|_| closed())?;
+    answered.await.map_err(|_| closed())?
+}
+
+/// Ends the writer after all that waits; returns when the file is closed.
+pub(super) async fn stop(writer: &mpsc::Sender<Message>) {
+    let (answer, answered) = oneshot::channel();
+    if writer.send(Message::Stop(answer)).await.is_ok() {
+        let _ = answered.await;
+    }
+}
+
+struct Writer {
+    conn: SqliteConnection,
+    queue: mpsc::Receiver<Message>,
+    context: Arc<Context>,
+    changes: watch::Sender<u64>,
+    /// Whether the connection syncs at each commit now (`synchronous`).
+    synced: bool,
+    /// When the oldest commit was made that no sync has followed.
+    unsynced_since: Option<Instant>,
+    lock: Lock,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        let mut stops = Vec::new();
+        let mut messages = Vec::new();
+        while self.receive(&mut messages).await {
+            let mut batch = Vec::new();
+            for message in messages.drain(..) {
+                match message {
+                    Message::Do(waiting) => batch.push(waiting),
+                    Message::Stop(answer) => {
+                        self.queue.close();
+                        stops.push(answer);
+                    }
+                }
+            }
+            if !batch.is_empty() {
+                self.write(batch).await;
+            }
+        }
+        if self.unsynced_since.is_some() {
+            self.sync().await;
+        }
+        if let Err(error) = self.conn.close().await {
+            tracing::warn!(%error, "the store's file was not closed cleanly");
+        }
+        drop(self.lock);
+        for stop in stops {
+            let _ = stop.send(());
+        }
+    }
+
+    /// Takes what waits, syncing meanwhile what is due; false when nothing will come any more.
+    async fn receive(&mut self, messages: &mut Vec<Message>) -> bool {
+        loop {
+            let Some(since) = self.unsynced_since else {
+                return self.queue.recv_many(messages, BATCH_MAX).await > 0;
+            };
+            let came = self.queue.recv_many(messages, BATCH_MAX);
+            match tokio::time::timeout_at(since + UNSYNCED_MAX, came).await {
+                Ok(came) => return came > 0,
+                Err(_) => self.sync().await,
+            }
+        }
+    }
+
+    /// Writes a batch and answers each of it.
+    async fn write(&mut self, batch: Vec<Waiting>) {
+        let overdue = self.unsynced_since.is_some_and(|since| since.elapsed() >= UNSYNCED_MAX);
+        let durable = overdue || batch.iter().any(|waiting| waiting.durable);
+        let operations: Vec<&Operation> = batch.iter().map(|waiting| &waiting.operation).collect();
+        let answers = match self.transaction(&operations, durable).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                // After a full disk SQLite may have rolled back by itself; then this fails, and that is well.
+                let _ = self.plain("ROLLBACK").await;
+                let again = CommitError::from(Fault::Sql(error));
+                batch.iter().map(|_| Err(again.same())).collect()
+            }
+        };
+        if operations.iter().zip(&answers).any(|(operation, answer)| answer.is_ok() && operation.wakes()) {
+            self.changes.send_modify(|count| *count += 1);
+        }
+        for (waiting, answer) in batch.into_iter().zip(answers) {
+            // Whoever no longer waits for the answer gets none.
+            let _ = waiting.answer.send(answer);
+        }
+    }
+
+    /// One transaction: an operation that fails by itself is undone alone; an error of the whole is returned.
+    async fn transaction(
+        &mut self,
+        operations: &[&Operation],
+        durable: bool,
+    ) -> sqlx::Result<Vec<Result<Outcome, CommitError>>> {
+        self.set_synced(durable).await?;
+        self.plain("BEGIN IMMEDIATE").await?;
+        let alone = operations.len() == 1;
+        let mut answers: Vec<Option<Result<Outcome, CommitError>>> = Vec::new();
+        answers.resize_with(operations.len(), || None);
+        // Signals conflict with nothing: those of the whole batch share their statements.
+        let mut together: Vec<&Signal> = Vec::new();
+        for (operation, answer) in operations.iter().zip(&mut answers) {
+            match only_signals(operation) {
+                Some(signals) => together.extend(signals),
+                None => *answer = Some(self.one(operation, alone).await?),
+            }
+        }
+        self.signals(&together, &mut answers).await?;
+        let answers: Vec<_> = answers.into_iter().flatten().collect();
+        if answers.iter().all(Result::is_err) {
+            self.plain("ROLLBACK").await?;
+            return Ok(answers);
+        }
+        self.plain("COMMIT").await?;
+        self.unsynced_since = if durable { None } else { self.unsynced_since.or_else(|| Some(Instant::now())) };
+        Ok(answers)
+    }
+
+    async fn signals(
+        &mut self,
+        signals: &[&Signal],
+        answers: &mut [Option<Result<Outcome, CommitError>>],
+    ) -> sqlx::Result<()> {
+        let written = signals::insert(&mut Conn::Lite(&mut self.conn), signals).await;
+        if let Err(Fault::Sql(error)) = written {
+            return Err(error);
+        }
+        let failed = written.err().map(CommitError::from);
+        for answer in answers.iter_mut().filter(|answer| answer.is_none()) {
+            *answer = Some(failed.as_ref().map_or(Ok(Outcome::Done), |error| Err(error.same())));
+        }
+        Ok(())
+    }
+
+    /// One operation of a transaction. Its own failure is the inner result.
+    async fn one(&mut self, operation: &Operation, alone: bool) -> sqlx::Result<Result<Outcome, CommitError>> {
+        if !alone {
+            self.plain("SAVEPOINT one").await?;
+        }
+        let result = operation.run(&mut Conn::Lite(&mut self.conn), &self.context).await;
+        match result {
+            Ok(outcome) => {
+                if !alone {
+                    self.plain("RELEASE one").await?;
+                }
+                Ok(Ok(outcome))
+            }
+            Err(Fault::Sql(error)) if !is_its_own(&error) => Err(error),
+            Err(fault) => {
+                if !alone {
+                    self.plain("ROLLBACK TO one").await?;
+                    self.plain("RELEASE one").await?;
+                }
+                Ok(Err(fault.into()))
+            }
+        }
+    }
+
+    /// Syncs what was committed without one; tried again later when it fails.
+    async fn sync(&mut self) {
+        let synced = match self.set_synced(true).await {
+            Ok(()) => self.plain("UPDATE pulse SET beats = beats + 1").await,
+            failed => failed,
+        };
+        self.unsynced_since = match synced {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::warn!(%error, "the store could not be synced; will try again");
+                Some(Instant::now())
+            }
+        };
+    }
+
+    /// SQLite applies this pragma while it compiles it, so it must not come from the cache of statements.
+    async fn set_synced(&mut self, synced: bool) -> sqlx::Result<()> {
+        if self.synced != synced {
+            let pragma = if synced { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
+            sqlx::raw_sql(pragma).execute(&mut self.conn).await?;
+            self.synced = synced;
+        }
+        Ok(())
+    }
+
+    async fn plain(&mut self, sql: &'static str) -> sqlx::Result<()> {
+        sqlx::query(sql).execute(&mut self.conn).await.map(|_| ())
+    }
+}
+
+/// The signals of a commit that does nothing else.
+fn only_signals(operation: &Operation) -> Option<&Vec<Signal>> {
+    match operation {
+        Operation::Commit { writes, claim: None } => match writes.as_slice() {
+            [Write::Signals(signals)] => Some(signals),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Whether an error leaves the rest of the transaction as it was: a constraint, not the disk or the connection.
+fn is_its_own(error: &sqlx::Error) -> bool {
+    const SQLITE_CONSTRAINT: u32 = 19;
+    error
+        .as_database_error()
+        .and_then(|database| database.code()?.parse::<u32>().ok())
+        .is_some_and(|code| code & 0xff == SQLITE_CONSTRAINT)
+}
+
+impl CommitError {
+    /// The same error for another of the batch.
+    fn same(&self) -> Self {
+        match self {
+            Self::LostClaim => Self::LostClaim,
+            Self::Conflict(what) => Self::Conflict(what.clone()),
+            Self::Full(what) => Self::Full(what.clone()),
+            Self::Store(error) => Self::Store(anyhow::anyhow!("{error:#}")),
+        }
+    }
+}
