@@ -330,29 +330,30 @@ def control_plane(folder):
     folder = Path(folder) / "controlplane"
     base = consecutive_ports(6)
     began = time.monotonic()
-    up = subprocess.run([ROOT / "tests" / "controlplane" / "up", CONTROL_PLANE_PART, folder, str(base)], env=python_environment(),
-                        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=START_TIMEOUT_S * 2)
-    pids = [int(p) for p in (folder / "pids").read_text().split()] if (folder / "pids").exists() else []
-    for pid in pids:
-        try:
-            remember(pid)
-        except FileNotFoundError:
-            pass  # dead already; `up` says so
+    up = Process("control plane", [ROOT / "tests" / "controlplane" / "up", CONTROL_PLANE_PART, folder, base], folder.with_suffix(".log"), env=python_environment())
     try:
-        if up.returncode != 0:
-            raise CannotStart(f"control plane: {up.stderr.strip()}\n{tail(folder / 'apiserver.log')}")
+        if up.popen.wait(START_TIMEOUT_S * 2) != 0:
+            raise CannotStart(f"control plane: {tail(up.log)}\n{tail(folder / 'apiserver.log')}")
+        for pid in control_plane_pids(folder):
+            remember(pid)
         cluster = Cluster(folder, f"https://127.0.0.1:{base}")
         cluster.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-a"}})
         cluster.kubectl("wait", "--for=condition=Ready", "node/node-a", "--timeout=30s")
         print(f"     (control plane up in {time.monotonic() - began:.1f} s)", flush=True)
         yield cluster
     finally:
-        for pid in pids:
+        up.kill()
+        for pid in control_plane_pids(folder):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
         shutil.rmtree(folder / "etcd", ignore_errors=True)
+
+
+def control_plane_pids(folder):
+    """What `up` has started so far; its children outlive it."""
+    return [int(p) for p in (folder / "pids").read_text().split()] if (folder / "pids").exists() else []
 
 
 def consecutive_ports(count):

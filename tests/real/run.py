@@ -12,6 +12,7 @@ import inspect
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -102,6 +103,7 @@ def main():
         print(f"firstlook: no binary at {options.binary}; build it, or give --binary", file=sys.stderr)
         return 2
     options.binary = options.binary.resolve()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every part is ended as at the end of a story
     folder = Path(tempfile.mkdtemp(prefix="firstlook-real-", dir=os.environ.get("FIRSTLOOK_RUN_DIR")))
     folder.chmod(0o755)
     run, results = Run(options, folder), []
