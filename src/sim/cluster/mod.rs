@@ -2,19 +2,30 @@
 
 mod access;
 mod admission;
+mod conditions;
 mod discovery;
+mod events;
 mod failure;
 mod fault;
+mod follow;
 mod kinds;
 mod logs;
 mod objects;
+mod patch;
+mod pods;
 mod read;
+mod remove;
+mod replicas;
 mod reviews;
+mod revision;
+mod rollout;
+mod schema;
 mod select;
 mod serve;
 mod shift;
 mod show;
 mod target;
+mod template;
 mod watch;
 mod write;
 
@@ -37,7 +48,9 @@ pub use crate::sim::cluster::fault::Fault;
 use crate::sim::cluster::fault::Faults;
 use crate::sim::cluster::logs::Logs;
 use crate::sim::cluster::objects::World;
+use crate::sim::cluster::rollout::Rollouts;
 pub use crate::sim::cluster::shift::Shift;
+use crate::sim::cluster::template::Sick;
 
 /// Requests kept for tests and narration.
 const REQUESTS_MAX: usize = 1000;
@@ -58,6 +71,9 @@ struct Shared {
     tokens: Tokens,
     faults: Faults,
     requests: Mutex<Requests>,
+    rollouts: Rollouts,
+    /// Templates whose pods fail in the snapshot, and so ever after.
+    sick: Vec<Sick>,
 }
 
 /// One request that reached the server.
@@ -132,6 +148,7 @@ impl Cluster {
             logs.values_mut().for_each(|text| *text = shift::log(text, by));
         }
         let world = World::new(items, admission::installed(), Logs::new(logs), epoch);
+        let sick = template::sick_ones(&world, epoch);
         let changed = Sender::new(world.rv());
         Ok(Self(Arc::new(Shared {
             clock,
@@ -142,6 +159,8 @@ impl Cluster {
             tokens: Tokens::default(),
             faults: Faults::new(),
             requests: Mutex::default(),
+            rollouts: Rollouts::default(),
+            sick,
         })))
     }
 
@@ -233,6 +252,14 @@ impl Cluster {
 
     fn tokens(&self) -> &Tokens {
         &self.0.tokens
+    }
+
+    fn rollouts(&self) -> &Rollouts {
+        &self.0.rollouts
+    }
+
+    fn sick(&self) -> &[Sick] {
+        &self.0.sick
     }
 
     fn changes(&self) -> Receiver<u64> {

@@ -151,6 +151,27 @@ impl World {
     }
 }
 
+/// Whether two values are the same to the server, for which a field that is null is absent.
+pub(crate) fn same(a: &Value, b: &Value) -> bool {
+    let bare = |value: &Value| {
+        let mut bare = value.clone();
+        drop_nulls(&mut bare);
+        bare
+    };
+    a == b || bare(a) == bare(b)
+}
+
+pub(crate) fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, inner| !inner.is_null());
+            map.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
 /// Fills what the server gives a new object.
 pub(crate) fn born(kind: &Kind, object: &mut Value, now: Timestamp) {
     let meta = &mut object["metadata"];

@@ -17,7 +17,7 @@ use crate::sim::cluster::failure::{Failure, Outcome};
 use crate::sim::cluster::kinds::REVIEW;
 use crate::sim::cluster::show::Shape;
 use crate::sim::cluster::target::{Place, Target, place};
-use crate::sim::cluster::{discovery, logs, read, reviews, watch, write};
+use crate::sim::cluster::{discovery, logs, read, reviews, rollout, watch, write};
 
 /// Larger bodies get 413: the real server's limit for a resource.
 const BODY_MAX_BYTES: usize = 3 << 20;
@@ -78,13 +78,16 @@ struct Server {
 
 /// Serves until `stop`; running watches end then too.
 pub(crate) async fn run(cluster: Cluster, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+    let controller = tokio::spawn(rollout::run(cluster.clone(), stop.clone()));
     let server = Server { cluster, stop: stop.clone() };
     let app = Router::new().fallback(answer).with_state(server);
     // A watch event is a small write after another: without this the kernel may hold it back for 40 ms.
     let listener = listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
     });
-    axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await
+    let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await;
+    controller.abort();
+    served
 }
 
 async fn answer(State(Server { cluster, stop }): State<Server>, request: Request) -> Response {

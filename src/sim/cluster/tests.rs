@@ -15,10 +15,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 
+mod rollouts;
+mod writes;
+
 /// A cluster on a loopback port; it stops when dropped.
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) url: String,
+    pub(crate) clock: Clock,
     _stop: DropGuard,
 }
 
@@ -27,13 +31,13 @@ impl World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let logs = logs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>();
         let clock = Clock::manual("2026-03-24T16:40:00Z".parse().unwrap());
-        let cluster = Cluster::from_parts(snapshot, logs, clock, Shift::Keep).unwrap();
+        let cluster = Cluster::from_parts(snapshot, logs, clock.clone(), Shift::Keep).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
         let (serving, until) = (cluster.clone(), stop.clone());
         tokio::spawn(async move { serving.serve(listener, until).await });
-        Self { cluster, url, _stop: stop.drop_guard() }
+        Self { cluster, url, clock, _stop: stop.drop_guard() }
     }
 
     /// A client with the lasting token of an account; the admin's without.
@@ -72,6 +76,52 @@ fn pod(name: &str, node: &str, state: Value, rv: u64) -> Value {
         "spec": {"nodeName": node, "containers": [{"name": "app", "image": "web:1"}]},
         "status": {"phase": "Running", "hostIP": "10.0.0.1", "containerStatuses": [{"name": "app", "ready": state["running"].is_object(),
             "restartCount": 0, "image": "web:1", "imageID": "", "state": state}]}})
+}
+
+/// A Deployment in mid-rollout: two of three pods of revision 1 serve, two pods of revision 2 crash.
+pub(crate) fn rollout_snapshot() -> Value {
+    let node = |name: &str, subnet: u8| {
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": format!("u-{name}")},
+        "spec": {"podCIDR": format!("10.77.{subnet}.0/24")},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}], "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]}})
+    };
+    let template = |image: &str, hash: Option<&str>| {
+        let mut labels = json!({"app": "web"});
+        if let Some(hash) = hash {
+            labels["pod-template-hash"] = json!(hash);
+        }
+        json!({"metadata": {"creationTimestamp": null, "labels": labels}, "spec": {"containers": [{"name": "app", "image": image}]}})
+    };
+    let owner = |kind: &str, name: &str| json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": format!("u-{name}"), "controller": true}]);
+    let replicas = |name: &str, image: &str, hash: &str, revision: &str, count: u32| {
+        json!({"apiVersion": "apps/v1", "kind": "ReplicaSet",
+        "metadata": {"name": name, "namespace": "shop", "uid": format!("u-{name}"), "generation": 1, "creationTimestamp": format!("2026-03-24T1{revision}:00:00Z"),
+            "labels": {"app": "web", "pod-template-hash": hash}, "annotations": {"deployment.kubernetes.io/revision": revision},
+            "ownerReferences": owner("Deployment", "web")},
+        "spec": {"replicas": count, "selector": {"matchLabels": {"app": "web", "pod-template-hash": hash}}, "template": template(image, Some(hash))},
+        "status": {"replicas": count, "observedGeneration": 1}})
+    };
+    let pod = |name: &str, owned_by: &str, image: &str, hash: &str, is_ready: bool| {
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": format!("back-off restarting failed container=app pod={name}_shop(u-{name})")}});
+        let state = if is_ready { json!({"running": {"startedAt": "2026-03-24T16:00:00Z"}}) } else { waiting };
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "shop", "uid": format!("u-{name}"),
+                "creationTimestamp": "2026-03-24T16:00:00Z", "labels": {"app": "web", "pod-template-hash": hash}, "ownerReferences": owner("ReplicaSet", owned_by)},
+            "spec": {"nodeName": "n1", "containers": [{"name": "app", "image": image}]},
+            "status": {"phase": "Running", "podIP": format!("10.77.1.{}", name.len() + usize::from(name.as_bytes()[name.len() - 1])),
+                "conditions": [{"type": "Ready", "status": if is_ready { "True" } else { "False" }}],
+                "containerStatuses": [{"name": "app", "image": image, "imageID": "", "ready": is_ready, "restartCount": if is_ready { 0 } else { 6 }, "state": state}]}})
+    };
+    json!({"x-epoch": "2026-03-24T16:40:00Z", "items": [node("n1", 1), node("n2", 2),
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop", "uid": "u-web", "resourceVersion": "20",
+            "generation": 3, "annotations": {"deployment.kubernetes.io/revision": "2"}},
+         "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}, "template": template("web:2", None),
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "34%", "maxSurge": "25%"}}, "progressDeadlineSeconds": 600},
+         "status": {"observedGeneration": 3, "replicas": 4, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2}},
+        replicas("web-old", "web:1", "old", "1", 2), replicas("web-bad", "web:2", "bad", "2", 2),
+        pod("web-old-a", "web-old", "web:1", "old", true), pod("web-old-b", "web-old", "web:1", "old", true),
+        pod("web-bad-a", "web-bad", "web:2", "bad", false), pod("web-bad-b", "web-bad", "web:2", "bad", false),
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "shop", "uid": "u-svc"},
+         "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}}]})
 }
 
 fn code(error: kube::Error) -> (u16, String) {
