@@ -16,26 +16,22 @@ use crate::text;
 
 /// How TLS libraries say it (Go, OpenSSL, Java, Node), and programs in words of their own.
 static EXPIRED: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
+    view::pattern(
         r"(?i)certificate (?:has |is |was )?expired|expired certificate|cert(?:ificate)?[ _-]?(?:has[ _])?expired|CertificateExpiredException|certificate verify failed: certificate has expired|\bcert\w*\b.{0,40}\bexpired\b",
     )
 });
 
 /// The instant of expiry beside it.
 static WHEN: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
+    view::pattern(
         r"(?i)(?:expired (?:on|at)|is after|notAfter[=:]?|valid until)\s*:?\s*(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?Z?|\d{4}-\d\d-\d\d)",
     )
 });
 
 /// Signs that the certificate belongs to somebody who is called.
-static OF_A_PEER: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r#"(?i)failed to verify|verify failed|remote error|https?://[^\s"']+|peer|upstream"#));
-
-fn pattern(expression: &str) -> Regex {
-    #[expect(clippy::expect_used, reason = "constant patterns, each used by a test")]
-    Regex::new(expression).expect("a constant pattern compiles")
-}
+static OF_A_PEER: LazyLock<Regex> = LazyLock::new(|| {
+    view::pattern(r#"(?i)failed to verify|verify failed|remote error|https?://[^\s"']+|peer|upstream"#)
+});
 
 pub(super) fn find(scene: &Scene) -> Vec<Finding> {
     let failing: Vec<_> = view::failing(scene).collect();

@@ -32,15 +32,10 @@ struct Missing {
 
 /// The wordings of kubelet (`pkg/volume`, `pkg/kubelet/kuberuntime`) and of the admission of pods.
 static NOT_FOUND: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
+    view::pattern(
         r#"(?i)\b(?P<kind>configmap|secret|serviceaccount) "(?P<name>[^"]+)" not found|couldn't find key (?P<key>\S+) in (?P<key_kind>ConfigMap|Secret) (?P<of>\S+)|references non-existent (?:config|secret) key: (?P<lost>[^\s"]+)"#,
     )
 });
-
-fn pattern(expression: &str) -> Regex {
-    #[expect(clippy::expect_used, reason = "constant patterns, each used by a test")]
-    Regex::new(expression).expect("a constant pattern compiles")
-}
 
 /// What is looked for in vain now: by waiting containers, by mounts of pods that never started, by refused pods.
 fn missing(scene: &Scene) -> Vec<Missing> {

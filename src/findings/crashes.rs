@@ -20,8 +20,7 @@ use crate::text;
 /// The runtime's words for a program that it cannot start.
 static NO_PROGRAM: LazyLock<Regex> = LazyLock::new(|| {
     let expression = r#"exec: "?(?P<program>[^":\s]+)"?: (?P<why>executable file not found in \$PATH|no such file or directory|permission denied|stat [^:]+: no such file or directory)|exec (?P<path>/\S+): (?P<because>no such file or directory|permission denied|exec format error)"#;
-    #[expect(clippy::expect_used, reason = "a constant pattern, used by a test")]
-    Regex::new(expression).expect("a constant pattern compiles")
+    view::pattern(expression)
 });
 
 pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {

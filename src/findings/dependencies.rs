@@ -14,7 +14,7 @@ use crate::text;
 
 /// A host that does not resolve, in the words of curl, Go, glibc, Node, Java, Python and busybox.
 static UNRESOLVED: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
+    view::pattern(
         r#"(?ix)
           could\ not\ resolve\ host:?\ (?P<a>[\w.-]+)
         | lookup\ (?P<b>[\w.-]+)(?:\ on\ [\d.:\[\]a-f]+)?:\ (?:no\ such\ host|server\ misbehaving|i/o\ timeout)
@@ -29,7 +29,7 @@ static UNRESOLVED: LazyLock<Regex> = LazyLock::new(|| {
 
 /// An address that refuses or does not answer, in the words of Go, libpq, Node, Python, Java and others.
 static UNREACHED: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
+    view::pattern(
         r#"(?ix)
           dial\ tcp\ (?P<a>[\w.\[\]:-]+:\d+).{0,40}(?:connection\ refused|i/o\ timeout|no\ route\ to\ host)
         | (?:ECONNREFUSED|ETIMEDOUT|EHOSTUNREACH)\ (?P<b>[\w.-]+:\d+)
@@ -39,11 +39,6 @@ static UNREACHED: LazyLock<Regex> = LazyLock::new(|| {
         "#,
     )
 });
-
-fn pattern(expression: &str) -> Regex {
-    #[expect(clippy::expect_used, reason = "constant patterns, each used by a test")]
-    Regex::new(expression).expect("a constant pattern compiles")
-}
 
 pub(super) fn find(scene: &Scene) -> Vec<Finding> {
     let failing: Vec<(&Pod, &ContainerState)> = view::failing(scene).collect();

@@ -19,8 +19,7 @@ use crate::text;
 /// A variable's name as programs print it: two words joined by `_`, or one after "environment variable".
 static VARIABLE: LazyLock<Regex> = LazyLock::new(|| {
     let expression = r#"\b([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)\b|(?i:env(?:ironment)?[ _]var(?:iable)?)s?:? ['"`$]*([A-Z][A-Z0-9]{2,})\b"#;
-    #[expect(clippy::expect_used, reason = "a constant pattern, used by a test")]
-    Regex::new(expression).expect("a constant pattern compiles")
+    view::pattern(expression)
 });
 
 /// What a line says of a variable that is not there.

@@ -27,6 +27,7 @@ pub fn health(scene: &Scene) -> Health {
         return Health::Gone;
     }
     match scene.subject.kind {
+        Kind::Alert => Health::Unknown,
         Kind::Node => node(scene),
         Kind::PersistentVolumeClaim => claim(scene),
         Kind::Service => service(scene),

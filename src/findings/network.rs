@@ -142,11 +142,9 @@ fn selector_quote(scene: &Scene, service: &Service, near: &NearMiss) -> Option<C
     proof::quote(scene, service.at, &text!("\"{}\": \"{}\"", near.label, near.wanted))
 }
 
-/// The other value where the scene holds a pod that carries it.
+/// The other value, in one of the pods that carry it.
 fn pod_quote(scene: &Scene, near: &NearMiss) -> Option<Citation> {
-    let carries = |pod: &&crate::model::scene::Pod| pod.labels.get(near.label.as_str()) == Some(&near.found);
-    let pod = scene.pods.items().iter().find(carries)?;
-    proof::quote(scene, pod.at, &text!("\"{}\": \"{}\"", near.label, near.found))
+    proof::quote(scene, near.at, &text!("\"{}\": \"{}\"", near.label, near.found))
 }
 
 /// A Service that selects pods of which none is ready: what callers notice.

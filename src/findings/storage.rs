@@ -16,10 +16,7 @@ use crate::redact::Redacted;
 use crate::text;
 
 /// The scheduler's and the kubelet's words for a claim that is not there.
-static NOT_FOUND: LazyLock<Regex> = LazyLock::new(|| {
-    #[expect(clippy::expect_used, reason = "a constant pattern, used by a test")]
-    Regex::new(r#"(?i)persistentvolumeclaim "([^"]+)" not found"#).expect("a constant pattern compiles")
-});
+static NOT_FOUND: LazyLock<Regex> = LazyLock::new(|| view::pattern(r#"(?i)persistentvolumeclaim "([^"]+)" not found"#));
 
 /// Reasons of events by which a volume plugin says that attaching or mounting fails.
 const ATTACH: [&str; 3] = ["FailedAttachVolume", "FailedMount", "VolumeFailedDelete"];

@@ -1,6 +1,7 @@
 //! Questions about a scene that several rules ask.
 
 use jiff::Timestamp;
+use regex::Regex;
 
 use crate::model::ObjectRef;
 use crate::model::scene::{
@@ -167,6 +168,12 @@ pub(super) fn trouble_began(scene: &Scene) -> Option<Timestamp> {
         instants.extend(available.changed_at);
     }
     instants.into_iter().min()
+}
+
+/// A constant pattern of a rule.
+pub(super) fn pattern(expression: &'static str) -> Regex {
+    #[expect(clippy::expect_used, reason = "constant patterns; a test compiles each")]
+    Regex::new(expression).expect("a constant pattern compiles")
 }
 
 /// The registry host, the repository and the tag (or digest) of an image.
