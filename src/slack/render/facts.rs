@@ -209,7 +209,7 @@ pub(super) fn findings(card: &Card) -> Option<String> {
     };
     let lines: Vec<String> = found(card)
         .into_iter()
-        .filter(|finding| !said(finding) && !(card.report.is_some() && finding.role == Role::RuledOut))
+        .filter(|finding| !(said(finding) || card.report.is_some() && finding.role == Role::RuledOut))
         .take(shown_max)
         .map(|finding| escape::prose(&escape::cut(finding.says.as_str(), 300)))
         .collect();

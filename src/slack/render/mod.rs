@@ -202,4 +202,4 @@ fn cut_markup(text: &str, max: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -225,6 +225,11 @@ fn press(yes: bool, reason: Option<&'static str>) -> Press {
     Press { user: "U024BE7LH".into(), yes, at: at(7), reason: reason.map(Into::into) }
 }
 
+/// A report with a step that waits for its answer.
+pub(crate) fn with_button() -> Card {
+    asked(|_| {})
+}
+
 fn asked(change: impl FnOnce(&mut Approval)) -> Card {
     let mut card = with_report();
     let mut approval = approval(ApprovalState::Pending);
