@@ -1,11 +1,13 @@
 //! The store: the one place that remembers, and the queue of every stage; SQLite by default, PostgreSQL by URL.
 
+mod approvals;
 mod audit;
 mod card;
 mod claims;
 mod lock;
 mod operation;
 mod postgres;
+mod prune;
 mod read;
 mod signals;
 mod sql;

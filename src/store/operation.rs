@@ -8,6 +8,7 @@ use crate::model::{ClusterName, IncidentId};
 use crate::store::audit;
 use crate::store::claims;
 use crate::store::claims::Claim;
+use crate::store::prune;
 use crate::store::sql::Conn;
 use crate::store::write;
 use crate::store::write::Write;
@@ -47,6 +48,7 @@ pub(super) enum Operation {
     GiveBack { claim: Claim },
     Fail { claim: Claim, retry_in_ms: i64 },
     Seal { limit: u32 },
+    Prune { before_ms: i64, limit: u32 },
 }
 
 /// What came of it.
@@ -57,6 +59,8 @@ pub(super) enum Outcome {
     /// Whether the claim is still ours.
     Held(bool),
     Sealed(Option<(i64, String)>),
+    /// Rows taken out.
+    Pruned(u64),
 }
 
 /// Why an operation changed nothing. The transaction is to be rolled back.
@@ -115,6 +119,9 @@ impl Operation {
             Operation::GiveBack { claim } => Ok(Outcome::Held(claims::give_back(conn, context, claim).await?)),
             Operation::Fail { claim, retry_in_ms } => {
                 Ok(Outcome::Held(claims::fail(conn, context, claim, *retry_in_ms).await?))
+            }
+            Operation::Prune { before_ms, limit } => {
+                Ok(Outcome::Pruned(prune::prune(conn, context, *before_ms, *limit).await?))
             }
             Operation::Seal { limit } => Ok(Outcome::Sealed(audit::seal(conn, *limit).await?)),
         }

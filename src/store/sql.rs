@@ -134,3 +134,8 @@ impl Row {
 pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> anyhow::Result<T> {
     serde_json::from_str(text).with_context(|| format!("a stored {} is not readable", std::any::type_name::<T>()))
 }
+
+/// Whether a row was refused because another has the same key.
+pub(super) fn is_unique_violation(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.is_unique_violation())
+}

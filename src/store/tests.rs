@@ -2,6 +2,7 @@
 
 mod audit;
 mod claims;
+mod file;
 mod world;
 
 use jiff::SignedDuration;
@@ -13,7 +14,7 @@ use crate::model::{
     InvestigationState, Nonce, Post, PostKind, Pressed, Tier, Verdict,
 };
 use crate::redact::Redacted;
-use crate::store::{AuditEntry, CommitError, Durability, OpenError, Store, Usage, Write};
+use crate::store::{CommitError, Durability, Usage, Write};
 
 fn place(world: &World, n: u32, incident: &Incident) -> Write {
     Write::Place { signal: world.signal(n).id, incident: incident.id.clone() }
@@ -389,52 +390,6 @@ async fn rows_of_another_cluster_are_none_of_ours() {
 }
 
 #[tokio::test]
-async fn a_second_daemon_on_the_same_file_is_refused_by_name() {
-    let world = World::new(None);
-    let store = world.open().await;
-    put(&store, [Write::Signals(vec![world.signal(1)])]).await;
-    match world.try_open().await {
-        Err(error @ OpenError::Locked { .. }) => {
-            let said = error.to_string();
-            assert!(said.contains("firstlook.db is in use by firstlook, process"), "{said}");
-        }
-        other => panic!("expected a refusal, not {:?}", other.err()),
-    }
-    // Commands that only read need no lock, and see what is committed.
-    let reader = world.open_read_only().await.unwrap();
-    assert_eq!(reader.signals_unresolved(10).await.unwrap().len(), 1);
-    assert!(try_put(&reader, [Write::Signals(vec![world.signal(2)])], None).await.is_err());
-    reader.close().await;
-    store.close().await;
-    let reader = world.open_read_only().await.unwrap();
-    assert_eq!(reader.signals_unresolved(10).await.unwrap().len(), 1, "also without a daemon");
-    reader.close().await;
-    world.open().await.close().await;
-}
-
-#[tokio::test]
-async fn a_full_disk_refuses_the_write_loses_nothing_and_is_got_over() {
-    let mut world = World::new(None);
-    world.options.size_max_bytes = Some(600_000);
-    let store = world.open().await;
-    let mut stored = 0;
-    let refused = loop {
-        let next: Vec<_> = (stored..stored + 50).map(|n| world.signal(n)).collect();
-        match try_put(&store, [Write::Signals(next)], None).await {
-            Ok(()) => stored += 50,
-            Err(error) => break error,
-        }
-        assert!(stored < 5_000, "the bound was never reached");
-    };
-    assert!(matches!(refused, CommitError::Full(_)), "{refused:?}");
-    assert_eq!(store.signals_unresolved(10_000).await.unwrap().len(), stored as usize);
-    world.tamper("DELETE FROM signal WHERE seq > 100").await;
-    put(&store, [Write::Signals(vec![world.signal(stored)])]).await;
-    assert_eq!(store.signals_unresolved(10_000).await.unwrap().len(), 101);
-    store.close().await;
-}
-
-#[tokio::test]
 async fn whoever_waits_for_changes_is_woken_after_the_commit() {
     on_each_engine(async |world| {
         let store = world.open().await;
@@ -449,17 +404,4 @@ async fn whoever_waits_for_changes_is_woken_after_the_commit() {
         store.close().await;
     })
     .await;
-}
-
-/// Futures of the store go into spawned tasks.
-#[test]
-fn the_store_can_be_used_from_any_task() {
-    fn is_send<T: Send>(_: &T) {}
-    fn ask(store: &Store) {
-        is_send(&store.commit(vec![], Durability::Soon, None));
-        is_send(&store.open_incidents());
-        is_send(&store.seal(1));
-    }
-    let _ = ask;
-    let _ = AuditEntry { at: from_ms(0), kind: "call", incident: None, body: serde_json::Value::Null };
 }

@@ -3,17 +3,18 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    Approval, ApprovalId, ApprovalState, Call, Click, Evidence, Finding, Incident, IncidentId, IncidentState,
-    Investigation, InvestigationState, ObjectRef, Post, PostKind, Reading, Report, Scene, Signal, SignalId,
+    Approval, ApprovalState, Call, Click, Evidence, Finding, Incident, IncidentId, IncidentState, Investigation,
+    InvestigationState, ObjectRef, Post, PostKind, Reading, Report, Scene, Signal, SignalId,
 };
 use crate::redact::Redacted;
+use crate::store::approvals;
 use crate::store::audit;
 use crate::store::audit::AuditEntry;
 use crate::store::claims;
 use crate::store::claims::Claim;
 use crate::store::operation::{Context, Fault};
 use crate::store::signals;
-use crate::store::sql::{Conn, args};
+use crate::store::sql::{Conn, args, is_unique_violation};
 
 /// One change. Those that change what a card shows count up their incident's version, once per commit.
 #[derive(Clone, Debug)]
@@ -139,8 +140,8 @@ pub(super) async fn apply(
             put_turn(conn, context, incident, *number, messages, *usage).await?;
         }
         Write::Charge { incident, key, tokens } => put_charge(conn, context, incident, key, *tokens).await?,
-        Write::Approval { approval, was } => put_approval(conn, approval, *was).await?,
-        Write::Click(click) => put_click(conn, click).await?,
+        Write::Approval { approval, was } => approvals::put(conn, approval, *was).await?,
+        Write::Click(click) => approvals::put_click(conn, click).await?,
         Write::ClickDone { id, answer } => {
             const SQL: &str = "UPDATE click SET handled_ms = $2, answer = $3 WHERE id = $1";
             conn.execute(SQL, args![id.as_str(), context.clock.now_ms(), answer.as_str()]).await?;
@@ -310,61 +311,6 @@ async fn put_charge(
     Ok(())
 }
 
-async fn put_approval(conn: &mut Conn<'_>, approval: &Approval, was: Option<ApprovalState>) -> Result<(), Fault> {
-    const INSERT: &str = "INSERT INTO approval (id, cluster, incident, object, state, created_ms, started_ms, doc)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING";
-    const CHANGE: &str = "UPDATE approval SET object = $4, state = $5, started_ms = $7, doc = $8
-        WHERE id = $1 AND cluster = $2 AND incident = $3 AND created_ms = $6 AND state = $9";
-    let object = approval.action.as_ref().map_or_else(|| approval.proposal.object(), |action| action.object());
-    let mut args = args![
-        approval.id.as_str(),
-        approval.cluster.as_str(),
-        approval.incident.as_str(),
-        object.to_string(),
-        approval.state.as_str(),
-        approval.created_at.as_millisecond(),
-        approval.execution.as_ref().map(|execution| execution.started_at.as_millisecond()),
-        serde_json::to_string(approval)?,
-    ];
-    args.extend(was.map(|state| state.as_str().into()));
-    let changed = match conn.execute(if was.is_some() { CHANGE } else { INSERT }, args).await {
-        Err(error) if is_unique_violation(&error) => {
-            return Err(Fault::Conflict(format!("another approval is executing on {object}")));
-        }
-        changed => changed?,
-    };
-    if changed == 1 { Ok(()) } else { Err(Fault::Conflict(state_conflict(conn, &approval.id, was).await?)) }
-}
-
-/// In words, why an approval could not be written.
-async fn state_conflict(
-    conn: &mut Conn<'_>,
-    id: &ApprovalId,
-    was: Option<ApprovalState>,
-) -> Result<String, sqlx::Error> {
-    let row = conn.first("SELECT state FROM approval WHERE id = $1", args![id.as_str()]).await?;
-    let stored = row.map(|row| row.text(0)).transpose()?;
-    Ok(match (stored, was) {
-        (None, _) => format!("approval {id} is not stored"),
-        (Some(state), None) => format!("approval {id} is stored already, {state}"),
-        (Some(state), Some(was)) if state == was.as_str() => format!("approval {id} was made for something else"),
-        (Some(state), Some(was)) => format!("approval {id} is {state}, not {}", was.as_str()),
-    })
-}
-
-async fn put_click(conn: &mut Conn<'_>, click: &Click) -> Result<(), Fault> {
-    const SQL: &str =
-        "INSERT INTO click (id, cluster, heard_ms, doc) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING";
-    let args = args![
-        click.id.as_str(),
-        click.cluster.as_str(),
-        click.heard_at.as_millisecond(),
-        serde_json::to_string(click)?,
-    ];
-    conn.execute(SQL, args).await?;
-    Ok(())
-}
-
 async fn put_post(conn: &mut Conn<'_>, post: &Post) -> Result<(), Fault> {
     const SQL: &str = "INSERT INTO post (nonce, cluster, incident, kind, posting_ms, ts, doc)
         VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -401,8 +347,4 @@ async fn put_call(conn: &mut Conn<'_>, context: &Context, call: &Call) -> Result
     ];
     conn.execute(SQL, args).await?;
     Ok(())
-}
-
-fn is_unique_violation(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| error.is_unique_violation())
 }

@@ -75,7 +75,10 @@ pub(super) async fn start(
 
 /// Connections that read only, opened when first needed.
 pub(super) fn readers(path: &Path) -> SqlitePool {
-    SqlitePoolOptions::new().max_connections(READERS_MAX).connect_lazy_with(file(path).read_only(true))
+    SqlitePoolOptions::new()
+        .max_connections(READERS_MAX)
+        .test_before_acquire(false)
+        .connect_lazy_with(file(path).read_only(true))
 }
 
 fn file(path: &Path) -> SqliteConnectOptions {

@@ -1,0 +1,104 @@
+//! The SQLite file: one daemon at a time, readers beside it, a disk that is full; and what is pruned on each engine.
+
+use crate::clock::from_ms;
+use crate::model::{ApprovalState, Ending, IncidentState};
+use crate::store::tests::world::{World, on_each_engine, put, try_put};
+use crate::store::{AuditEntry, CommitError, Durability, OpenError, Store, Write};
+
+#[tokio::test]
+async fn what_is_old_and_over_goes_and_an_open_incident_keeps_everything() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let audit = |id: &str| {
+            let incident = Some(world.incident(id).id);
+            Write::Audit(AuditEntry { at: world.now(), kind: "call", incident, body: serde_json::json!({}) })
+        };
+        for (n, id) in ["i1", "i2"].into_iter().enumerate() {
+            let (signal, incident) = (world.signal(n as u32), world.incident(id));
+            let approval = world.approval(&format!("a{n}"), &incident.id, ApprovalState::Expired);
+            let place = Write::Place { signal: signal.id.clone(), incident: incident.id.clone() };
+            let evidence =
+                Write::Evidence { incident: incident.id.clone(), evidence: world.evidence(1, None), replace: false };
+            let approval = Write::Approval { approval: Box::new(approval), was: None };
+            put(&store, [Write::Signals(vec![signal]), Write::Incident(incident), place, evidence, approval]).await;
+        }
+        put(&store, ["i1", "i1", "i2", "i1"].map(audit)).await;
+        let head = store.seal(100).await.unwrap();
+        let mut over = world.incident("i1");
+        over.state = IncidentState::Over { at: world.now(), how: Ending::Resolved };
+        put(&store, [Write::Incident(over.clone())]).await;
+        assert_eq!(store.prune(world.now(), 10).await.unwrap(), 0, "nothing is that old");
+
+        let later = from_ms(world.clock.now_ms() + 1);
+        assert_eq!(store.prune(later, 10).await.unwrap(), 6, "signal, evidence, approval, incident, two entries");
+        assert_eq!(store.prune(later, 10).await.unwrap(), 0);
+        assert_eq!(store.incident(&over.id).await.unwrap(), None);
+        assert!(store.signals_of(&over.id, 10).await.unwrap().is_empty());
+        let open = world.incident("i2");
+        assert_eq!(store.open_incidents().await.unwrap(), std::slice::from_ref(&open));
+        assert_eq!(store.evidence(&open.id).await.unwrap().len(), 1);
+        let verdict = store.audit_verify().await.unwrap();
+        assert_eq!((verdict.sealed, verdict.head, verdict.fault), (2, head, None), "the rest of the chain is proved");
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_second_daemon_on_the_same_file_is_refused_by_name() {
+    let world = World::new(None);
+    let store = world.open().await;
+    put(&store, [Write::Signals(vec![world.signal(1)])]).await;
+    match world.try_open().await {
+        Err(error @ OpenError::Locked { .. }) => {
+            let said = error.to_string();
+            assert!(said.contains("firstlook.db is in use by firstlook, process"), "{said}");
+        }
+        other => panic!("expected a refusal, not {:?}", other.err()),
+    }
+    // Commands that only read need no lock, and see what is committed.
+    let reader = world.open_read_only().await.unwrap();
+    assert_eq!(reader.signals_unresolved(10).await.unwrap().len(), 1);
+    assert!(try_put(&reader, [Write::Signals(vec![world.signal(2)])], None).await.is_err());
+    reader.close().await;
+    store.close().await;
+    let reader = world.open_read_only().await.unwrap();
+    assert_eq!(reader.signals_unresolved(10).await.unwrap().len(), 1, "also without a daemon");
+    reader.close().await;
+    world.open().await.close().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_the_write_loses_nothing_and_is_got_over() {
+    let mut world = World::new(None);
+    world.options.size_max_bytes = Some(600_000);
+    let store = world.open().await;
+    let mut stored = 0;
+    let refused = loop {
+        let next: Vec<_> = (stored..stored + 50).map(|n| world.signal(n)).collect();
+        match try_put(&store, [Write::Signals(next)], None).await {
+            Ok(()) => stored += 50,
+            Err(error) => break error,
+        }
+        assert!(stored < 5_000, "the bound was never reached");
+    };
+    assert!(matches!(refused, CommitError::Full(_)), "{refused:?}");
+    assert_eq!(store.signals_unresolved(10_000).await.unwrap().len(), stored as usize);
+    world.tamper("DELETE FROM signal WHERE seq > 100").await;
+    put(&store, [Write::Signals(vec![world.signal(stored)])]).await;
+    assert_eq!(store.signals_unresolved(10_000).await.unwrap().len(), 101);
+    store.close().await;
+}
+
+/// Futures of the store go into spawned tasks.
+#[test]
+fn the_store_can_be_used_from_any_task() {
+    fn is_send<T: Send>(_: &T) {}
+    fn ask(store: &Store) {
+        is_send(&store.commit(vec![], Durability::Soon, None));
+        is_send(&store.open_incidents());
+        is_send(&store.seal(1));
+    }
+    let _ = ask;
+    let _ = AuditEntry { at: from_ms(0), kind: "call", incident: None, body: serde_json::Value::Null };
+}
