@@ -13,7 +13,7 @@ use super::view;
 use crate::model::evidence::Citation;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::object::Kind;
-use crate::model::scene::{ContainerState, Event, Pod, Scene, State, Terminated};
+use crate::model::scene::{ContainerState, DiffLine, Event, Pod, Scene, State, Terminated};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -48,9 +48,9 @@ fn no_program(scene: &Scene, now: Timestamp, pod: &Pod, container: &ContainerSta
     let (program, why) = (part("program").or_else(|| part("path"))?, part("why").or_else(|| part("because"))?);
     let kind = if container.init { "init container" } else { "container" };
     let blame = rollout::blame(scene);
-    let lines = blame.as_ref().map_or_else(Vec::new, |blame| {
-        blame.lines(|line| rollout::is_field(line, &["command", "args", "image", "entrypoint"]))
-    });
+    let lines = blame
+        .as_ref()
+        .map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["command", "args", "image"])));
     let before = blame.as_ref().and_then(|blame| view::container(&blame.previous.template, &container.name));
     let before = before.and_then(|before| before.command.first().or(before.args.first())).filter(|b| **b != program);
     let slip = before.filter(|before| near::near(program.as_str(), before.as_str()).is_some());
@@ -63,7 +63,7 @@ fn no_program(scene: &Scene, now: Timestamp, pod: &Pod, container: &ContainerSta
         Some(blame) if !lines.is_empty() => text!(
             "{} ({}) makes {} {} run {}{}: {}, so it never starts; {}.",
             blame.name(),
-            say::at(blame.newest.created_at, now),
+            say::at(blame.since(), now),
             kind,
             container.name,
             program,
@@ -170,12 +170,8 @@ fn probes(scene: &Scene, now: Timestamp) -> Option<Finding> {
     let kind = ["Liveness", "Readiness", "Startup"].into_iter().find(|kind| event.message.as_str().contains(kind))?;
     let blame = rollout::blame(scene);
     let lines = blame.as_ref().map_or_else(Vec::new, |blame| {
-        blame.lines(|line| {
-            let field = line.field.as_str().to_ascii_lowercase();
-            field.contains("probe")
-                || field.contains(&kind.to_ascii_lowercase())
-                || rollout::is_field(line, &["ports", "port"])
-        })
+        let own = |line: &DiffLine| line.field.as_str().eq_ignore_ascii_case(&format!("probe {kind}"));
+        blame.lines(|line| own(line) || rollout::is_field(line, &["port"]))
     });
     let (role, certainty) =
         if lines.is_empty() { (Role::Mechanism, Certainty::Proved) } else { (Role::Cause, Certainty::Likely) };

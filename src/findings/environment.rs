@@ -116,7 +116,7 @@ fn cause(
         (Some(blame), Some(taken)) => {
             let changed = blame.lines(|line| rollout::is_field(line, &["env", "envfrom"]));
             citations.extend(changed.iter().filter_map(|line| blame.citation(scene, Some(line))));
-            let since = say::at(blame.newest.created_at, now);
+            let since = say::at(blame.since(), now);
             (
                 text!(
                     "{} ({}) removed {}; c{}{}, since {} is not set any more; {}.",

@@ -101,7 +101,7 @@ fn cause(
             let says = text!(
                 "{} ({}) {}, which cannot be pulled{}, so {} wait{} for it; {}.",
                 blame.name(),
-                say::at(blame.newest.created_at, now),
+                say::at(blame.since(), now),
                 what,
                 pull_says,
                 waiting,

@@ -51,7 +51,7 @@ fn mechanism(scene: &Scene, pod: &Pod, container: &ContainerState, end: &Termina
 /// Whether this difference is of the memory limit.
 fn is_limit(line: &DiffLine) -> bool {
     let field = line.field.as_str().to_ascii_lowercase();
-    field.contains("limits") && field.contains("memory")
+    field.starts_with("limit") && field.contains("memory")
 }
 
 fn cause(scene: &Scene, now: Timestamp, container: &ContainerState, mechanism: &Finding) -> Finding {
@@ -91,7 +91,7 @@ fn cause(scene: &Scene, now: Timestamp, container: &ContainerState, mechanism: &
         says: text!(
             "{} ({}) changed {}, and since then container {} reaches {} and is killed (OOMKilled); {}.",
             blame.name(),
-            say::at(blame.newest.created_at, now),
+            say::at(blame.since(), now),
             say::diffs(lines.iter().copied()),
             container.name,
             limit(container),

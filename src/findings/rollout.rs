@@ -48,11 +48,17 @@ impl<'a> Blame<'a> {
         text!("Revision {}", self.newest.number)
     }
 
-    /// The difference, quoted.
+    /// When the newest revision came to run: a rollback gives an old template a new number, so its age will not do.
+    pub(super) fn since(&self) -> Timestamp {
+        self.change.map_or(self.newest.created_at, |change| change.changed_at)
+    }
+
+    /// The difference, quoted: with its field, where that stands beside it.
     pub(super) fn citation(&self, scene: &Scene, line: Option<&DiffLine>) -> Option<Citation> {
-        let change = self.change?;
-        let values = line.into_iter().flat_map(|line| [&line.after, &line.before]).flatten();
-        let quotes: Vec<Redacted> = values.cloned().collect();
+        let (change, line) = (self.change?, line?);
+        let values = [&line.after, &line.before].into_iter().flatten();
+        let quotes: Vec<Redacted> =
+            values.flat_map(|value| [text!("{}: {}", line.field, value), value.clone()]).collect();
         proof::first(scene, change.at, &quotes)
     }
 }
@@ -64,12 +70,14 @@ pub(super) fn blame(scene: &Scene) -> Option<Blame<'_>> {
     let troubled = view::troubled(scene).count();
     let only_newest = troubled > 0 && view::troubled(scene).all(|pod| of_newest(&pod));
     let all_newest = view::pods(scene).filter(of_newest).all(|pod| view::is_troubled(pod, scene.read_at));
-    let with_it = view::trouble_began(scene)
-        .is_some_and(|began| say::seconds(newest.created_at, began) <= WITH_THE_ROLLOUT_SECONDS);
+    let change = change_to(scene, newest);
+    let since = change.map_or(newest.created_at, |change| change.changed_at);
+    let with_it =
+        view::trouble_began(scene).is_some_and(|began| say::seconds(since, began) <= WITH_THE_ROLLOUT_SECONDS);
     if !(only_newest && all_newest && (previous.ready > 0 || with_it)) {
         return None;
     }
-    Some(Blame { newest, previous, change: change_to(scene, newest) })
+    Some(Blame { newest, previous, change })
 }
 
 /// The running revision and the one before it.
@@ -93,21 +101,8 @@ pub(super) fn is_field(line: &DiffLine, names: &[&str]) -> bool {
 }
 
 /// Fields that can make a process that ran before end or fail its probes.
-const RUNNING: [&str; 13] = [
-    "image",
-    "command",
-    "args",
-    "env",
-    "envfrom",
-    "volume",
-    "volumes",
-    "mount",
-    "mounts",
-    "volumemounts",
-    "probe",
-    "probes",
-    "limits",
-];
+const RUNNING: [&str; 10] =
+    ["image", "command", "args", "env", "envfrom", "volume", "probe", "port", "limit", "serviceaccount"];
 
 pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -124,7 +119,7 @@ fn brought(scene: &Scene, now: Timestamp, blame: &Blame<'_>) -> Vec<Finding> {
     let lines = blame.lines(|_| true);
     let by =
         blame.change.and_then(|change| change.by.as_ref()).map_or_else(Redacted::default, |by| text!(", by {}", by));
-    let since = say::at(blame.newest.created_at, now);
+    let since = say::at(blame.since(), now);
     let did = if lines.is_empty() {
         "changed the pod template".into()
     } else {
@@ -160,7 +155,7 @@ pub(super) fn earlier(blame: &Blame<'_>) -> Redacted {
     if previous.ready > 0 {
         return text!("{} of revision {} still serve", say::count(previous.ready, "pod", "pods"), previous.number);
     }
-    let ran = say::span(say::seconds(previous.created_at, blame.newest.created_at));
+    let ran = say::span(say::seconds(previous.created_at, blame.since()));
     text!("revision {} ran {} before it", previous.number, ran)
 }
 
@@ -169,7 +164,8 @@ fn not_this(scene: &Scene, now: Timestamp) -> Option<Finding> {
     let newest = scene.revisions.items().iter().find(|revision| revision.current)?;
     let began = view::trouble_began(scene);
     let until = began.or_else(|| first_complaint(scene))?;
-    let ran = say::seconds(newest.created_at, until);
+    let since = change_to(scene, newest).map_or(newest.created_at, |change| change.changed_at);
+    let ran = say::seconds(since, until);
     let healthy = view::pods(scene)
         .filter(|pod| pod.template.as_deref() == Some(newest.hash.as_str()))
         .filter(|pod| !view::is_troubled(pod, scene.read_at))
@@ -185,7 +181,7 @@ fn not_this(scene: &Scene, now: Timestamp) -> Option<Finding> {
     let says = text!(
         "Not a rollout: revision {} has run since {}, {} before the trouble began{}.",
         newest.number,
-        say::at(newest.created_at, now),
+        say::at(since, now),
         say::span(ran),
         others,
     );

@@ -100,9 +100,8 @@ fn selector(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option<
     let template = waiting.pods.first().and_then(|pod| view::template(scene, pod));
     let wanted = template.map(|template| template.node_selector.clone()).unwrap_or_default();
     let nodes = scene.nodes.items();
-    let lines = blame.map_or_else(Vec::new, |blame| {
-        blame.lines(|line| rollout::is_field(line, &["nodeselector", "affinity", "nodeaffinity"]))
-    });
+    let lines =
+        blame.map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["nodeselector", "affinity"])));
     let absent = wanted.iter().find(|(key, value)| !nodes.iter().any(|node| node.labels.get(*key) == Some(*value)));
     let asked = match absent {
         Some((key, value)) => text!("nodeSelector {}={}", say::key(key), value),
@@ -118,7 +117,7 @@ fn selector(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option<
         (Some(blame), Some(line)) => text!(
             "{} ({}) changed {}, but {}, so {}: {} matches no node; {}.",
             blame.name(),
-            say::at(blame.newest.created_at, now),
+            say::at(blame.since(), now),
             say::diff(line),
             fits,
             pending(waiting),
@@ -214,11 +213,10 @@ fn resources(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option
     let rest: Vec<Redacted> =
         left.iter().map(|(node, left)| text!("{} has {} left", node.object.name, amount(*left))).collect();
     let rest = if rest.is_empty() { Redacted::default() } else { text!(": {}", say::list(&rest, 4)) };
-    let lines =
-        blame.map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["requests", "resources"])));
+    let lines = blame.map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["request"])));
     let by = match (blame, lines.first()) {
         (Some(blame), Some(line)) => {
-            text!(" {} ({}) changed {}.", blame.name(), say::at(blame.newest.created_at, now), say::diff(line))
+            text!(" {} ({}) changed {}.", blame.name(), say::at(blame.since(), now), say::diff(line))
         }
         _ => Redacted::default(),
     };

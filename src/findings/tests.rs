@@ -477,10 +477,10 @@ fn a_variable_that_a_rollout_took_away_explains_even_an_exit_code_of_zero() {
 
 #[test]
 fn an_oom_kill_is_told_with_the_limit_and_what_lowered_it() {
-    let world = after_a_rollout(3, ("limits memory", "512Mi", "256Mi"), crashes("OOMKilled", 137));
+    let world = after_a_rollout(3, ("limit memory", "512Mi", "256Mi"), crashes("OOMKilled", 137));
     let report = world.report();
     assert!(
-        report.headline.as_str().ends_with("OOMKilled since revision 7: limits memory 512Mi → 256Mi"),
+        report.headline.as_str().ends_with("OOMKilled since revision 7: limit memory 512Mi → 256Mi"),
         "{}",
         report.headline
     );
