@@ -1,0 +1,101 @@
+//! What a template refers to: ConfigMaps (keys only), the service account, volume claims.
+
+use std::collections::BTreeSet;
+
+use futures::future::try_join_all;
+
+use crate::model::scene::{Change, Claim, ConfigMap, ScenePart};
+use crate::model::{Kind, ObjectRef};
+use crate::observe::ReadError;
+use crate::observe::scene::named::near;
+use crate::observe::scene::page::Page;
+use crate::observe::scene::pods::claim_names;
+use crate::observe::scene::{Look, Shared, Told};
+use crate::observe::typed::template::config_maps;
+
+/// ConfigMaps, and claims, that a scene holds.
+const OBJECTS_MAX: usize = 10;
+/// Names that are compared with a missing one.
+const NAMES_MAX: u32 = 500;
+/// Near names whose objects are read.
+const NEAR_MAX: usize = 3;
+
+impl Look<'_> {
+    /// The ConfigMaps that the template references; where one is missing, those whose names are near. And what changed.
+    pub(super) async fn config(&self) -> Result<(Told<Vec<ConfigMap>>, Vec<Change>), ReadError> {
+        let mut page = Page::new(ScenePart::Config);
+        let named = config_maps(&self.template);
+        let wanted: Vec<ObjectRef> = named
+            .keys()
+            .filter_map(|name| ObjectRef::new(Kind::ConfigMap, self.namespace(), name))
+            .take(OBJECTS_MAX)
+            .collect();
+        let found = try_join_all(wanted.iter().map(|object| self.reader.get(object))).await?;
+        let mut all: Vec<_> = found.iter().flatten().map(|value| (value.clone(), true)).collect();
+        let missing: Vec<&ObjectRef> =
+            wanted.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(object, _)| object).collect();
+        if !missing.is_empty() {
+            let names = self.reader.names(Kind::ConfigMap, self.namespace(), NAMES_MAX).await?;
+            let close = names.iter().filter(|name| missing.iter().any(|object| near(object.name(), name.as_str())));
+            let close: Vec<ObjectRef> = close
+                .filter(|name| !named.contains_key(name.as_str()))
+                .filter_map(|name| ObjectRef::new(Kind::ConfigMap, self.namespace(), name.as_str()))
+                .take(NEAR_MAX)
+                .collect();
+            let found = try_join_all(close.iter().map(|object| self.reader.get(object))).await?;
+            all.extend(found.into_iter().flatten().map(|value| (value, false)));
+        }
+        let mut maps = Vec::new();
+        let mut changes = Vec::new();
+        for (value, referenced) in &all {
+            let at = page.object(value, self.typed.redactor);
+            maps.extend(self.typed.config_map(value, *referenced, at));
+            changes.extend(self.recent(value, at).filter(|_| *referenced));
+        }
+        self.account(&mut page).await?;
+        Ok((Told { value: maps, page }, changes))
+    }
+
+    /// The template's own service account stands in the evidence: whether it exists, and since when.
+    async fn account(&self, page: &mut Page) -> Result<(), ReadError> {
+        let name = self.template.service_account.as_ref().filter(|name| name.as_str() != "default");
+        let Some(account) = name.and_then(|n| ObjectRef::new(Kind::ServiceAccount, self.namespace(), n.as_str()))
+        else {
+            return Ok(());
+        };
+        match self.reader.get(&account).await {
+            Ok(Some(value)) => {
+                page.object(&value, self.typed.redactor);
+            }
+            Ok(None) => {
+                page.summary(crate::text!("{} does not exist", account));
+            }
+            // Not worth losing the ConfigMaps for.
+            Err(error) => {
+                page.summary(crate::text!("{} could not be read: {}", account, error.reason()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The claims that the pods mount, or the subject itself.
+    pub(super) async fn claims(&self, pods: &Shared) -> Result<Told<Vec<Claim>>, ReadError> {
+        let mut page = Page::new(ScenePart::Storage);
+        let mut names: BTreeSet<(&str, &str)> = BTreeSet::new();
+        if self.subject.kind == Kind::PersistentVolumeClaim {
+            names.insert((self.subject.namespace(), self.subject.name()));
+        }
+        for (value, pod) in pods.raw.iter().zip(pods.pods()) {
+            names.extend(claim_names(value).into_iter().map(|name| (pod.object.namespace(), name)));
+        }
+        let wanted: Vec<ObjectRef> = names
+            .into_iter()
+            .filter_map(|(namespace, name)| ObjectRef::new(Kind::PersistentVolumeClaim, Some(namespace), name))
+            .take(OBJECTS_MAX)
+            .collect();
+        let found = try_join_all(wanted.iter().map(|object| self.reader.get(object))).await?;
+        let claims = found.iter().flatten();
+        let claims = claims.filter_map(|v| self.typed.claim(v, page.object(v, self.typed.redactor))).collect();
+        Ok(Told { value: claims, page })
+    }
+}

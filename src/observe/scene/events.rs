@@ -1,0 +1,91 @@
+//! Events of the subject and of what belongs to it.
+
+use std::collections::BTreeSet;
+
+use futures::future::join_all;
+use serde_json::Value;
+
+use crate::model::Kind;
+use crate::model::scene::{At, Change, Event, Revision, ScenePart};
+use crate::observe::ReadError;
+use crate::observe::Selector;
+use crate::observe::json;
+use crate::observe::scene::limits::Limits;
+use crate::observe::scene::page::Page;
+use crate::observe::scene::pods::{direct, is_troubled};
+use crate::observe::scene::{Look, Shared, Told};
+use crate::redact::Redacted;
+
+/// Events that a scene holds.
+const EVENTS_MAX: usize = 200;
+/// Events of a namespace (for a node: of the cluster) that are looked through; a busy one has more, then the subject's
+/// are asked for by name.
+const SEARCHED_MAX: usize = 2_000;
+
+impl Look<'_> {
+    /// Events that may concern the subject, as the API server has them.
+    pub(super) async fn events(&self) -> Result<Vec<Value>, ReadError> {
+        let namespace = match self.subject.kind {
+            Kind::Namespace => Some(self.subject.name()),
+            _ => self.namespace(),
+        };
+        let ask = Selector::all().at_most(SEARCHED_MAX);
+        let mut listed = self.reader.page(Kind::Event, namespace, &ask).await?;
+        if listed.more {
+            let name = Selector::fields(format!("involvedObject.name={}", self.subject.name())).at_most(EVENTS_MAX);
+            // Objects that the signals name are in trouble for sure.
+            let hints = self
+                .hints
+                .iter()
+                .filter(|hint| hint.kind == Kind::Pod)
+                .take(5)
+                .map(|hint| Selector::fields(format!("involvedObject.name={}", hint.name())).at_most(EVENTS_MAX));
+            let asks: Vec<Selector> = std::iter::once(name).chain(hints).collect();
+            for found in join_all(asks.iter().map(|ask| self.reader.list(Kind::Event, namespace, ask))).await {
+                listed.items.extend(found?);
+            }
+        }
+        Ok(listed.items)
+    }
+
+    /// Those that do concern it, newest first.
+    pub(super) fn told_events(
+        &self,
+        events: Result<Vec<Value>, Redacted>,
+        pods: &Shared,
+        revisions: &Result<(Told<Vec<Revision>>, Vec<Change>), Redacted>,
+        limits: &Limits,
+    ) -> Result<Told<Vec<Event>>, Redacted> {
+        let mut mine: BTreeSet<&str> = BTreeSet::from([self.subject.name()]);
+        // What happens to healthy pods of a node, or of a namespace, is no matter of it.
+        let all = !matches!(self.subject.kind, Kind::Node | Kind::Namespace);
+        mine.extend(pods.pods().iter().filter(|pod| all || is_troubled(pod)).map(|pod| pod.object.name()));
+        if let Ok((told, _)) = revisions {
+            mine.extend(told.value.iter().map(|revision| revision.object.name()));
+        }
+        mine.extend(limits.autoscalers.items().iter().map(|autoscaler| autoscaler.object.name()));
+        mine.extend(self.hints.iter().filter(|hint| hint.kind != Kind::Node).map(|hint| hint.name()));
+        let sets: Vec<_> = pods.raw.iter().filter(|_| all).filter_map(direct).collect();
+        mine.extend(sets.iter().map(|set| set.name()));
+        let claims: BTreeSet<&str> = pods.raw.iter().filter(|_| all).flat_map(super::pods::claim_names).collect();
+        mine.extend(claims);
+        let blank = At { evidence: ScenePart::Events.evidence(), segment: 0 };
+        let mut seen = BTreeSet::new();
+        let mut found: Vec<Event> = Vec::new();
+        for value in events? {
+            let fresh = seen.insert(json::text(&value, "/metadata/uid").to_owned());
+            if fresh && mine.contains(json::text(&value, "/involvedObject/name")) {
+                found.extend(self.typed.event(&value, blank));
+            }
+        }
+        // Warnings first where not all can be kept; then by time.
+        found.sort_by_key(|event| (!event.warning, std::cmp::Reverse(event.last_at)));
+        found.truncate(EVENTS_MAX);
+        found.sort_by_key(|event| std::cmp::Reverse(event.last_at));
+        let mut page = Page::new(ScenePart::Events);
+        for event in &mut found {
+            event.at = page.event(event.object.clone(), event.reason.clone(), event.message.clone());
+        }
+        Ok(Told { value: found, page })
+    }
+}

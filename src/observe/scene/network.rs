@@ -1,0 +1,345 @@
+//! Services that select the subject's pods or that it calls, what stands behind them, and the ways in from outside.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::{join_all, try_join_all};
+use serde_json::Value;
+
+use crate::model::scene::{Change, Ingress, IngressClass, LogTail, NearMiss, Part, ScenePart, Service};
+use crate::model::{Kind, ObjectRef};
+use crate::observe::ReadError;
+use crate::observe::Selector;
+use crate::observe::json;
+use crate::observe::scene::named::{Called, called, near};
+use crate::observe::scene::page::Page;
+use crate::observe::scene::{Look, Shared};
+use crate::observe::typed::network::backends;
+use crate::observe::typed::pod::is_finished;
+use crate::observe::typed::workload::{selector, selects};
+use crate::redact::Redacted;
+use crate::text;
+
+/// Services, and Ingresses, of a namespace that are looked through.
+const SEARCHED_MAX: usize = 500;
+/// Services that a scene holds.
+const SERVICES_MAX: usize = 10;
+/// Ingresses that a scene holds.
+const INGRESSES_MAX: usize = 10;
+/// IngressClasses of a cluster.
+const CLASSES_MAX: usize = 50;
+/// Pods of a namespace that are looked through for near misses.
+const PODS_MAX: usize = 500;
+/// Pods that a Service selects, counted up to here.
+const SELECTED_MAX: usize = 250;
+/// EndpointSlices of one Service: each holds up to 100 endpoints.
+const SLICES_MAX: usize = 10;
+/// Near misses of one Service.
+const MISSES_MAX: usize = 5;
+
+/// The part, each kind readable or not by itself.
+pub(super) struct Network {
+    pub(super) services: Part<Vec<Service>>,
+    pub(super) ingresses: Part<Vec<Ingress>>,
+    pub(super) classes: Part<Vec<IngressClass>>,
+    pub(super) changes: Vec<Change>,
+    pub(super) page: Page,
+    pub(super) missing: Vec<Redacted>,
+}
+
+/// A Service with what was read behind it.
+struct Behind {
+    value: Value,
+    because: Redacted,
+    slices: Vec<Value>,
+    selected: usize,
+    misses: Vec<Miss>,
+}
+
+struct Miss {
+    label: String,
+    wanted: String,
+    found: String,
+    pods: u32,
+    of: Option<ObjectRef>,
+    example: Value,
+}
+
+impl Look<'_> {
+    /// The Services of the subject's namespace.
+    pub(super) async fn services(&self) -> Result<Vec<Value>, ReadError> {
+        self.in_namespace(Kind::Service).await
+    }
+
+    /// The Ingresses of the subject's namespace.
+    pub(super) async fn ingresses(&self) -> Result<Vec<Value>, ReadError> {
+        self.in_namespace(Kind::Ingress).await
+    }
+
+    async fn in_namespace(&self, kind: Kind) -> Result<Vec<Value>, ReadError> {
+        match self.namespace() {
+            Some(namespace) => self.reader.list(kind, Some(namespace), &Selector::all().at_most(SEARCHED_MAX)).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    pub(super) async fn network(
+        &self,
+        services: Result<Vec<Value>, Redacted>,
+        ingresses: Result<Vec<Value>, Redacted>,
+        logs: &[LogTail],
+        pods: &Shared,
+    ) -> Network {
+        let mut network = Network {
+            services: Part::Known(Vec::new()),
+            ingresses: Part::Known(Vec::new()),
+            classes: Part::Known(Vec::new()),
+            changes: Vec::new(),
+            page: Page::new(ScenePart::Network),
+            missing: Vec::new(),
+        };
+        let behind = match services {
+            Ok(services) => self.part(self.behind(&services, logs, pods)).await,
+            Err(why) => Err(why),
+        };
+        match behind {
+            Ok(behind) => network.services = Part::Known(self.tell_services(behind, &mut network)),
+            Err(why) => {
+                network.missing.push(why.clone());
+                network.services = Part::Missing(why);
+            }
+        }
+        match ingresses {
+            Ok(ingresses) => self.tell_ingresses(&ingresses, &mut network).await,
+            Err(why) => {
+                network.missing.push(why.clone());
+                network.ingresses = Part::Missing(why.clone());
+                network.classes = Part::Missing(why);
+            }
+        }
+        network
+    }
+
+    /// The Services that matter, with what stands behind each.
+    async fn behind(&self, services: &[Value], logs: &[LogTail], pods: &Shared) -> Result<Vec<Behind>, ReadError> {
+        let mut chosen = self.choose(services, logs, pods);
+        let foreign = self.foreign(logs);
+        let found = try_join_all(foreign.iter().map(|(service, _)| self.reader.get(service))).await?;
+        let found = found.into_iter().zip(foreign).filter_map(|(value, (_, because))| Some((value?, because)));
+        chosen.extend(found);
+        chosen.truncate(SERVICES_MAX);
+        let read = chosen.into_iter().map(|(value, because)| async move {
+            let namespace = json::text(&value, "/metadata/namespace").to_owned();
+            let name = json::text(&value, "/metadata/name");
+            let slices = Selector::labels(format!("kubernetes.io/service-name={name}")).at_most(SLICES_MAX);
+            let slices = self.reader.list(Kind::EndpointSlice, Some(&namespace), &slices).await?;
+            let selected = match selector(&value) {
+                Some(labels) => {
+                    let ask = Selector::labels(labels).at_most(SELECTED_MAX);
+                    self.reader.list(Kind::Pod, Some(&namespace), &ask).await?.len()
+                }
+                None => 0,
+            };
+            let misses = if selected == 0 { self.misses(&value, &namespace).await? } else { Vec::new() };
+            Ok(Behind { value, because, slices, selected, misses })
+        });
+        join_all(read).await.into_iter().collect()
+    }
+
+    /// Services of the namespace that matter, each with the reason, most telling reason first.
+    fn choose(&self, services: &[Value], logs: &[LogTail], pods: &Shared) -> Vec<(Value, Redacted)> {
+        let own = match self.subject.kind {
+            Kind::Pod => self.root.pointer("/metadata/labels"),
+            _ => self.root.pointer("/spec/template/metadata/labels"),
+        };
+        let own = own.unwrap_or(&Value::Null);
+        let behind = if self.subject.kind == Kind::Ingress { backends(&self.root) } else { BTreeSet::new() };
+        let mut chosen: Vec<(u8, Value, Redacted)> = Vec::new();
+        for service in services {
+            let Some(object) = json::reference(service) else { continue };
+            let wanted = service.pointer("/spec/selector").unwrap_or(&Value::Null);
+            let selects_pods = || {
+                pods.raw.iter().any(|pod| {
+                    self.subject.kind.is_workload()
+                        && pod.pointer("/metadata/labels").is_some_and(|l| selects(wanted, l))
+                })
+            };
+            let says = if object == *self.subject {
+                Some((0, Redacted::literal("it is the subject")))
+            } else if selects(wanted, own) || selects_pods() {
+                Some((1, Redacted::literal("selects the subject's pods")))
+            } else if behind.contains(object.name()) {
+                Some((1, text!("behind {}", self.subject)))
+            } else if let Some(pod) = logs.iter().find(|log| speaks_of(log, service)).map(|log| &log.pod) {
+                Some((2, text!("named in the log of {}", pod)))
+            } else if self.hints.contains(&object) {
+                Some((3, Redacted::literal("named by the alert")))
+            } else if let Some(variable) = self.variable(service) {
+                Some((4, text!("named by the variable {}", self.typed.redactor.redact(variable))))
+            } else if misses_by_one(wanted, own) {
+                Some((5, Redacted::literal("its selector misses the subject's pods by one label")))
+            } else {
+                None
+            };
+            chosen.extend(says.map(|(rank, because)| (rank, service.clone(), because)));
+        }
+        chosen.sort_by_key(|(rank, _, _)| *rank);
+        chosen.into_iter().map(|(_, service, because)| (service, because)).collect()
+    }
+
+    /// The variable of the template whose value names this Service.
+    fn variable(&self, service: &Value) -> Option<&str> {
+        let variables = self.template.containers.iter().flat_map(|container| &container.env);
+        let names =
+            |value: &Redacted| called(value.as_str()).iter().any(|call| is_called(call, service, self.namespace()));
+        variables.into_iter().find(|(_, value)| names(value)).map(|(name, _)| name.as_str())
+    }
+
+    /// Services of other namespaces that logs, variables or the signals name.
+    fn foreign(&self, logs: &[LogTail]) -> BTreeMap<ObjectRef, Redacted> {
+        let mut found = BTreeMap::new();
+        let mut add = |text: &str, because: &Redacted| {
+            for call in called(text) {
+                if let Called::Full(name, namespace) = call
+                    && Some(namespace.as_str()) != self.namespace()
+                    && let Some(service) = ObjectRef::new(Kind::Service, Some(&namespace), &name)
+                {
+                    found.entry(service).or_insert_with(|| because.clone());
+                }
+            }
+        };
+        for log in logs {
+            let because = text!("named in the log of {}", log.pod);
+            log.lines.iter().for_each(|line| add(line.text.as_str(), &because));
+        }
+        for (name, value) in self.template.containers.iter().flat_map(|container| &container.env) {
+            add(value.as_str(), &text!("named by the variable {}", self.typed.redactor.redact(name)));
+        }
+        for hint in self.hints.iter().filter(|hint| hint.kind == Kind::Service) {
+            if Some(hint.namespace()) != self.namespace() {
+                found.entry(hint.clone()).or_insert_with(|| Redacted::literal("named by the alert"));
+            }
+        }
+        while found.len() > SERVICES_MAX {
+            found.pop_last();
+        }
+        found
+    }
+
+    /// Pods that carry all labels of a Service's selector but one; of a single label, those whose value is nearly it.
+    async fn misses(&self, service: &Value, namespace: &str) -> Result<Vec<Miss>, ReadError> {
+        let wanted: Vec<(&str, &str)> = json::pairs(service, "/spec/selector")
+            .filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
+            .collect();
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let pods = self.reader.list(Kind::Pod, Some(namespace), &Selector::all().at_most(PODS_MAX)).await?;
+        let mut found: BTreeMap<(String, String, Option<ObjectRef>), Miss> = BTreeMap::new();
+        for pod in pods.into_iter().filter(|pod| !is_finished(pod)) {
+            let labels = pod.pointer("/metadata/labels").unwrap_or(&Value::Null);
+            let value = |key: &str| labels.get(key).and_then(Value::as_str).unwrap_or("");
+            let off: Vec<_> = wanted.iter().filter(|(key, wanted)| value(key) != *wanted).collect();
+            let [(key, wants)] = off[..] else { continue };
+            if wanted.len() == 1 && !near(value(key), wants) {
+                continue;
+            }
+            let (label, has) = ((*key).to_owned(), value(key).to_owned());
+            let of = self.owners.of(&pod).await?;
+            let miss = found.entry((label.clone(), has.clone(), of.clone())).or_insert_with(|| Miss {
+                label,
+                wanted: (*wants).to_owned(),
+                found: has,
+                pods: 0,
+                of,
+                example: pod.clone(),
+            });
+            miss.pods += 1;
+        }
+        let mut misses: Vec<Miss> = found.into_values().collect();
+        misses.sort_by_key(|miss| std::cmp::Reverse(miss.pods));
+        misses.truncate(MISSES_MAX);
+        Ok(misses)
+    }
+
+    fn tell_services(&self, behind: Vec<Behind>, network: &mut Network) -> Vec<Service> {
+        let redactor = self.typed.redactor;
+        let mut services = Vec::new();
+        for Behind { value, because, slices, selected, misses } in behind {
+            let at = network.page.object(&value, redactor);
+            for slice in slices.iter().take(2) {
+                network.page.object(slice, redactor);
+            }
+            let Some(mut service) = self.typed.service(&value, &slices, because, at) else { continue };
+            service.pods_selected = u32::try_from(selected).unwrap_or(u32::MAX);
+            service.near = misses
+                .into_iter()
+                .map(|miss| NearMiss {
+                    label: redactor.redact(&miss.label),
+                    wanted: redactor.redact(&miss.wanted),
+                    found: redactor.redact(&miss.found),
+                    pods: miss.pods,
+                    of: miss.of,
+                    at: network.page.object(&miss.example, redactor),
+                })
+                .collect();
+            network.changes.extend(self.recent(&value, at));
+            services.push(service);
+        }
+        services
+    }
+
+    async fn tell_ingresses(&self, ingresses: &[Value], network: &mut Network) {
+        let services: BTreeSet<&str> = network.services.items().iter().map(|service| service.object.name()).collect();
+        let matters = |ingress: &&Value| {
+            json::reference(ingress).is_some_and(|o| o == *self.subject || self.hints.contains(&o))
+                || backends(ingress).iter().any(|name| services.contains(name))
+        };
+        let kept: Vec<Value> = ingresses.iter().filter(matters).take(INGRESSES_MAX).cloned().collect();
+        let mut told = Vec::new();
+        for ingress in &kept {
+            let at = network.page.object(ingress, self.typed.redactor);
+            told.extend(self.typed.ingress(ingress, at));
+            network.changes.extend(self.recent(ingress, at));
+        }
+        network.ingresses = Part::Known(told);
+        if kept.is_empty() {
+            return;
+        }
+        let ask = Selector::all().at_most(CLASSES_MAX);
+        match self.part(self.reader.list(Kind::IngressClass, None, &ask)).await {
+            Ok(classes) => {
+                let tell = |class: &Value| {
+                    let at = network.page.object(class, self.typed.redactor);
+                    self.typed.ingress_class(class, at)
+                };
+                network.classes = Part::Known(classes.iter().map(tell).collect());
+            }
+            Err(why) => {
+                network.missing.push(why.clone());
+                network.classes = Part::Missing(why);
+            }
+        }
+    }
+}
+
+fn speaks_of(log: &LogTail, service: &Value) -> bool {
+    let namespace = Some(log.pod.namespace());
+    log.lines.iter().any(|line| called(line.text.as_str()).iter().any(|call| is_called(call, service, namespace)))
+}
+
+/// Whether a call from `namespace` goes to this Service.
+fn is_called(call: &Called, service: &Value, namespace: Option<&str>) -> bool {
+    let (own, place) = (json::text(service, "/metadata/name"), json::text(service, "/metadata/namespace"));
+    match call {
+        Called::Name(name) => name == own && Some(place) == namespace,
+        Called::Full(name, from) => name == own && from == place,
+        Called::Address(address) => json::text(service, "/spec/clusterIP") == address,
+    }
+}
+
+/// Whether a selector of two labels or more holds for these labels but for one.
+fn misses_by_one(selector: &Value, labels: &Value) -> bool {
+    let wanted: Vec<_> = json::pairs(selector, "").collect();
+    let off = wanted.iter().filter(|(key, value)| labels.get(key.as_str()) != Some(value)).count();
+    wanted.len() >= 2 && off == 1
+}

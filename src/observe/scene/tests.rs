@@ -1,0 +1,198 @@
+//! The scenes of the scenarios, described compactly; and what no scene may hold.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::*;
+use crate::model::{Evidence, Reading};
+use crate::observe::subject;
+use crate::observe::tests::{World, world};
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn object(kind: Kind, namespace: &str, name: &str) -> ObjectRef {
+    ObjectRef::new(kind, Some(namespace), name).unwrap()
+}
+
+/// The scene of the first alert's subject, or of `named`.
+async fn scene_of(world: &World, named: Option<ObjectRef>) -> Scene {
+    let (subject, near) = match named {
+        Some(named) => (named, Vec::new()),
+        None => {
+            let found = subject::of(&world.reader, &world.alerts()[0]).await;
+            (found.object.unwrap(), found.near)
+        }
+    };
+    read(&world.reader, &subject, &near, LONG).await
+}
+
+fn describe(scene: &Scene) -> String {
+    let mut out = format!("{}\n", scene.subject);
+    if let Some(Some(w)) = scene.workload.known() {
+        let _ =
+            writeln!(out, "workload: {}/{} ready, revision {:?}, gitops {:?}", w.ready, w.wanted, w.revision, w.gitops);
+    }
+    for r in scene.revisions.items() {
+        let _ = writeln!(out, "revision {} {} {}/{} current={}", r.number, r.object.name, r.ready, r.wanted, r.current);
+    }
+    for c in scene.changes.items() {
+        let _ = writeln!(
+            out,
+            "change {} {} {:?}->{:?} by {:?}",
+            c.changed_at, c.object, c.from_revision, c.to_revision, c.by
+        );
+        for l in &c.lines {
+            let _ = writeln!(out, "  {:?} {}: {:?} -> {:?}", l.container, l.field, l.before, l.after);
+        }
+    }
+    for p in scene.pods.items().iter().take(6) {
+        let owner = p.owner.as_ref().map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(
+            out,
+            "pod {} {} ready={} on {:?} of {owner} {}m",
+            p.object.name, p.phase, p.ready, p.node, p.cpu_milli
+        );
+        for c in &p.containers {
+            let _ =
+                writeln!(out, "  {} init={} restarts={} {:?} last={:?}", c.name, c.init, c.restarts, c.state, c.last);
+        }
+    }
+    let _ = writeln!(out, "{} pods", scene.pods.items().len());
+    for l in scene.logs.items() {
+        let _ = writeln!(out, "log {} {} previous={} missing={:?}", l.pod.name, l.container, l.previous, l.missing);
+        for line in &l.lines {
+            let _ = writeln!(out, "  x{} {}", line.count, line.text);
+        }
+    }
+    for e in scene.events.items().iter().filter(|e| e.warning).take(8) {
+        let _ = writeln!(out, "event {} {} x{} {}", e.object, e.reason, e.count, e.message.cut(120));
+    }
+    let _ = writeln!(out, "{} events", scene.events.items().len());
+    for n in scene.nodes.items() {
+        let _ = writeln!(
+            out,
+            "node {} ready={:?} cpu {:?}/{} pods {:?} not ready {:?} taints {:?} lease {:?}",
+            n.object.name,
+            n.ready,
+            n.requested_cpu_milli,
+            n.allocatable_cpu_milli,
+            n.pods,
+            n.pods_not_ready,
+            n.taints,
+            n.lease_renewed_at
+        );
+    }
+    for s in scene.services.items() {
+        let _ = writeln!(
+            out,
+            "service {} {:?} endpoints {}+{} selected {} because {}",
+            s.object, s.selector, s.ready_endpoints, s.not_ready_endpoints, s.pods_selected, s.because
+        );
+        for m in &s.near {
+            let of = m.of.as_ref().map(ToString::to_string).unwrap_or_default();
+            let _ =
+                writeln!(out, "  near: {} wanted {} found {} in {} pods of {of}", m.label, m.wanted, m.found, m.pods);
+        }
+    }
+    for i in scene.ingresses.items() {
+        let _ = writeln!(
+            out,
+            "ingress {} class {:?} hosts {:?} -> {:?} address={}",
+            i.object, i.class, i.hosts, i.services, i.has_address
+        );
+    }
+    for c in scene.ingress_classes.items() {
+        let _ = writeln!(out, "class {}", c.name);
+    }
+    for c in scene.config_maps.items() {
+        let _ = writeln!(out, "config {} keys {:?} referenced={}", c.object, c.keys, c.referenced);
+    }
+    for c in scene.claims.items() {
+        let _ = writeln!(out, "claim {} {}", c.object, c.phase);
+    }
+    for a in scene.autoscalers.items() {
+        let _ = writeln!(out, "autoscaler {} {}..{} {}->{}", a.object, a.min, a.max, a.current, a.desired);
+    }
+    for n in scene.neighbours.items().iter().take(8) {
+        let _ = writeln!(out, "neighbour {} {}/{} {:?} {}m", n.object, n.ready, n.wanted, n.rolled_out_at, n.cpu_milli);
+    }
+    let sizes: Vec<String> = scene.evidence.iter().map(size).collect();
+    let _ = writeln!(out, "evidence {}", sizes.join(" "));
+    out
+}
+
+fn size(evidence: &Evidence) -> String {
+    match &evidence.reading {
+        Reading::Segments(segments) => format!("{}:{}", evidence.id, segments.len()),
+        Reading::Missing(why) => format!("{}:{why}", evidence.id),
+    }
+}
+
+/// Snapshots stand beside the other tests: no scenario's object is named under `src`.
+fn check(name: &str, scene: &Scene) {
+    insta::with_settings!({snapshot_path => "../../../tests/snapshots", prepend_module_to_snapshot => false}, {
+        insta::assert_snapshot!(format!("scene-{name}"), describe(scene));
+    });
+}
+
+#[tokio::test]
+async fn each_scenarios_scene_holds_what_its_cause_needs() {
+    let none: Option<ObjectRef> = None;
+    let cases = [
+        ("d01-env-var-undefined", none.clone()),
+        ("d02-init-command-typo", none.clone()),
+        ("d03-configmap-name-mismatch", Some(object(Kind::Deployment, "stock-import", "feed-importer"))),
+        ("d04-node-selector-no-match", none.clone()),
+        ("d05-no-cpu-left", none.clone()),
+        ("d06-node-lost-kubelet", Some(object(Kind::Node, "", "tide-eu-west-w2"))),
+        ("d08-service-selector-mismatch", none.clone()),
+        ("d09-ingress-class-missing", none.clone()),
+        ("d10-job-host-unresolvable", none.clone()),
+        ("d11-tls-certificate-expired", none.clone()),
+        ("d12-bad-image-rollout", none),
+    ];
+    for (scenario, named) in cases {
+        let world = world(scenario).await;
+        let scene = scene_of(&world, named).await;
+        check(scenario, &scene);
+        let ids: Vec<u32> = scene.evidence.iter().map(|evidence| evidence.id.0).collect();
+        assert_eq!(ids, (1..=11).collect::<Vec<_>>(), "{scenario}");
+        let text = serde_json::to_string(&scene).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Scene>(&text).unwrap(),
+            scene,
+            "{scenario}: the store gives back what it took"
+        );
+        for canary in canaries(scenario) {
+            assert!(!text.contains(&canary), "{scenario}: {canary}");
+        }
+    }
+}
+
+fn canaries(scenario: &str) -> Vec<String> {
+    let file = format!("{}/fixtures/scenarios/{scenario}/truth.json", env!("CARGO_MANIFEST_DIR"));
+    let truth: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    json::list(&truth, "/must_not_leak").iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_subject_that_is_not_there_is_told_with_names_that_are_near() {
+    let world = world("d12-bad-image-rollout").await;
+    let scene = scene_of(&world, Some(object(Kind::Deployment, "fleet-op", "dispatch-api"))).await;
+    let found = scene.not_found.unwrap();
+    assert!(!found.namespace_exists);
+    assert_eq!(found.near, [object(Kind::Deployment, "fleet-ops", "dispatch-api")]);
+    let scene = scene_of(&world, Some(object(Kind::Deployment, "fleet-ops", "dispatch-apo"))).await;
+    assert_eq!(scene.not_found.unwrap().near, [object(Kind::Deployment, "fleet-ops", "dispatch-api")]);
+    assert_eq!(scene.evidence.len(), 11);
+}
+
+#[tokio::test]
+async fn what_was_not_read_in_time_is_missing_and_says_so() {
+    let world = world("d12-bad-image-rollout").await;
+    let subject = object(Kind::Deployment, "fleet-ops", "dispatch-api");
+    let scene = read(&world.reader, &subject, &[], Duration::ZERO).await;
+    assert_eq!(scene.pods.missing().unwrap().as_str(), "no answer in time");
+    assert!(scene.not_found.is_none() && scene.evidence.len() == 11);
+    assert!(scene.evidence.iter().all(|evidence| matches!(evidence.reading, Reading::Missing(_))));
+}
