@@ -11,7 +11,7 @@ use super::say;
 use super::view;
 use crate::model::evidence::Citation;
 use crate::model::finding::{Certainty, Finding, Role};
-use crate::model::scene::{Event, Node, Pod, Scene};
+use crate::model::scene::{At, Autoscaler, Event, Node, Pod, Scene};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -29,23 +29,36 @@ enum Reason {
 struct Waiting<'a> {
     pods: Vec<&'a Pod>,
     message: Redacted,
-    reasons: Vec<(u32, Reason)>,
-    proof: Option<Citation>,
+    /// How many nodes, why, and the clause of the message that says so.
+    reasons: Vec<(u32, Reason, Redacted)>,
+    at: At,
+}
+
+impl Waiting<'_> {
+    fn has(&self, wanted: impl Fn(&Reason) -> bool) -> bool {
+        self.reasons.iter().any(|(_, reason, _)| wanted(reason))
+    }
+
+    /// The clause that gives such a reason, quoted; else the whole message.
+    fn proof(&self, scene: &Scene, wanted: impl Fn(&Reason) -> bool) -> Option<Citation> {
+        let clause = self.reasons.iter().find(|(_, reason, _)| wanted(reason)).map(|(.., clause)| clause);
+        let clause = clause.and_then(|clause| proof::quote(scene, self.at, clause));
+        clause.or_else(|| proof::quote(scene, self.at, &self.message))
+    }
 }
 
 pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     let mut found: Vec<Finding> = quota(scene, now).into_iter().collect();
     let Some(waiting) = waiting(scene) else { return found };
     let blame = rollout::blame(scene);
-    let has = |wanted: fn(&Reason) -> bool| waiting.reasons.iter().any(|(_, reason)| wanted(reason));
-    if has(|reason| *reason == Reason::Selector) {
+    if waiting.has(|reason| *reason == Reason::Selector) {
         found.push(selector(scene, now, &waiting, blame.as_ref()));
-    } else if has(|reason| matches!(reason, Reason::Resource(_))) {
+    } else if waiting.has(|reason| matches!(reason, Reason::Resource(_))) {
         found.push(resources(scene, now, &waiting, blame.as_ref()));
         found.extend(scaled(scene, now));
-    } else if has(|reason| matches!(reason, Reason::Taint(_) | Reason::Cordoned)) {
+    } else if waiting.has(|reason| matches!(reason, Reason::Taint(_) | Reason::Cordoned)) {
         found.push(closed(scene, &waiting));
-    } else if !has(|reason| matches!(reason, Reason::Other(text) if text.as_str().contains("olume"))) {
+    } else if !waiting.has(|reason| matches!(reason, Reason::Other(text) if text.as_str().contains("olume"))) {
         found.push(unclear(scene, &waiting));
     }
     found
@@ -57,15 +70,13 @@ fn waiting(scene: &Scene) -> Option<Waiting<'_>> {
     let first = pods.first()?;
     let event = view::warnings(scene, &first.object).find(|event| event.reason.as_str() == "FailedScheduling");
     let condition = view::condition(&first.conditions, "PodScheduled").filter(|c| c.status.as_str() == "False");
-    let message = event.map(|event| &event.message).or_else(|| condition.map(|condition| &condition.message))?.clone();
-    let proof = event
-        .and_then(|event| proof::event(scene, event))
-        .or_else(|| condition.and_then(|condition| proof::quote(scene, first.at, &condition.message)));
-    Some(Waiting { reasons: reasons(&message), message, pods, proof })
+    let event = event.map(|event| (&event.message, event.at));
+    let (message, at) = event.or_else(|| condition.map(|condition| (&condition.message, first.at)))?;
+    Some(Waiting { reasons: reasons(message), message: message.clone(), pods, at })
 }
 
 /// `0/4 nodes are available: 1 node(s) had untolerated taint {...}, 3 Insufficient cpu. preemption: ...`
-fn reasons(message: &Redacted) -> Vec<(u32, Reason)> {
+fn reasons(message: &Redacted) -> Vec<(u32, Reason, Redacted)> {
     let text = message.as_str();
     let Some((_, rest)) = text.split_once("nodes are available:") else { return Vec::new() };
     let clauses = rest.split(". preemption").next().unwrap_or(rest).trim_end_matches('.');
@@ -85,7 +96,7 @@ fn reasons(message: &Redacted) -> Vec<(u32, Reason)> {
         } else {
             Reason::Other(part(what))
         };
-        reasons.push((count.parse().unwrap_or(0), reason));
+        reasons.push((count.parse().unwrap_or(0), reason, part(clause)));
     }
     reasons
 }
@@ -130,7 +141,7 @@ fn selector(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option<
         (Some(blame), false) => text!("{} of revision {} matches no node", asked, blame.newest.number),
         _ => text!("{} matches no node", asked),
     };
-    let mut citations: Vec<Citation> = waiting.proof.iter().cloned().collect();
+    let mut citations: Vec<Citation> = waiting.proof(scene, |reason| *reason == Reason::Selector).into_iter().collect();
     citations.extend(blame.and_then(|blame| blame.citation(scene, lines.first().copied())));
     if let Some((key, _)) = absent {
         let other = nodes.iter().find_map(|node| Some((node, node.labels.get(key)?)));
@@ -197,7 +208,7 @@ fn left<'a>(scene: &'a Scene, resource: &str) -> Vec<(&'a Node, i64)> {
 
 /// Requests that are more than any node has left.
 fn resources(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option<&Blame<'_>>) -> Finding {
-    let resource = waiting.reasons.iter().find_map(|(_, reason)| match reason {
+    let resource = waiting.reasons.iter().find_map(|(_, reason, _)| match reason {
         Reason::Resource(resource) => Some(resource.clone()),
         _ => None,
     });
@@ -235,7 +246,8 @@ fn resources(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option
     );
     let most = left.first().map_or_else(Redacted::default, |(_, left)| text!(" (at most {} left)", amount(*left)));
     let brief = text!("Insufficient {}, a pod requests {} and no node has it{}", resource, asked, most).cut(90);
-    let mut citations: Vec<Citation> = waiting.proof.iter().cloned().collect();
+    let mut citations: Vec<Citation> =
+        waiting.proof(scene, |reason| matches!(reason, Reason::Resource(_))).into_iter().collect();
     citations.extend(request_quote(scene, waiting, resource.as_str()));
     citations.extend(blame.and_then(|blame| blame.citation(scene, lines.first().copied())));
     Finding {
@@ -271,7 +283,7 @@ fn holder(scene: &Scene, resource: &str) -> Option<(Redacted, i64)> {
 
 /// The autoscaler that asked for the pod.
 fn scaled(scene: &Scene, now: Timestamp) -> Option<Finding> {
-    let scaled = |hpa: &&crate::model::scene::Autoscaler| hpa.last_scaled_at.is_some() && hpa.desired > hpa.min;
+    let scaled = |hpa: &&Autoscaler| hpa.last_scaled_at.is_some() && hpa.desired > hpa.min;
     let autoscaler = scene.autoscalers.items().iter().find(scaled)?;
     let at = say::at(autoscaler.last_scaled_at?, now);
     let says = text!(
@@ -300,7 +312,7 @@ fn closed(scene: &Scene, waiting: &Waiting<'_>) -> Finding {
     let said: Vec<Redacted> = waiting
         .reasons
         .iter()
-        .map(|(count, reason)| match reason {
+        .map(|(count, reason, _)| match reason {
             Reason::Taint(taint) => text!("{} with taint {}", say::count(*count, "node", "nodes"), taint),
             Reason::Cordoned => text!("{} cordoned", say::count(*count, "node", "nodes")),
             Reason::Resource(resource) => text!("{} without enough {}", say::count(*count, "node", "nodes"), resource),
@@ -310,7 +322,10 @@ fn closed(scene: &Scene, waiting: &Waiting<'_>) -> Finding {
         .collect();
     let says = text!("No node may take the pod, so {}: {}.", pending(waiting), say::list(&said, 4));
     Finding {
-        citations: waiting.proof.iter().cloned().collect(),
+        citations: waiting
+            .proof(scene, |reason| matches!(reason, Reason::Taint(_) | Reason::Cordoned))
+            .into_iter()
+            .collect(),
         advice: Some(
             "Check why these nodes are closed before opening one: taints and cordons are set on purpose.".into(),
         ),
@@ -329,7 +344,7 @@ fn closed(scene: &Scene, waiting: &Waiting<'_>) -> Finding {
 fn unclear(scene: &Scene, waiting: &Waiting<'_>) -> Finding {
     let message = say::line(&waiting.message);
     Finding {
-        citations: waiting.proof.iter().cloned().collect(),
+        citations: waiting.proof(scene, |_| false).into_iter().collect(),
         ..Finding::new(
             "unschedulable",
             Role::Mechanism,
