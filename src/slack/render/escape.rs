@@ -127,6 +127,26 @@ pub fn person(who: &str) -> String {
     }
 }
 
+/// Escaped text in which the ids of users and groups became what Slack shows by name. An id holds a digit, so that no
+/// shouted word is taken for one.
+pub(super) fn people(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut word = String::new();
+    for c in text.chars().map(Some).chain([None]) {
+        match c {
+            Some(c) if c.is_ascii_alphanumeric() || c == ':' => word.push(c),
+            other => {
+                let is_id = word.len() >= 9 && word.chars().any(|c| c.is_ascii_digit());
+                let shown = if is_id { person(&word) } else { word.clone() };
+                out.push_str(if shown.starts_with('<') { &shown } else { &word });
+                out.extend(other);
+                word.clear();
+            }
+        }
+    }
+    out
+}
+
 /// A link, if it is one to the web; else the label alone.
 pub(super) fn link(link: &Link) -> String {
     let label = isolated(escape(&cut(&visible(link.label.as_str()), 40)).replace('|', "¦"));
@@ -266,6 +286,10 @@ mod tests {
         assert_eq!(person("U024BE7LH"), "<@U024BE7LH>");
         assert_eq!(person("group:S0614TZR7"), "<!subteam^S0614TZR7>");
         assert_eq!(person("<!channel>"), "&lt;!channel&gt;");
+        assert_eq!(
+            people("only U024BE7LH, group:S0614TZR7 or UNAVAILABLE may (&lt;W)"),
+            "only <@U024BE7LH>, <!subteam^S0614TZR7> or UNAVAILABLE may (&lt;W)"
+        );
     }
 
     #[test]

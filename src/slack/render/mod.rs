@@ -74,9 +74,10 @@ pub fn card(card: &Card, options: &Options) -> Message {
     Message { text: escape::prose(&header), blocks }
 }
 
-/// An answer that only one person sees; `offer_reason` adds a button that opens the form for the reason of a no.
+/// An answer that only one person sees. Ids of users and groups in it (`U024BE7LH`, `group:S0614TZR7`) are shown by
+/// name; that notifies nobody. `offer_reason` adds a button that opens the form for the reason of a no.
 pub fn answer(text: &Redacted, offer_reason: Option<&ApprovalId>) -> Message {
-    let text = cut_markup(&escape::prose(text.as_str()), SECTION_MAX);
+    let text = cut_markup(&escape::people(&escape::prose(text.as_str())), SECTION_MAX);
     let mut blocks = vec![section(&text)];
     blocks.extend(offer_reason.map(|approval| SlackActionsBlock::new(vec![buttons::reason(approval)]).into()));
     Message { text, blocks }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use slack_morphism::prelude::*;
 
 use crate::clock;
-use crate::model::{Action, Approval, ApprovalState, Card, IncidentState, Kind, Preview, Verification};
+use crate::model::{Action, Approval, ApprovalState, Caller, Card, IncidentState, Kind, Preview, Verification};
 use crate::slack::render::buttons;
 use crate::slack::render::escape;
 use crate::slack::render::facts;
@@ -117,7 +117,7 @@ fn nobody(approval: &Approval, because: &str) -> String {
 }
 
 fn pending(card: &Card, approval: &Approval, action: &Action, nth: usize, now: Timestamp) -> Step {
-    let mut text = format!("*Next step*  {}", ordered(action));
+    let mut text = format!("*Next step*  {}{}", ordered(action), asked_by(&approval.asked_by));
     let mut diff = None;
     if let Some(preview) = &approval.preview {
         text.push_str(&format!(": {}", effect(preview)));
@@ -137,8 +137,20 @@ fn pending(card: &Card, approval: &Approval, action: &Action, nth: usize, now: T
     if !yes.is_empty() {
         text.push_str(&format!("\nYes so far: {} ({} of {})", yes.join(", "), yes.len(), approval.people_needed));
     }
-    let buttons = if open(card) { buttons::decide(approval, action, nth) } else { Vec::new() };
+    if !open(card) {
+        return Step { text, diff, ..Step::default() };
+    }
+    let buttons = buttons::decide(approval, action, nth);
     Step { text, diff, buttons, below: Some(format!("expires {}", escape::time(approval.expires_at, now))) }
+}
+
+/// Who asked, where it was neither the report nor the rules.
+fn asked_by(caller: &Caller) -> String {
+    match caller {
+        Caller::Agent | Caller::Findings => String::new(),
+        Caller::Person { user } => format!(", asked by {}", escape::person(user.as_str())),
+        Caller::Client { name } => format!(", asked by {}", escape::code_cut(name.as_str(), 40)),
+    }
 }
 
 /// Who computed the difference.
