@@ -73,10 +73,7 @@ const DAEMON: &[Rule] = &[
 ];
 
 const PREVIEW: &[Rule] = &[
-    Rule { verbs: READ, groups: &["apps"], resources: &["*"], names: &[] },
-    Rule { verbs: READ, groups: &["batch"], resources: &["*"], names: &[] },
-    Rule { verbs: READ, groups: &[""], resources: &["pods", "nodes"], names: &[] },
-    Rule { verbs: &["patch"], groups: &["apps"], resources: WORKLOADS, names: &[] },
+    Rule { verbs: &["get", "patch"], groups: &["apps"], resources: WORKLOADS, names: &[] },
     Rule { verbs: &["patch"], groups: &["batch"], resources: &["cronjobs"], names: &[] },
     Rule { verbs: &["create"], groups: &["batch"], resources: &["jobs"], names: &[] },
     Rule { verbs: &["patch"], groups: &[""], resources: &["nodes"], names: &[] },

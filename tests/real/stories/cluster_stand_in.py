@@ -1,7 +1,8 @@
 """The simulated API server, judged by kubectl and by the real one: what they take for Kubernetes, the demo may show."""
 import json
 
-from parts import KUBECTL, ROOT, request, run_tool, stand_in
+from identities import NAMESPACE as HOME, install
+from parts import KUBECTL, ROOT, deployment, namespace_object, request, run_tool, stand_in
 
 SCENARIO = ROOT / "fixtures" / "scenarios" / "d12-bad-image-rollout"
 NAMESPACE, DEPLOYMENT, FIRST_POD = "fleet-ops", "deployment/dispatch-api", "dispatch-api-x7ft9mqdn-f7cp9"
@@ -66,4 +67,52 @@ def the_same_requests_get_the_same_refusals_from_both(run):
             answers.append((answer.status, status.get("reason"), status.get("message")))
         if answers[0] != answers[1]:
             different.append(f"{method} {path}: simulated {answers[0]}, real {answers[1]}")
+    assert not different, "\n".join(different)
+
+
+def each_account_is_refused_in_the_same_words_by_both(run):
+    """RBAC and the admission policies of deploy/, as the real API server applies them, against the simulated one's rules."""
+    said = run.start(stand_in(run, "cluster_stand_in", SCENARIO, "127.0.0.1:0"))
+    cluster = run.cluster()
+    install(cluster)
+    cluster.apply(namespace_object(NAMESPACE), deployment(NAMESPACE, "dispatch-api", "dispatch:1", replicas=1))
+    run.story.callback(lambda: cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false", check=False))
+    servers = {said["api"]: {"firstlook": said["token"]}, cluster.api: {"firstlook": cluster.token_of(HOME, "firstlook")}}
+    target = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/dispatch-api"
+    merge = "application/merge-patch+json"
+
+    def touch(approval=None):
+        return {"metadata": {"annotations": {"firstlook.dev/approval": approval} if approval else {"x": "y"}}}
+    token = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
+    cases = [
+        ("firstlook", "GET", f"/api/v1/namespaces/{NAMESPACE}/secrets", None, None),
+        ("firstlook", "GET", "/api/v1/secrets?limit=1", None, None),
+        ("firstlook", "GET", f"/api/v1/namespaces/{NAMESPACE}/secrets/x", None, None),
+        ("firstlook", "PATCH", target, touch(), merge),
+        ("firstlook", "DELETE", f"/api/v1/namespaces/{NAMESPACE}/pods/x", None, None),
+        ("firstlook", "POST", f"/api/v1/namespaces/{HOME}/serviceaccounts/default/token", token, "application/json"),
+        ("firstlook-preview", "GET", f"/api/v1/namespaces/{NAMESPACE}/pods", None, None),
+        ("firstlook-preview", "PATCH", target, touch(), merge),
+        ("firstlook-preview", "PATCH", target + "?dryRun=All", touch(), merge),
+        ("firstlook-preview", "DELETE", target, None, None),
+        ("firstlook-write", "PATCH", target, touch(), merge),
+        ("firstlook-write", "PATCH", target, touch("ap-1"), merge),
+        ("firstlook-write", "PATCH", target, touch("ap-1"), merge),
+        ("firstlook-write", "PATCH", target, touch("ap-2"), merge),
+    ]
+
+    def ask(api, account, method, path, body, kind):
+        headers = {"Authorization": f"Bearer {servers[api][account]}", "Accept": "application/json", **({"Content-Type": kind} if kind else {})}
+        return request(method, api + path, None if body is None else json.dumps(body).encode(), headers)
+    for api, tokens in servers.items():
+        for account in ("firstlook-preview", "firstlook-write"):
+            answer = ask(api, "firstlook", "POST", f"/api/v1/namespaces/{HOME}/serviceaccounts/{account}/token", token, "application/json")
+            assert answer.status == 201, f"{api} {account}: {answer.text}"
+            tokens[account] = answer.json()["status"]["token"]
+    different = []
+    for case in cases:
+        simulated, real = (ask(api, *case) for api in servers)
+        said_by = [(a.status, (s := a.json()).get("reason"), s.get("message")) for a in (simulated, real)]
+        if said_by[0] != said_by[1]:
+            different.append(f"{' '.join(case[:3])}:\n  simulated {said_by[0]}\n  real      {said_by[1]}")
     assert not different, "\n".join(different)
