@@ -1,1 +1,295 @@
-//! app.
+//! The application: the only place that builds clients and spawns stages.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::act::Actor;
+use crate::act::account::Accounts;
+use crate::agent::llm::{Llm, LlmOptions};
+use crate::clock::Clock;
+use crate::correlate::Rules;
+use crate::govern::policy::Policy;
+use crate::http;
+use crate::http::Credential;
+use crate::http::admin::{Admin, Condition};
+use crate::http::slack::Interactivity;
+use crate::http::webhook::Webhook;
+use crate::model::ClusterName;
+use crate::observe::Reader;
+use crate::redact::Redactor;
+use crate::slack::desk::{Desk, OnClick};
+use crate::slack::interact::Place;
+use crate::slack::socket;
+use crate::stages::correlate::Correlate;
+use crate::stages::deliver::{Deliver, Outlet};
+use crate::stages::resolve::Resolve;
+use crate::stages::seal::Seal;
+use crate::stages::verify::Verify;
+use crate::stages::Ran;
+use crate::store::{Durability, Store, Write};
+use crate::telemetry::{Metrics, StageLabels};
+
+/// Workers of the investigate stage: each holds one incident's turn, mostly waiting for the model. Twenty alerts at
+/// once with a slow model then take as long as one.
+const INVESTIGATORS: usize = 20;
+/// A stage looks for work by itself this often, for what no write announces: leases that ran out, times that came.
+const SWEEP: Duration = Duration::from_secs(1);
+/// A stage that failed pauses, so that a broken store is not hammered.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+/// At shutdown units under way may finish for this long; then their leases run out by themselves.
+const FINISH_WITHIN: Duration = Duration::from_secs(8);
+/// No request of tools or actions waits longer for the API server's next byte.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Everything that an application is made of.
+pub struct Setup {
+    pub cluster: ClusterName,
+    pub clock: Clock,
+    pub redactor: Redactor,
+    pub metrics: Metrics,
+    pub store: Store,
+    /// How to reach the API server, with the daemon's own credential.
+    pub kubernetes: kube::Config,
+    /// Namespace and name prefix of firstlook's accounts, and whether actions are possible.
+    pub accounts: (String, String, bool),
+    pub policy: Policy,
+    pub llm: Option<LlmOptions>,
+    pub outlet: Outlet,
+    pub rules: Rules,
+}
+
+/// The listeners, bound already, each with its credential.
+#[derive(Default)]
+pub struct Listeners {
+    pub webhook: Option<(TcpListener, Credential)>,
+    pub slack: Option<(TcpListener, SecretString)>,
+    pub admin: Option<(TcpListener, Credential)>,
+    /// Socket Mode: the app-level token.
+    pub socket: Option<SecretString>,
+    /// Whether the cluster is watched (a replay places its triggers itself).
+    pub watch: bool,
+}
+
+/// Every stage, ready to be stepped.
+pub struct Stages {
+    resolve: Resolve,
+    correlate: Correlate,
+    deliver: Deliver,
+    verify: Verify,
+    seal: Seal,
+}
+
+/// A running application.
+pub struct App {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    store: Store,
+}
+
+impl Stages {
+    /// Builds the clients and the stages.
+    ///
+    /// # Errors
+    /// When a client cannot be built.
+    pub async fn new(setup: &Setup) -> anyhow::Result<Self> {
+        let Setup { store, clock, redactor, metrics, policy, .. } = setup;
+        let mut tools = setup.kubernetes.clone();
+        tools.default_retry = false;
+        tools.read_timeout = Some(READ_TIMEOUT);
+        tools.reset_reader_on_write = true;
+        let client = kube::Client::try_from(tools.clone())?;
+        let reader = Reader::new(client.clone(), setup.cluster.clone(), redactor.clone(), clock.clone());
+        let (namespace, prefix, writes) = setup.accounts.clone();
+        let mut server = tools;
+        server.auth_info = kube::config::AuthInfo::default();
+        let accounts = Accounts { daemon: client, server, namespace, prefix, writes, redactor: redactor.clone() };
+        let actor = Actor::new(reader.clone(), accounts);
+        let llm = match &setup.llm {
+            Some(options) => Some(Llm::new(options.clone(), redactor.clone())?),
+            None => None,
+        };
+        let turn_timeout = setup.llm.as_ref().map_or(READ_TIMEOUT, |options| options.turn_timeout);
+        let (store, clock, metrics, redactor) = (store.clone(), clock.clone(), metrics.clone(), redactor.clone());
+        let limits = policy.limits.clone();
+        Ok(Self {
+            resolve: Resolve { store: store.clone(), reader: reader.clone(), clock: clock.clone() },
+            correlate: Correlate {
+                store: store.clone(),
+                clock: clock.clone(),
+                metrics: metrics.clone(),
+                rules: setup.rules.clone(),
+            },
+            deliver: Deliver {
+                store: store.clone(),
+                outlet: setup.outlet.clone(),
+                clock: clock.clone(),
+                metrics: metrics.clone(),
+            },
+            verify: Verify::new(store.clone(), reader, clock.clone(), metrics),
+            seal: Seal { store },
+        })
+    }
+
+    /// Steps every stage until none has work, for replays and tests.
+    ///
+    /// # Errors
+    /// The first stage's that fails.
+    pub async fn settle(&self) -> anyhow::Result<()> {
+        // Far more steps than any replay takes: an endless one is a bug that shows as an error.
+        for _ in 0..10_000 {
+            let mut ran = Ran::Idle;
+            for step in [
+                self.resolve.run_once().await?,
+                self.correlate.run_once().await?,
+                self.deliver.run_once().await?,
+                self.verify.run_once().await?,
+                self.seal.run_once().await?,
+            ] {
+                if step == Ran::Worked {
+                    ran = Ran::Worked;
+                }
+            }
+            if ran == Ran::Idle {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("the stages did not come to rest")
+    }
+}
+
+impl App {
+    /// Starts the listeners, the watches and the stages.
+    ///
+    /// # Errors
+    /// When something cannot be built.
+    pub async fn start(setup: Setup, listeners: Listeners) -> anyhow::Result<Self> {
+        let stages = Arc::new(Stages::new(&setup).await?);
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let conditions: Vec<Condition> = Vec::new();
+        let app = Self { stop, tasks, store: setup.store.clone() };
+        app.serve(&setup, listeners, conditions);
+        app.drive_all(&stages, &setup.metrics);
+        app.tasks.close();
+        Ok(app)
+    }
+
+    fn serve(&self, setup: &Setup, listeners: Listeners, mut conditions: Vec<Condition>) {
+        if let Some((listener, credential)) = listeners.webhook {
+            let webhook = Webhook {
+                store: setup.store.clone(),
+                cluster: setup.cluster.clone(),
+                redactor: setup.redactor.clone(),
+                clock: setup.clock.clone(),
+                metrics: setup.metrics.clone(),
+                credential,
+            };
+            self.tasks.spawn(http::serve(listener, webhook.router(), self.stop.child_token()));
+        }
+        if let Outlet::Slack { slack, .. } = &setup.outlet {
+            let desk = Desk {
+                place: Place { cluster: setup.cluster.clone(), redactor: setup.redactor.clone() },
+                clock: setup.clock.clone(),
+                slack: slack.clone(),
+                on_click: on_click(setup.store.clone()),
+            };
+            if let Some(app_token) = listeners.socket {
+                let (connected, seen) = tokio::sync::watch::channel(false);
+                conditions.push(Arc::new(move || {
+                    let state = if *seen.borrow() { Ok(()) } else { Err("not connected".to_owned()) };
+                    ("socket_mode".to_owned(), state)
+                }));
+                self.tasks.spawn(socket::run(desk.clone(), app_token, connected, self.stop.child_token()));
+            }
+            if let Some((listener, signing_secret)) = listeners.slack {
+                let interactivity = Interactivity {
+                    signing_secret,
+                    clock: setup.clock.clone(),
+                    metrics: setup.metrics.clone(),
+                    desk,
+                };
+                self.tasks.spawn(http::serve(listener, interactivity.router(), self.stop.child_token()));
+            }
+        }
+        if let Some((listener, credential)) = listeners.admin {
+            let admin =
+                Admin { store: setup.store.clone(), metrics: setup.metrics.clone(), credential, conditions };
+            self.tasks.spawn(http::serve(listener, admin.router(), self.stop.child_token()));
+        }
+    }
+
+    fn drive_all(&self, stages: &Arc<Stages>, metrics: &Metrics) {
+        macro_rules! stage {
+            ($name:literal, $field:ident) => {{
+                let stages = Arc::clone(stages);
+                let run = move || {
+                    let stages = Arc::clone(&stages);
+                    async move { stages.$field.run_once().await }
+                };
+                let driven = drive($name, run, self.store.changes(), self.stop.child_token(), metrics.clone());
+                self.tasks.spawn(driven);
+            }};
+        }
+        stage!("resolve", resolve);
+        stage!("correlate", correlate);
+        stage!("deliver", deliver);
+        stage!("verify", verify);
+        stage!("seal", seal);
+    }
+
+    /// Stops taking work, lets units under way finish, and closes the store.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if tokio::time::timeout(FINISH_WITHIN, self.tasks.wait()).await.is_err() {
+            tracing::warn!("units under way did not finish in time; their leases run out by themselves");
+        }
+        self.store.close().await;
+    }
+}
+
+/// A click is on disk before Slack is told that it arrived.
+fn on_click(store: Store) -> OnClick {
+    Arc::new(move |click| {
+        let store = store.clone();
+        Box::pin(async move { Ok(store.commit(vec![Write::Click(click)], Durability::Durable, None).await?) })
+    })
+}
+
+/// Runs one stage until stopped: at once while there is work, then whenever the store changes, and by the sweep.
+async fn drive<F, R>(
+    name: &'static str,
+    run: F,
+    mut changes: tokio::sync::watch::Receiver<u64>,
+    stop: CancellationToken,
+    metrics: Metrics,
+) where
+    F: Fn() -> R,
+    R: Future<Output = anyhow::Result<Ran>>,
+{
+    while !stop.is_cancelled() {
+        // Seen before the run: what changes during it wakes the next.
+        changes.borrow_and_update();
+        match run().await {
+            Ok(Ran::Worked) => continue,
+            Ok(Ran::Idle) => {}
+            Err(error) => {
+                metrics.stage_errors.get_or_create(&StageLabels { stage: name }).inc();
+                tracing::error!(stage = name, "unit failed, it is tried again: {error:#}");
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(PAUSE_AFTER_ERROR) => {}
+                }
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = changes.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(SWEEP) => {}
+        }
+    }
+}

@@ -1,3 +1,7 @@
 //! The firstlook binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    firstlook::cli::main()
+}

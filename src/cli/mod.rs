@@ -1,1 +1,152 @@
-//! cli.
+//! The command line: what each command is called and how it ends.
+
+pub mod audit;
+pub mod eval;
+pub mod run;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Takes the first look at an incident.
+#[derive(Debug, Parser)]
+#[command(
+    name = "firstlook",
+    version,
+    about = "Takes the first look at an incident: one Slack card with the cause, the proof and a button",
+    after_help = "Examples:\n  firstlook demo                          try it in a browser: no cluster, no key\n  \
+                  firstlook check --config firstlook.yaml what is missing before it can run\n  \
+                  firstlook run --config firstlook.yaml   the daemon\n\nExit codes: 0 done, 1 failed, 2 wrong usage."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(RunArgs),
+    Demo(DemoArgs),
+    Eval(EvalArgs),
+    Check(CheckArgs),
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+/// The daemon: hears of trouble, investigates, posts cards, acts when a person said yes.
+///
+/// Inside a cluster it uses its ServiceAccount, outside the kubeconfig. SIGTERM ends it within 10 s.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  firstlook run --config /etc/firstlook/firstlook.yaml")]
+pub struct RunArgs {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "FIRSTLOOK_CONFIG", default_value = "firstlook.yaml")]
+    pub config: PathBuf,
+}
+
+/// The whole thing in an embedded world: a simulated cluster, a scripted model, a Slack stand-in with its page.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  firstlook demo\n  firstlook demo --scenario oom-loop --listen 127.0.0.1:9000\n  \
+                        firstlook demo --once        plays it through in the terminal, clicks included")]
+pub struct DemoArgs {
+    /// Where the page is served.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8484")]
+    pub listen: SocketAddr,
+    /// A scenario by name, or a folder that holds one.
+    #[arg(long, value_name = "NAME|DIR", default_value = "bad-image-rollout")]
+    pub scenario: String,
+    /// Needs no browser: plays the scenario, clicks Approve, and ends when the action is verified.
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// Replays scenario folders through the whole pipeline and prints what the card says.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  firstlook eval fixtures/scenarios\n  firstlook eval --json --model \
+                        http://127.0.0.1:11434/v1 --model-name qwen3 fixtures/scenarios/d01-env-var-undefined")]
+pub struct EvalArgs {
+    /// One JSON line for each scenario, instead of text.
+    #[arg(long)]
+    pub json: bool,
+    /// `none`, `scripted` (the folder's own answers), or the base URL, with /v1, of an OpenAI-compatible server; its
+    /// key comes from FIRSTLOOK_MODEL_API_KEY.
+    #[arg(long, value_name = "none|scripted|URL", default_value = "none")]
+    pub model: String,
+    /// The model's name on that server.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub model_name: String,
+    /// Time for one answer of the model.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = seconds)]
+    pub turn_timeout: Duration,
+    /// Scenario folders, or folders of them.
+    #[arg(required = true, value_name = "DIR")]
+    pub dirs: Vec<PathBuf>,
+}
+
+/// Tries everything that the daemon needs, and says of each what to do.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  firstlook check --config firstlook.yaml --send-card")]
+pub struct CheckArgs {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "FIRSTLOOK_CONFIG", default_value = "firstlook.yaml")]
+    pub config: PathBuf,
+    /// Also post a card, marked as a test, to the configured channel.
+    #[arg(long)]
+    pub send_card: bool,
+}
+
+/// The audit log.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Proves the hash chain: no entry was edited, removed or moved.
+    #[command(after_help = "Example:\n  firstlook audit verify --config firstlook.yaml")]
+    Verify {
+        /// The configuration file, for the store's place.
+        #[arg(long, value_name = "FILE", env = "FIRSTLOOK_CONFIG", default_value = "firstlook.yaml")]
+        config: PathBuf,
+    },
+}
+
+/// `60s`, `2m`, or plain seconds.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = match text.strip_suffix('m') {
+        Some(digits) => (digits, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    digits.parse::<u64>().map(|n| Duration::from_secs(n * unit)).map_err(|_| "write a duration such as 60s or 2m".into())
+}
+
+/// Runs the command line and says how it ended.
+pub fn main() -> ExitCode {
+    // Whatever client is built first needs it; a second install (kube, Slack) changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("firstlook: the runtime cannot start: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Run(args) => run::run(args).await,
+            Command::Demo(_) => anyhow::bail!("not yet"),
+            Command::Eval(args) => eval::run(args).await,
+            Command::Check(_) => anyhow::bail!("not yet"),
+            Command::Audit(AuditCommand::Verify { config }) => audit::verify(&config).await,
+        }
+    });
+    // A read that hangs must not keep the process: what is durable is on disk.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("firstlook: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}

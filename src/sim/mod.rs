@@ -3,4 +3,5 @@
 pub mod cluster;
 pub mod model;
 pub mod page;
+pub mod replay;
 pub mod slack;

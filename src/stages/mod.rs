@@ -1,1 +1,16 @@
-//! stages.
+//! The stages: each finds its own work in the store, does one unit of it and can be run again.
+
+pub mod correlate;
+pub mod deliver;
+pub mod resolve;
+pub mod seal;
+pub mod verify;
+
+/// What one run came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ran {
+    /// There is nothing to do until something changes.
+    Idle,
+    /// A unit was done; there may be more.
+    Worked,
+}

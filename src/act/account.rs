@@ -1,0 +1,164 @@
+//! The identities that may write: each token is asked for when a request needs it and dropped after that request.
+
+use std::time::Duration;
+
+use kube::core::Request;
+use kube::core::params::{Patch, PatchParams, PostParams};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+
+use crate::model::{ObjectRef, Tier};
+use crate::redact::{Redacted, Redactor};
+use crate::text;
+
+/// The shortest life that the API server grants.
+const TOKEN_SECONDS: u32 = 600;
+/// One request; an API server with slow admission webhooks needs up to 10 s for each.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Whose writes these are, in managedFields.
+const FIELD_MANAGER: &str = "firstlook";
+
+/// Which account speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// Has the write verbs, but an admission policy refuses it anything that is no dry run.
+    Preview,
+    /// May write, when the request itself sets the approval's annotation.
+    Write(Tier),
+}
+
+/// The way to the writing accounts.
+#[derive(Clone)]
+pub struct Accounts {
+    /// The daemon's own client: it may create tokens of these accounts, and nothing else that writes.
+    pub daemon: kube::Client,
+    /// How to reach the API server, without any credential.
+    pub server: kube::Config,
+    pub namespace: String,
+    /// `firstlook` gives `firstlook-preview`, `firstlook-write`.
+    pub prefix: String,
+    /// Off: no token is ever asked for.
+    pub writes: bool,
+    pub redactor: Redactor,
+}
+
+/// What a request came to when it did not succeed.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The object has another version: look again.
+    Conflict,
+    /// The API server said no, so nothing changed.
+    Refused(Redacted),
+    /// Certainly nothing was sent, or the server was not able to take it: try again.
+    NotSent(Redacted),
+    /// It was sent and no answer came: it may or may not have happened.
+    Unknown(Redacted),
+}
+
+impl Accounts {
+    /// Whether the admission policy and binding of an account are there. Without them no token is asked for.
+    ///
+    /// # Errors
+    /// Why it cannot be told.
+    pub async fn is_guarded(&self, account: Account) -> Result<bool, Redacted> {
+        let name = match account {
+            Account::Preview => format!("{}-preview", self.prefix),
+            Account::Write(_) => format!("{}-write", self.prefix),
+        };
+        for plural in ["validatingadmissionpolicies", "validatingadmissionpolicybindings"] {
+            let path = format!("/apis/admissionregistration.k8s.io/v1/{plural}");
+            let request = Request::new(path).get(&name, &Default::default()).map_err(|e| self.says(&e.to_string()))?;
+            match self.daemon.request::<Value>(request).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(false),
+                Err(error) => return Err(self.says(&error.to_string())),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends a JSON patch as `account`, with a token made for this one request.
+    pub(crate) async fn patch(
+        &self,
+        account: Account,
+        object: &ObjectRef,
+        patch: &Value,
+        dry_run: bool,
+    ) -> Result<Value, Trouble> {
+        if !self.writes {
+            return Err(Trouble::Refused(Redacted::literal("writes are off (kubernetes.writes: false)")));
+        }
+        let token = self.token(account).await?;
+        let mut config = self.server.clone();
+        config.auth_info.token = Some(token);
+        config.default_retry = false;
+        config.read_timeout = Some(REQUEST_TIMEOUT);
+        let client = kube::Client::try_from(config).map_err(|e| Trouble::NotSent(self.says(&e.to_string())))?;
+        let (group, version, plural) = object.kind.resource();
+        let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+        let path = format!("{root}/namespaces/{}/{plural}", object.namespace());
+        let parameters =
+            PatchParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        // kube knows JSON patches only behind a feature of its own; the body is the same, the type is set here.
+        let mut request = Request::new(path)
+            .patch(object.name(), &parameters, &Patch::Merge(patch))
+            .map_err(|e| Trouble::NotSent(self.says(&e.to_string())))?;
+        if let Ok(kind) = "application/json-patch+json".parse() {
+            request.headers_mut().insert("content-type", kind);
+        }
+        match tokio::time::timeout(REQUEST_TIMEOUT, client.request::<Value>(request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(self.trouble(error)),
+            Err(_) => Err(Trouble::Unknown(text!("no answer within {} s", REQUEST_TIMEOUT.as_secs()))),
+        }
+    }
+
+    async fn token(&self, account: Account) -> Result<SecretString, Trouble> {
+        let name = match account {
+            Account::Preview => format!("{}-preview", self.prefix),
+            Account::Write(Tier::Destructive) => format!("{}-write-destructive", self.prefix),
+            Account::Write(_) => format!("{}-write", self.prefix),
+        };
+        let body = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": {"expirationSeconds": TOKEN_SECONDS},
+        });
+        let path = format!("/api/v1/namespaces/{}/serviceaccounts", self.namespace);
+        let request = Request::new(path)
+            .create_subresource("token", &name, &PostParams::default(), body.to_string().into_bytes())
+            .map_err(|e| Trouble::NotSent(self.says(&e.to_string())))?;
+        let asked = tokio::time::timeout(REQUEST_TIMEOUT, self.daemon.request::<Value>(request)).await;
+        let answer = match asked {
+            Ok(Ok(answer)) => answer,
+            // Nothing of the action itself was sent yet, whatever went wrong here.
+            Ok(Err(error)) => {
+                return Err(match self.trouble(error) {
+                    Trouble::Unknown(why) => Trouble::NotSent(why),
+                    Trouble::Conflict => Trouble::NotSent(Redacted::literal("the token request met a conflict")),
+                    other => other,
+                });
+            }
+            Err(_) => return Err(Trouble::NotSent(Redacted::literal("no token in time"))),
+        };
+        let token = answer["status"]["token"].as_str().filter(|token| !token.is_empty());
+        let token = token.ok_or_else(|| Trouble::NotSent(Redacted::literal("the token request was answered without one")))?;
+        let token = SecretString::from(token);
+        debug_assert!(!token.expose_secret().is_empty());
+        Ok(token)
+    }
+
+    fn trouble(&self, error: kube::Error) -> Trouble {
+        match error {
+            kube::Error::Api(status) if status.code == 409 => Trouble::Conflict,
+            // 429, 502-504 and 500 come also after the work was done (a proxy's timeout, an etcd error).
+            kube::Error::Api(status) if status.code == 429 => Trouble::NotSent(self.says(&status.message)),
+            kube::Error::Api(status) if status.code >= 500 => Trouble::Unknown(self.says(&status.message)),
+            kube::Error::Api(status) => Trouble::Refused(self.says(&status.message)),
+            other => Trouble::Unknown(self.says(&other.to_string())),
+        }
+    }
+
+    fn says(&self, text: &str) -> Redacted {
+        self.redactor.redact(text).one_line().cut(300)
+    }
+}

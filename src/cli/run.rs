@@ -1,0 +1,165 @@
+//! `firstlook run`: the daemon.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use kube::config::KubeConfigOptions;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::agent::llm::LlmOptions;
+use crate::app::{App, Listeners, Setup};
+use crate::cli::RunArgs;
+use crate::clock::Clock;
+use crate::config;
+use crate::config::Config;
+use crate::correlate::Rules;
+use crate::govern::policy::Policy;
+use crate::http::Credential;
+use crate::redact::Redactor;
+use crate::slack::client::{Slack, SlackOptions};
+use crate::stages::deliver::Outlet;
+use crate::store::{Options, Store};
+use crate::telemetry::Metrics;
+
+/// Runs the daemon until SIGTERM or SIGINT.
+pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+    crate::telemetry::start_logging(true, "info");
+    let config = Config::load(&args.config, &config::environment())?;
+    let setup = setup(&config).await?;
+    let listeners = listeners(&config).await?;
+    let addresses = addresses(&listeners);
+    let app = App::start(setup, listeners).await?;
+    tracing::info!(cluster = config.cluster, "ready: {addresses}");
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: no new work is taken");
+    app.stop().await;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything that the configuration describes.
+///
+/// # Errors
+/// What cannot be opened, read or built, and which key says so.
+pub async fn setup(config: &Config) -> anyhow::Result<Setup> {
+    let clock = Clock::system();
+    let cluster = config.cluster_name().map_err(anyhow::Error::msg)?;
+    let redactor = Redactor::new(config.secrets());
+    let metrics = Metrics::new();
+    let store = Store::open(config.store_url(), clock.clone(), Options::new(cluster.clone()))
+        .await
+        .context("store.url")?;
+    let outlet = match &config.slack {
+        None => Outlet::Stdout,
+        Some(slack) => Outlet::Slack {
+            slack: slack_client(slack, &redactor, &metrics)?,
+            channel: slack.channel.clone(),
+        },
+    };
+    Ok(Setup {
+        cluster,
+        clock,
+        kubernetes: kubernetes(config).await?,
+        accounts: (config.kubernetes.namespace.clone(), config.kubernetes.account.clone(), config.kubernetes.writes),
+        policy: policy(config.policy_file.as_deref())?,
+        llm: config.model.as_ref().map(|model| LlmOptions {
+            base_url: model.base_url.clone(),
+            model: model.name.clone(),
+            api_key: model.api_key.clone(),
+            turn_timeout: model.turn_timeout(),
+        }),
+        redactor,
+        metrics,
+        store,
+        outlet,
+        rules: Rules::default(),
+    })
+}
+
+/// The client for Slack.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn slack_client(slack: &config::Slack, redactor: &Redactor, metrics: &Metrics) -> anyhow::Result<Slack> {
+    let bot_token = slack.bot_token.clone().context("slack.bot_token_file: missing")?;
+    Slack::new(SlackOptions {
+        api_url: slack.api_url.clone(),
+        bot_token,
+        redactor: redactor.clone(),
+        metrics: metrics.clone(),
+    })
+}
+
+/// How to reach the API server: as the ServiceAccount inside a cluster, else by the kubeconfig.
+///
+/// # Errors
+/// When neither is usable.
+pub async fn kubernetes(config: &Config) -> anyhow::Result<kube::Config> {
+    let options = KubeConfigOptions { context: config.kubernetes.context.clone(), ..KubeConfigOptions::default() };
+    if let Some(file) = &config.kubernetes.kubeconfig {
+        let read = kube::config::Kubeconfig::read_from(file).context("kubernetes.kubeconfig")?;
+        return kube::Config::from_custom_kubeconfig(read, &options).await.context("kubernetes.kubeconfig");
+    }
+    match kube::Config::incluster() {
+        Ok(config) => Ok(config),
+        Err(_) => kube::Config::from_kubeconfig(&options)
+            .await
+            .context("no ServiceAccount (not in a cluster) and no kubeconfig: set kubernetes.kubeconfig"),
+    }
+}
+
+/// The policy; without a file nobody may approve anything.
+///
+/// # Errors
+/// The file's, with its place.
+pub fn policy(file: Option<&Path>) -> anyhow::Result<Policy> {
+    let Some(file) = file else { return Ok(Policy::default()) };
+    let text = std::fs::read_to_string(file).with_context(|| format!("policy_file: {}", file.display()))?;
+    Ok(Policy::parse(&text, &file.display().to_string())?)
+}
+
+async fn listeners(config: &Config) -> anyhow::Result<Listeners> {
+    let webhook = &config.listeners.webhook;
+    let basic = webhook.basic_user.clone().zip(webhook.basic_password.clone());
+    let credential = Credential { bearer: webhook.bearer_token.clone(), basic };
+    let admin = &config.listeners.admin;
+    let metrics = Credential { bearer: admin.metrics_bearer_token.clone().filter(|_| !admin.metrics_open), basic: None };
+    let bind = async |key: &str, address: std::net::SocketAddr| {
+        TcpListener::bind(address).await.with_context(|| format!("listeners.{key}.address: {address}"))
+    };
+    let slack = match (&config.listeners.slack, config.slack.as_ref().and_then(|slack| slack.signing_secret.clone())) {
+        (Some(listener), Some(secret)) => Some((bind("slack", listener.address).await?, secret)),
+        _ => None,
+    };
+    Ok(Listeners {
+        webhook: Some((bind("webhook", webhook.address).await?, credential)),
+        slack,
+        admin: Some((bind("admin", admin.address).await?, metrics)),
+        socket: config.slack.as_ref().and_then(|slack| slack.app_token.clone()),
+        watch: true,
+    })
+}
+
+fn addresses(listeners: &Listeners) -> String {
+    let address = |listener: &TcpListener| listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
+    let mut shown = Vec::new();
+    if let Some((listener, _)) = &listeners.webhook {
+        shown.push(format!("webhook http://{}/webhook/alertmanager", address(listener)));
+    }
+    if let Some((listener, _)) = &listeners.slack {
+        shown.push(format!("slack http://{}/slack/interactivity", address(listener)));
+    }
+    if let Some((listener, _)) = &listeners.admin {
+        shown.push(format!("admin http://{}", address(listener)));
+    }
+    if listeners.socket.is_some() {
+        shown.push("slack by Socket Mode".to_owned());
+    }
+    shown.join(", ")
+}

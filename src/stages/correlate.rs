@@ -1,0 +1,130 @@
+//! Correlate: the unplaced signals become incidents or join them, in one transaction with their first report.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::clock::Clock;
+use crate::correlate;
+use crate::correlate::{Change, Resolved, Rules};
+use crate::findings;
+use crate::model::{Incident, ObjectRef, Origin, Scene};
+use crate::stages::Ran;
+use crate::store::{AuditEntry, Durability, Store, Write};
+use crate::telemetry::{IncidentLabels, Metrics};
+
+/// Signals of one transaction.
+const BATCH: u32 = 500;
+/// Longer than any run of this stage takes; a dead owner's lease is void at the next start.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// The stage.
+pub struct Correlate {
+    pub store: Store,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub rules: Rules,
+}
+
+impl Correlate {
+    /// Places the oldest unplaced signals.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn run_once(&self) -> anyhow::Result<Ran> {
+        let unplaced = self.store.signals_unplaced(BATCH).await?;
+        if unplaced.is_empty() {
+            return Ok(Ran::Idle);
+        }
+        let Some(claim) = self.store.claim("correlate", "all", LEASE).await? else { return Ok(Ran::Idle) };
+        let now = self.clock.now();
+        let since = now.checked_sub(self.rules.reopen).unwrap_or(now);
+        let mut incidents = self.store.open_incidents().await?;
+        incidents.extend(self.store.recent_incidents(since).await?);
+        let signals: Vec<Resolved> =
+            unplaced.into_iter().map(|(signal, subject, _)| Resolved { signal, subject }).collect();
+        let scenes = self.scenes(&signals, &incidents).await?;
+        let severity = |scene: &Scene| findings::severity(scene, now);
+        let changes = correlate::plan(&incidents, &signals, &scenes, &severity, &self.rules, now);
+        let mut writes = self.writes(changes, &scenes).await?;
+        writes.push(Write::Release(claim.clone()));
+        self.store.commit(writes, Durability::Durable, Some(&claim)).await?;
+        Ok(Ran::Worked)
+    }
+
+    /// The scenes of everything that the plan may look at.
+    async fn scenes(
+        &self,
+        signals: &[Resolved],
+        incidents: &[Incident],
+    ) -> anyhow::Result<BTreeMap<ObjectRef, Scene>> {
+        let mut scenes = BTreeMap::new();
+        let named = signals.iter().filter_map(|signal| signal.subject.clone());
+        let mut wanted: Vec<ObjectRef> = named.chain(incidents.iter().map(|i| i.subject.clone())).collect();
+        while let Some(object) = wanted.pop() {
+            if scenes.contains_key(&object) {
+                continue;
+            }
+            if let Some(scene) = self.store.scene(&object).await? {
+                wanted.extend(correlate::root::of(&scene).map(|root| root.object));
+                scenes.insert(object, scene);
+            }
+        }
+        Ok(scenes)
+    }
+
+    async fn writes(
+        &self,
+        changes: Vec<Change>,
+        scenes: &BTreeMap<ObjectRef, Scene>,
+    ) -> anyhow::Result<Vec<Write>> {
+        let mut writes = Vec::new();
+        // Of an incident that several signals touch only the last state is written.
+        let mut touched: BTreeMap<String, (Incident, bool)> = BTreeMap::new();
+        let mut placed = Vec::new();
+        for change in changes {
+            match change {
+                Change::Ignore { signal, why } => writes.push(Write::Ignore { signal, why }),
+                Change::Open { incident, signal } => {
+                    placed.push(Write::Place { signal, incident: incident.id.clone() });
+                    touched.insert(incident.id.to_string(), (*incident, true));
+                }
+                Change::Join { incident, signal } => {
+                    placed.push(Write::Place { signal, incident: incident.id.clone() });
+                    let opened = touched.get(incident.id.as_str()).is_some_and(|(_, opened)| *opened);
+                    touched.insert(incident.id.to_string(), (*incident, opened));
+                }
+            }
+        }
+        for (incident, opened) in touched.into_values() {
+            let scene = scenes.get(&incident.subject);
+            if opened {
+                self.metrics.incidents.get_or_create(&IncidentLabels { event: "opened" }).inc();
+                writes.push(Write::Audit(AuditEntry {
+                    at: incident.opened_at,
+                    kind: "incident_opened",
+                    incident: Some(incident.id.clone()),
+                    body: json!({"subject": incident.subject.to_string(), "severity": incident.severity}),
+                }));
+            }
+            let id = incident.id.clone();
+            writes.push(Write::Incident(incident));
+            if let Some(scene) = scene {
+                let found = findings::find(scene, self.clock.now());
+                let report = findings::conclude(scene, found.clone(), self.clock.now());
+                for evidence in &scene.evidence {
+                    let evidence = evidence.clone();
+                    writes.push(Write::Evidence { incident: id.clone(), evidence, replace: false });
+                }
+                writes.push(Write::Findings { incident: id.clone(), findings: found });
+                // What the model proved stands; the findings go on beside it.
+                if opened || self.store.report(&id).await?.is_none_or(|report| report.origin == Origin::Findings) {
+                    writes.push(Write::Report { incident: id, report: Box::new(report) });
+                }
+            }
+        }
+        writes.extend(placed);
+        Ok(writes)
+    }
+}

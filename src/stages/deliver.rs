@@ -1,0 +1,222 @@
+//! Deliver: each changed incident's card is brought to where people read it, exactly once.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::clock::{Clock, from_ms};
+use crate::model::{Card, IncidentId, Nonce, Post, PostKind};
+use crate::slack::client::{Slack, SlackError};
+use crate::slack::render;
+use crate::slack::render::{Message, Options};
+use crate::stages::Ran;
+use crate::store::{Durability, Store, Write};
+use crate::telemetry::Metrics;
+
+/// Longer than Slack's client waits for an answer.
+const LEASE: Duration = Duration::from_secs(40);
+/// A lost answer is looked for in the channel; "not there" counts only when the second look is this long after the
+/// attempt, longer than the client's own timeout, so that a post still under way has arrived, in milliseconds.
+const SETTLE_AFTER_MS: i64 = 30_000;
+/// Looks that must not show the message before it is posted again.
+const ABSENT_READS: u32 = 2;
+/// History is read from this long before the attempt: room for the clocks of Slack and of this machine to differ.
+const HISTORY_BEFORE_MS: i64 = 600_000;
+
+/// A refused card is tried again after this long, up to the store's five attempts: a person may be at it.
+const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(10);
+
+/// Where cards go.
+#[derive(Clone)]
+pub enum Outlet {
+    Slack { slack: Slack, channel: String },
+    /// No Slack is configured: a first try needs nothing.
+    Stdout,
+    /// A replay reads the cards from the store.
+    Nowhere,
+}
+
+/// The stage.
+pub struct Deliver {
+    pub store: Store,
+    pub outlet: Outlet,
+    pub clock: Clock,
+    pub metrics: Metrics,
+}
+
+impl Deliver {
+    /// Brings the card of the incident that has waited longest up to date.
+    ///
+    /// # Errors
+    /// The store's, and Slack's refusals; the unit is then tried again later.
+    pub async fn run_once(&self) -> anyhow::Result<Ran> {
+        // At most eight are looked at: those whose turn it is and that another worker does not hold.
+        for (incident, version) in self.store.undelivered(8).await? {
+            let Some(claim) = self.store.claim("deliver", incident.as_str(), LEASE).await? else { continue };
+            let result = self.deliver(&incident, version).await;
+            match result {
+                Ok(()) => self.store.release(claim).await?,
+                // The claim is kept for as long as nobody should try.
+                Err(Trouble::Later(wait)) => {
+                    self.store.renew(&claim, wait).await?;
+                }
+                Err(Trouble::Failed(error)) => {
+                    let retry_at = self.clock.now().checked_add(RETRY_AFTER)?;
+                    self.store.fail(claim, retry_at).await?;
+                    return Err(error.context(format!("card of incident {incident}")));
+                }
+            }
+            return Ok(Ran::Worked);
+        }
+        Ok(Ran::Idle)
+    }
+
+    async fn deliver(&self, incident: &IncidentId, version: i64) -> Result<(), Trouble> {
+        let Some(card) = self.store.card(incident).await? else { return Ok(()) };
+        let options = Options { now: self.clock.now() };
+        let message = render::card(&card, &options);
+        match &self.outlet {
+            Outlet::Nowhere => {}
+            Outlet::Stdout => println!("{}\n", render::flatten(&message)),
+            Outlet::Slack { slack, channel } => {
+                let ts = self.bring(slack, channel, &card, PostKind::Card, &message, None).await?;
+                for (key, reply) in render::replies(&card, &options) {
+                    self.bring(slack, channel, &card, PostKind::Reply { key }, &reply, Some(&ts)).await?;
+                }
+            }
+        }
+        if version_is_first(&card) {
+            let waited = self.clock.now().duration_since(card.incident.opened_at).as_secs_f64();
+            self.metrics.first_card_seconds.observe(waited.max(0.0));
+        }
+        let delivered = Write::Delivered { incident: incident.clone(), version };
+        Ok(self.store.commit(vec![delivered], Durability::Soon, None).await?)
+    }
+
+    /// Posts or edits one message, and gives Slack's id of it.
+    async fn bring(
+        &self,
+        slack: &Slack,
+        channel: &str,
+        card: &Card,
+        kind: PostKind,
+        message: &Message,
+        thread: Option<&str>,
+    ) -> Result<String, Trouble> {
+        let rendered = message.digest();
+        let posts = self.store.posts_of(&card.incident.id).await?;
+        let post = match posts.into_iter().find(|post| post.kind == kind) {
+            Some(post) if post.ts.is_some() => post,
+            Some(post) => self.settle(slack, post, message, thread).await?,
+            None => {
+                let post = Post {
+                    nonce: Nonce::fresh(),
+                    cluster: card.incident.cluster.clone(),
+                    incident: card.incident.id.clone(),
+                    kind,
+                    channel: channel.to_owned(),
+                    posting_at: self.clock.now(),
+                    absent_reads: 0,
+                    ts: None,
+                    rendered: rendered.clone(),
+                };
+                self.put(&post).await?;
+                self.post(slack, post, message, thread).await?
+            }
+        };
+        let ts = post.ts.clone().unwrap_or_default();
+        if post.rendered != rendered {
+            slack.update(&post.channel, &ts, message).await.map_err(|error| self.trouble(error))?;
+            self.put(&Post { rendered, ..post }).await?;
+        }
+        Ok(ts)
+    }
+
+    async fn post(
+        &self,
+        slack: &Slack,
+        post: Post,
+        message: &Message,
+        thread: Option<&str>,
+    ) -> Result<Post, Trouble> {
+        match slack.post(&post.channel, thread, message, &post.incident, &post.nonce).await {
+            Ok(ts) => {
+                let post = Post { ts: Some(ts), rendered: message.digest(), ..post };
+                self.put(&post).await?;
+                Ok(post)
+            }
+            Err(error) => {
+                if !matches!(error, SlackError::Unknown(_)) {
+                    // Certainly not posted: the next attempt may start afresh.
+                    self.put(&Post { absent_reads: ABSENT_READS, ..post }).await?;
+                }
+                Err(self.trouble(error))
+            }
+        }
+    }
+
+    /// A post whose answer is not known: found in the channel by its nonce, or posted again once it certainly is not.
+    async fn settle(
+        &self,
+        slack: &Slack,
+        post: Post,
+        message: &Message,
+        thread: Option<&str>,
+    ) -> Result<Post, Trouble> {
+        let mut post = post;
+        if post.absent_reads < ABSENT_READS {
+            let oldest = from_ms(post.posting_at.as_millisecond() - HISTORY_BEFORE_MS);
+            let found = slack.find(&post.channel, thread, &post.nonce, oldest).await.map_err(|e| self.trouble(e))?;
+            if found.is_some() {
+                // What it shows is not known for sure: an empty digest makes the current render follow.
+                let post = Post { ts: found, rendered: String::new(), ..post };
+                self.put(&post).await?;
+                return Ok(post);
+            }
+            let age = self.clock.now_ms() - post.posting_at.as_millisecond();
+            post.absent_reads = if age >= SETTLE_AFTER_MS { post.absent_reads + 1 } else { post.absent_reads.max(1) };
+            self.put(&post).await?;
+            if post.absent_reads < ABSENT_READS {
+                let wait = (SETTLE_AFTER_MS - age).clamp(1_000, SETTLE_AFTER_MS);
+                return Err(Trouble::Later(Duration::from_millis(wait.unsigned_abs())));
+            }
+        }
+        post.posting_at = self.clock.now();
+        post.absent_reads = 0;
+        self.put(&post).await?;
+        self.post(slack, post, message, thread).await
+    }
+
+    async fn put(&self, post: &Post) -> Result<(), Trouble> {
+        Ok(self.store.commit(vec![Write::Post(post.clone())], Durability::Durable, None).await?)
+    }
+
+    fn trouble(&self, error: SlackError) -> Trouble {
+        match error {
+            SlackError::Wait(wait) => Trouble::Later(wait),
+            // The answer was lost: look for the message once the request can no longer arrive.
+            SlackError::Unknown(why) => {
+                tracing::warn!("Slack's answer was lost, the channel is read for the message: {why}");
+                Trouble::Later(Duration::from_secs(1))
+            }
+            error => Trouble::Failed(error.into()),
+        }
+    }
+}
+
+/// Why a card is not up to date yet.
+enum Trouble {
+    /// By itself it will be, after this long.
+    Later(Duration),
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Trouble {
+    fn from(error: E) -> Self {
+        Trouble::Failed(error.into())
+    }
+}
+
+fn version_is_first(card: &Card) -> bool {
+    card.incident.investigation.turns == 0 && card.approvals.is_empty() && card.incident.updated_at == card.incident.opened_at
+}

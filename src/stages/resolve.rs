@@ -1,0 +1,89 @@
+//! Resolve: which object each new signal is about, and what stands around it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+
+use crate::clock::Clock;
+use crate::correlate::root;
+use crate::model::{ObjectRef, Scene, Signal};
+use crate::observe::Reader;
+use crate::observe::{scene, subject};
+use crate::stages::Ran;
+use crate::store::{Durability, Store, Write};
+
+/// Signals of one run: Alertmanager's own default groups stay far below.
+const BATCH: u32 = 200;
+/// Parts of a scene that have not answered by then are marked missing and read again later; the card does not wait.
+const SCENE_DEADLINE: Duration = Duration::from_millis(300);
+/// Reads of different subjects under way at once: enough to hide the API server's latency, too few to hurt it.
+const AT_ONCE: usize = 8;
+/// A scene this fresh is not read again for the next signal of the same burst, in milliseconds.
+const FRESH_MS: i64 = 1_000;
+
+/// The stage.
+pub struct Resolve {
+    pub store: Store,
+    pub reader: Reader,
+    pub clock: Clock,
+}
+
+impl Resolve {
+    /// Resolves the oldest unresolved signals.
+    ///
+    /// # Errors
+    /// The store's; what cannot be read of the cluster is part of the scene.
+    pub async fn run_once(&self) -> anyhow::Result<Ran> {
+        let signals = self.store.signals_unresolved(BATCH).await?;
+        if signals.is_empty() {
+            return Ok(Ran::Idle);
+        }
+        let found: Vec<(Signal, subject::Subject)> = stream::iter(signals)
+            .map(|signal| async {
+                let found = subject::of(&self.reader, &signal).await;
+                (signal, found)
+            })
+            .buffered(AT_ONCE)
+            .collect()
+            .await;
+        let mut hints: BTreeMap<ObjectRef, BTreeSet<ObjectRef>> = BTreeMap::new();
+        for (_, subject) in &found {
+            if let Some(object) = &subject.object {
+                hints.entry(object.clone()).or_default().extend(subject.near.iter().cloned());
+            }
+        }
+        let mut scenes = self.read(hints).await?;
+        // What explains the subject's trouble from outside it (its node, a Service that it calls) is read as well.
+        let mut roots: BTreeMap<ObjectRef, BTreeSet<ObjectRef>> = BTreeMap::new();
+        for scene in &scenes {
+            if let Some(root) = root::of(scene) {
+                roots.entry(root.object).or_default().insert(scene.subject.clone());
+            }
+        }
+        roots.retain(|object, _| scenes.iter().all(|scene| scene.subject != *object));
+        scenes.extend(self.read(roots).await?);
+        let mut writes: Vec<Write> = scenes.into_iter().map(|scene| Write::Scene { scene: Box::new(scene) }).collect();
+        writes.extend(found.into_iter().map(|(signal, subject)| Write::Resolve {
+            signal: signal.id,
+            subject: subject.object,
+            note: subject.note,
+        }));
+        self.store.commit(writes, Durability::Soon, None).await?;
+        Ok(Ran::Worked)
+    }
+
+    async fn read(&self, subjects: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>) -> anyhow::Result<Vec<Scene>> {
+        let mut stale = Vec::new();
+        for (object, hints) in subjects {
+            let stored = self.store.scene(&object).await?;
+            let age = stored.map(|scene| self.clock.now_ms() - scene.read_at.as_millisecond());
+            if age.is_none_or(|age| self.clock.is_manual() || age > FRESH_MS) {
+                stale.push((object, hints.into_iter().collect::<Vec<_>>()));
+            }
+        }
+        let read = stream::iter(stale)
+            .map(|(object, hints)| async move { scene::read(&self.reader, &object, &hints, SCENE_DEADLINE).await });
+        Ok(read.buffer_unordered(AT_ONCE).collect().await)
+    }
+}

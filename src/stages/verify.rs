@@ -1,0 +1,220 @@
+//! Verify: what came of each action, how each open incident's subject fares, and how incidents end.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use crate::clock::Clock;
+use crate::correlate::ending;
+use crate::correlate::ending::Health;
+use crate::findings;
+use crate::model::{
+    Approval, ApprovalState, Card, Incident, IncidentState, InvestigationState, Origin, Scene, Verification,
+};
+use crate::observe::{Reader, scene};
+use crate::redact::Redacted;
+use crate::stages::Ran;
+use crate::store::{AuditEntry, Durability, Store, Write};
+use crate::telemetry::{IncidentLabels, Metrics};
+use crate::text;
+
+/// Longer than the first card's: here completeness counts.
+const SCENE_DEADLINE: Duration = Duration::from_secs(5);
+/// A rollout under way is looked at this often: people watch the card.
+const WATCH_EVERY: SignedDuration = SignedDuration::from_secs(1);
+/// An open incident without news is looked at this often; with news at once.
+const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(15);
+/// A rollout that is not through by then has not helped: the default progress deadline of Deployments.
+const ROLLOUT_MAX: SignedDuration = SignedDuration::from_mins(10);
+/// Restarts of one container in the new revision that are no start-up hiccup.
+const RESTARTS_MAX: u32 = 2;
+/// Executed approvals looked at in one run.
+const EXECUTED_MAX: u32 = 50;
+
+/// The stage.
+pub struct Verify {
+    store: Store,
+    reader: Reader,
+    clock: Clock,
+    metrics: Metrics,
+    /// When each incident or approval was last looked at; at most the open ones and 50 approvals.
+    looked: Mutex<BTreeMap<String, Timestamp>>,
+}
+
+impl Verify {
+    /// The stage, with nothing looked at yet.
+    pub fn new(store: Store, reader: Reader, clock: Clock, metrics: Metrics) -> Self {
+        Self { store, reader, clock, metrics, looked: Mutex::default() }
+    }
+
+    /// Looks at what is due.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn run_once(&self) -> anyhow::Result<Ran> {
+        let mut ran = Ran::Idle;
+        for approval in self.store.approvals_in(&[ApprovalState::Executed], EXECUTED_MAX).await? {
+            let open = matches!(approval.verification, Verification::NotStarted | Verification::Watching { .. });
+            if open && self.is_due(approval.id.as_str(), WATCH_EVERY, None) && self.follow(approval).await? {
+                ran = Ran::Worked;
+            }
+        }
+        let open = self.store.open_incidents().await?;
+        self.forget_all_but(&open);
+        for incident in open {
+            if self.is_due(incident.id.as_str(), LOOK_EVERY, Some(incident.updated_at))
+                && self.look(&incident).await?
+            {
+                ran = Ran::Worked;
+            }
+        }
+        Ok(ran)
+    }
+
+    fn is_due(&self, unit: &str, every: SignedDuration, news_at: Option<Timestamp>) -> bool {
+        let now = self.clock.now();
+        let Ok(mut looked) = self.looked.lock() else { return false };
+        let due = looked.get(unit).is_none_or(|last| {
+            now.duration_since(*last) >= every || news_at.is_some_and(|news| news > *last)
+        });
+        if due {
+            looked.insert(unit.to_owned(), now);
+        }
+        due
+    }
+
+    fn forget_all_but(&self, open: &[Incident]) {
+        if let Ok(mut looked) = self.looked.lock() {
+            // Approvals are few and short-lived; incidents are the ones that would add up.
+            looked.retain(|unit, _| !unit.starts_with('i') || open.iter().any(|incident| incident.id.as_str() == unit));
+        }
+    }
+
+    /// Follows the rollout that an action began; true if the card changes.
+    async fn follow(&self, approval: Approval) -> anyhow::Result<bool> {
+        let now = self.clock.now();
+        let Some(action) = &approval.action else { return Ok(false) };
+        let scene = scene::read(&self.reader, action.object(), &[], SCENE_DEADLINE).await;
+        let verification = progress(&approval, &scene, now);
+        if verification == approval.verification {
+            return Ok(false);
+        }
+        let approval = Approval { verification, ..approval };
+        let mut writes = vec![
+            Write::Scene { scene: Box::new(scene) },
+            Write::Approval { approval: Box::new(approval.clone()), was: Some(ApprovalState::Executed) },
+        ];
+        if !matches!(approval.verification, Verification::Watching { .. }) {
+            writes.push(Write::Audit(AuditEntry {
+                at: now,
+                kind: "verified",
+                incident: Some(approval.incident.clone()),
+                body: json!({"approval": approval.id, "verification": approval.verification}),
+            }));
+        }
+        self.store.commit(writes, Durability::Durable, None).await?;
+        Ok(true)
+    }
+
+    /// Looks how the subject of an open incident fares; true if the incident changed.
+    async fn look(&self, incident: &Incident) -> anyhow::Result<bool> {
+        let now = self.clock.now();
+        let scene = scene::read(&self.reader, &incident.subject, &incident.also, SCENE_DEADLINE).await;
+        let health = health(&scene);
+        let Some(card) = self.store.card(&incident.id).await? else { return Ok(false) };
+        let mut next = incident.clone();
+        let mut changed = ending::note_health(&mut next, health, now);
+        let mut writes = Vec::new();
+        if health == Health::Unhealthy {
+            let severity = findings::severity(&scene, now);
+            changed |= severity != next.severity;
+            next.severity = severity;
+            writes.extend(self.refresh(&card, &scene, now));
+        }
+        if let Some(how) = ending::of(&next, &card.heard, now) {
+            next.state = IncidentState::Over { at: now, how };
+            changed = true;
+            self.metrics.incidents.get_or_create(&IncidentLabels { event: "over" }).inc();
+            writes.push(Write::Audit(AuditEntry {
+                at: now,
+                kind: "incident_over",
+                incident: Some(incident.id.clone()),
+                body: json!({"how": how}),
+            }));
+        }
+        if !changed && writes.is_empty() {
+            return Ok(false);
+        }
+        if changed {
+            writes.push(Write::Incident(next));
+        }
+        writes.push(Write::Scene { scene: Box::new(scene) });
+        self.store.commit(writes, Durability::Durable, None).await?;
+        Ok(changed)
+    }
+
+    /// While no model has spoken, the findings follow the scene: parts that were missing at first are there now.
+    fn refresh(&self, card: &Card, scene: &Scene, now: Timestamp) -> Vec<Write> {
+        let spoken = card.report.as_ref().is_some_and(|report| report.origin == Origin::Model);
+        let busy = card.incident.investigation.state == InvestigationState::Running;
+        let incident = card.incident.id.clone();
+        let found = findings::find(scene, now);
+        if spoken || busy || found == card.findings {
+            return Vec::new();
+        }
+        let report = findings::conclude(scene, found.clone(), now);
+        let mut writes: Vec<Write> = scene.evidence.iter().cloned()
+            .map(|evidence| Write::Evidence { incident: incident.clone(), evidence, replace: false })
+            .collect();
+        writes.push(Write::Report { incident: incident.clone(), report: Box::new(report) });
+        writes.push(Write::Findings { incident, findings: found });
+        writes
+    }
+}
+
+/// How far the rollout of an executed approval is, and whether it helped.
+fn progress(approval: &Approval, scene: &Scene, now: Timestamp) -> Verification {
+    let Some(workload) = scene.workload.known().and_then(Option::as_ref) else {
+        return approval.verification.clone();
+    };
+    let execution = approval.execution.as_ref();
+    let generation = execution.and_then(|execution| execution.generation).unwrap_or(0);
+    let began = execution.map_or(now, |execution| execution.started_at);
+    let (ready, wanted) = (workload.ready.min(workload.updated), workload.wanted);
+    let seen = workload.observed_generation >= generation;
+    let through = seen && workload.updated >= wanted && workload.available >= wanted && workload.ready >= wanted;
+    let alone = scene.pods.items().iter().filter(|pod| !pod.deleting && !pod.ready).count() == 0;
+    if through && alone && health(scene) == Health::Healthy {
+        return Verification::Better { at: now, ready: workload.ready, wanted };
+    }
+    if seen && let Some(why) = worse(scene, now, began) {
+        return Verification::NotBetter { at: now, why };
+    }
+    Verification::Watching { ready, wanted }
+}
+
+/// Why the rollout will not help, if that is plain already.
+fn worse(scene: &Scene, now: Timestamp, began: Timestamp) -> Option<Redacted> {
+    let newer = scene.pods.items().iter().filter(|pod| pod.created_at >= began && !pod.deleting);
+    for pod in newer {
+        let failing = pod.containers.iter().find(|c| !c.ready && c.restarts >= RESTARTS_MAX);
+        if let Some(container) = failing {
+            let times = container.restarts;
+            return Some(text!("new pods still fail: container {} restarted {} times", container.name, times));
+        }
+    }
+    let took = now.duration_since(began);
+    (took >= ROLLOUT_MAX).then(|| text!("the rollout is not through after {} min", took.as_secs() / 60))
+}
+
+fn health(scene: &Scene) -> Health {
+    match findings::health(scene) {
+        findings::Health::Healthy => Health::Healthy,
+        findings::Health::Unhealthy { .. } => Health::Unhealthy,
+        findings::Health::Unknown => Health::Unknown,
+        findings::Health::Gone => Health::Gone,
+    }
+}
