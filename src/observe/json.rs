@@ -61,7 +61,7 @@ pub fn controller(value: &Value) -> Option<(&str, &str, &str)> {
     Some((text(owner, "/kind"), text(owner, "/name"), text(owner, "/uid")))
 }
 
-/// The newest write that touched the spec: when, and by which field manager.
+/// The newest write that changed what the object does (a workload's template, else the spec): when, and by whom.
 pub fn spec_written(value: &Value) -> Option<(Timestamp, &str)> {
     let writes = list(value, "/metadata/managedFields").iter().filter(|write| flag(write, "/spec"));
     writes.filter_map(|write| Some((time(write, "/time")?, text(write, "/manager")))).max_by_key(|(at, _)| *at)
@@ -78,13 +78,23 @@ pub(crate) fn slim(value: &mut Value, kind: Kind) {
     let Some(Value::Object(metadata)) = object.get_mut("metadata") else { return };
     if let Some(Value::Array(writes)) = metadata.get_mut("managedFields") {
         for write in writes.iter_mut() {
-            // ConfigMaps have no spec: their data is what others read.
-            let spec = ["/fieldsV1/f:spec", "/fieldsV1/f:data"].iter().any(|at| write.pointer(at).is_some());
+            let spec = written(kind).iter().any(|at| write.pointer(at).is_some());
             *write = json!({
                 "manager": text(write, "/manager"), "time": text(write, "/time"),
                 "subresource": text(write, "/subresource"), "spec": spec,
             });
         }
+    }
+}
+
+/// What a write must touch to have changed what the object does: a workload's template (not its replicas, which
+/// autoscalers write), a ConfigMap's data.
+fn written(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::CronJob => &["/fieldsV1/f:spec/f:jobTemplate", "/fieldsV1/f:spec/f:schedule"],
+        Kind::ConfigMap => &["/fieldsV1/f:data", "/fieldsV1/f:binaryData"],
+        kind if kind.is_workload() => &["/fieldsV1/f:spec/f:template"],
+        _ => &["/fieldsV1/f:spec"],
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures::future::try_join_all;
 
-use crate::model::scene::{Change, Claim, ConfigMap, ScenePart};
+use crate::model::scene::{Change, Claim, ConfigMap, ScenePart, Template};
 use crate::model::{Kind, ObjectRef};
 use crate::observe::ReadError;
 use crate::observe::scene::named::near;
@@ -21,8 +21,12 @@ const NAMES_MAX: u32 = 500;
 const NEAR_MAX: usize = 3;
 
 impl Look<'_> {
-    /// The ConfigMaps that the template references; where one is missing, those whose names are near. And what changed.
-    pub(super) async fn config(&self) -> Result<(Told<Vec<ConfigMap>>, Vec<Change>), ReadError> {
+    /// The ConfigMaps that the template references; where one is missing, those whose names are near; and those that the
+    /// revision before this one referenced (not `referenced` any more). And what changed.
+    pub(super) async fn config(
+        &self,
+        before: Option<&Template>,
+    ) -> Result<(Told<Vec<ConfigMap>>, Vec<Change>), ReadError> {
         let mut page = Page::new(ScenePart::Config);
         let named = config_maps(&self.template);
         let wanted: Vec<ObjectRef> = named
@@ -32,6 +36,15 @@ impl Look<'_> {
             .collect();
         let found = try_join_all(wanted.iter().map(|object| self.reader.get(object))).await?;
         let mut all: Vec<_> = found.iter().flatten().map(|value| (value.clone(), true)).collect();
+        let dropped = before.map(config_maps).unwrap_or_default();
+        let dropped: Vec<ObjectRef> = dropped
+            .keys()
+            .filter(|name| !named.contains_key(*name))
+            .filter_map(|name| ObjectRef::new(Kind::ConfigMap, self.namespace(), name))
+            .take(NEAR_MAX)
+            .collect();
+        let kept = try_join_all(dropped.iter().map(|object| self.reader.get(object))).await?;
+        all.extend(kept.into_iter().flatten().map(|value| (value, false)));
         let missing: Vec<&ObjectRef> =
             wanted.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(object, _)| object).collect();
         if !missing.is_empty() {
@@ -39,6 +52,7 @@ impl Look<'_> {
             let close = names.iter().filter(|name| missing.iter().any(|object| near(object.name(), name.as_str())));
             let close: Vec<ObjectRef> = close
                 .filter(|name| !named.contains_key(name.as_str()))
+                .filter(|name| dropped.iter().all(|object| object.name != **name))
                 .filter_map(|name| ObjectRef::new(Kind::ConfigMap, self.namespace(), name.as_str()))
                 .take(NEAR_MAX)
                 .collect();

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use futures::future::join_all;
 
-use crate::model::scene::{ContainerState, LogTail, Pod, ScenePart, State, Terminated};
+use crate::model::scene::{At, ContainerState, LogTail, Pod, ScenePart, State, Terminated};
 use crate::model::{Kind, Name, ObjectRef, Source};
 use crate::observe::LogAsk;
+use crate::observe::Selector;
 use crate::observe::fold::{fold, joined};
 use crate::observe::scene::page::Page;
 use crate::observe::scene::pods::is_troubled;
 use crate::observe::scene::{Look, Shared, Told};
+use crate::observe::typed::workload::selector;
 use crate::redact::Redacted;
 
 /// Logs of one scene.
@@ -21,6 +23,8 @@ const TAIL_LINES: u32 = 200;
 const HEALTHY_MAX: usize = 2;
 /// Containers of each of those.
 const CONTAINERS_MAX: usize = 2;
+/// Callers of a Service whose logs are read.
+const CALLERS_MAX: usize = 2;
 /// A container that ended this many seconds ago (an hour) and came back still tells something.
 const RECENT_SECONDS: i64 = 3_600;
 
@@ -40,11 +44,15 @@ impl Look<'_> {
         }
         let mut page = Page::new(ScenePart::Logs);
         let now = self.reader.clock().now().as_second();
-        let picks = match self.subject.kind {
+        let mut picks = match self.subject.kind {
             // Its pods' faults are its own, and a node that is lost gives no logs.
             Kind::Node => Vec::new(),
             _ => pick(pods.pods(), now),
         };
+        if matches!(self.subject.kind, Kind::Service | Kind::Ingress) {
+            picks.splice(0..0, pick(&self.callers().await, now));
+            picks.truncate(LOGS_MAX);
+        }
         let read = picks.iter().map(|pick| async {
             if pick.never {
                 return Err(Redacted::literal("the container never started"));
@@ -81,6 +89,27 @@ impl Look<'_> {
             tails.push(LogTail { pod, container, previous, lines, missing, at });
         }
         Ok(Told { value: tails, page })
+    }
+}
+
+impl Look<'_> {
+    /// Pods of the workloads that the signals name beside a Service: they called it.
+    async fn callers(&self) -> Vec<Pod> {
+        let mut pods = Vec::new();
+        for caller in self.hints.iter().filter(|hint| hint.kind.is_workload()).take(CALLERS_MAX) {
+            let read = async {
+                let Some(selector) = self.reader.get(caller).await?.as_ref().and_then(selector) else {
+                    return Ok(Vec::new());
+                };
+                let ask = Selector::labels(selector).at_most(HEALTHY_MAX);
+                self.reader.list(Kind::Pod, Some(caller.namespace()), &ask).await
+            };
+            // What callers say helps, but nothing hangs on it.
+            let found = self.part(read).await.unwrap_or_default();
+            let blank = At { evidence: ScenePart::Logs.evidence(), segment: 0 };
+            pods.extend(found.iter().filter_map(|pod| self.typed.pod(pod, Some(caller.clone()), blank)));
+        }
+        pods
     }
 }
 

@@ -76,19 +76,23 @@ pub async fn read(reader: &Reader, subject: &ObjectRef, hints: &[ObjectRef], dea
 
 impl Look<'_> {
     async fn scene(&self) -> Scene {
-        let (pods, revisions, events, services, ingresses, config, limits, around) = tokio::join!(
+        let (pods, revisions, events, services, ingresses, limits, around) = tokio::join!(
             self.part(self.pods()),
             self.part(self.revisions()),
             self.part(self.events()),
             self.part(self.services()),
             self.part(self.ingresses()),
-            self.part(self.config()),
             self.limits(),
             self.part(self.around()),
         );
         let pods = Shared::of(pods);
-        let (logs, nodes, claims) =
-            tokio::join!(self.logs(&pods), self.part(self.nodes(&pods)), self.part(self.claims(&pods)));
+        let before = revisions.as_ref().ok().and_then(|(told, _)| told.value.get(1)).map(|before| &before.template);
+        let (logs, nodes, claims, config) = tokio::join!(
+            self.logs(&pods),
+            self.part(self.nodes(&pods)),
+            self.part(self.claims(&pods)),
+            self.part(self.config(before)),
+        );
         let lines = logs.as_ref().ok().map_or(&[][..], |told| told.value.as_slice());
         let (network, neighbours) = tokio::join!(
             self.network(services, ingresses, lines, &pods),

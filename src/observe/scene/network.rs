@@ -10,11 +10,11 @@ use crate::model::{Kind, ObjectRef};
 use crate::observe::ReadError;
 use crate::observe::Selector;
 use crate::observe::json;
-use crate::observe::scene::named::{Called, called, near};
+use crate::observe::scene::named::{Called, called};
 use crate::observe::scene::page::Page;
+use crate::observe::scene::pods::near_miss;
 use crate::observe::scene::{Look, Shared};
 use crate::observe::typed::network::backends;
-use crate::observe::typed::pod::is_finished;
 use crate::observe::typed::workload::{selector, selects};
 use crate::redact::Redacted;
 use crate::text;
@@ -173,8 +173,8 @@ impl Look<'_> {
                 Some((2, text!("named in the log of {}", pod)))
             } else if self.hints.contains(&object) {
                 Some((3, Redacted::literal("named by the alert")))
-            } else if let Some(variable) = self.variable(service) {
-                Some((4, text!("named by the variable {}", self.typed.redactor.redact(variable))))
+            } else if let Some(place) = self.named_in(service) {
+                Some((4, text!("named by {}", place)))
             } else if misses_by_one(wanted, own) {
                 Some((5, Redacted::literal("its selector misses the subject's pods by one label")))
             } else {
@@ -186,12 +186,25 @@ impl Look<'_> {
         chosen.into_iter().map(|(_, service, because)| (service, because)).collect()
     }
 
-    /// The variable of the template whose value names this Service.
-    fn variable(&self, service: &Value) -> Option<&str> {
-        let variables = self.template.containers.iter().flat_map(|container| &container.env);
+    /// The place in the template that names this Service.
+    fn named_in(&self, service: &Value) -> Option<Redacted> {
         let names =
-            |value: &Redacted| called(value.as_str()).iter().any(|call| is_called(call, service, self.namespace()));
-        variables.into_iter().find(|(_, value)| names(value)).map(|(name, _)| name.as_str())
+            |text: &Redacted| called(text.as_str()).iter().any(|call| is_called(call, service, self.namespace()));
+        self.spoken().into_iter().find(|(_, text)| names(text)).map(|(place, _)| place)
+    }
+
+    /// What the template says that may name a Service: variables, commands, arguments.
+    fn spoken(&self) -> Vec<(Redacted, &Redacted)> {
+        let mut spoken = Vec::new();
+        for container in &self.template.containers {
+            for (name, value) in &container.env {
+                spoken.push((text!("the variable {}", self.typed.redactor.redact(name)), value));
+            }
+            for word in container.command.iter().chain(&container.args) {
+                spoken.push((text!("the command of container {}", container.name), word));
+            }
+        }
+        spoken
     }
 
     /// Services of other namespaces that logs, variables or the signals name.
@@ -211,8 +224,8 @@ impl Look<'_> {
             let because = text!("named in the log of {}", log.pod);
             log.lines.iter().for_each(|line| add(line.text.as_str(), &because));
         }
-        for (name, value) in self.template.containers.iter().flat_map(|container| &container.env) {
-            add(value.as_str(), &text!("named by the variable {}", self.typed.redactor.redact(name)));
+        for (place, value) in self.spoken() {
+            add(value.as_str(), &text!("named by {}", place));
         }
         for hint in self.hints.iter().filter(|hint| hint.kind == Kind::Service) {
             if Some(hint.namespace()) != self.namespace() {
@@ -227,27 +240,18 @@ impl Look<'_> {
 
     /// Pods that carry all labels of a Service's selector but one; of a single label, those whose value is nearly it.
     async fn misses(&self, service: &Value, namespace: &str) -> Result<Vec<Miss>, ReadError> {
-        let wanted: Vec<(&str, &str)> = json::pairs(service, "/spec/selector")
-            .filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
-            .collect();
-        if wanted.is_empty() {
+        let Some(wanted) = service.pointer("/spec/selector").filter(|selector| selector.is_object()) else {
             return Ok(Vec::new());
-        }
+        };
         let pods = self.reader.list(Kind::Pod, Some(namespace), &Selector::all().at_most(PODS_MAX)).await?;
         let mut found: BTreeMap<(String, String, Option<ObjectRef>), Miss> = BTreeMap::new();
-        for pod in pods.into_iter().filter(|pod| !is_finished(pod)) {
-            let labels = pod.pointer("/metadata/labels").unwrap_or(&Value::Null);
-            let value = |key: &str| labels.get(key).and_then(Value::as_str).unwrap_or("");
-            let off: Vec<_> = wanted.iter().filter(|(key, wanted)| value(key) != *wanted).collect();
-            let [(key, wants)] = off[..] else { continue };
-            if wanted.len() == 1 && !near(value(key), wants) {
-                continue;
-            }
-            let (label, has) = ((*key).to_owned(), value(key).to_owned());
+        for pod in pods {
+            let Some((label, wants, has)) = near_miss(wanted, &pod) else { continue };
+            let (label, has) = (label.to_owned(), has.to_owned());
             let of = self.owners.of(&pod).await?;
             let miss = found.entry((label.clone(), has.clone(), of.clone())).or_insert_with(|| Miss {
                 label,
-                wanted: (*wants).to_owned(),
+                wanted: wants.to_owned(),
                 found: has,
                 pods: 0,
                 of,

@@ -10,10 +10,12 @@ use crate::observe::ReadError;
 use crate::observe::Selector;
 use crate::observe::json;
 use crate::observe::owner::owner;
+use crate::observe::scene::named::near;
 use crate::observe::scene::page::Page;
 use crate::observe::scene::{Look, Told};
 use crate::observe::tables::{POD_COLUMNS, pod_row, table};
 use crate::observe::typed::network::backends;
+use crate::observe::typed::pod::is_finished;
 use crate::observe::typed::workload::selector;
 use crate::text;
 
@@ -94,10 +96,18 @@ impl Look<'_> {
                 pods.retain(|pod| claim_names(pod).contains(self.subject.name()));
                 Ok((pods, false))
             }
-            _ => match selector(&self.root) {
-                Some(selector) => list(Selector::labels(selector)).await,
-                None => Ok((Vec::new(), false)),
-            },
+            _ => {
+                let Some(selector) = selector(&self.root) else { return Ok((Vec::new(), false)) };
+                let found = list(Selector::labels(selector)).await?;
+                if found.0.is_empty() && self.subject.kind == Kind::Service {
+                    let all = list(Selector::all()).await?;
+                    let wanted = self.root.pointer("/spec/selector").unwrap_or(&Value::Null);
+                    let mut pods = all.0;
+                    pods.retain(|pod| near_miss(wanted, pod).is_some());
+                    return Ok((pods, all.1));
+                }
+                Ok(found)
+            }
         }
     }
 
@@ -111,6 +121,19 @@ impl Look<'_> {
         jobs.sort_by_key(|job| std::cmp::Reverse(json::created(job)));
         Ok(jobs.iter().take(RUNS_MAX).map(|job| json::text(job, "/metadata/name").to_owned()).collect())
     }
+}
+
+/// The label that keeps a pod out of a Service: it carries all labels of the selector but this one. Of a selector with
+/// one label alone, only a value that is nearly the wanted one counts. Gives the label, wanted, found.
+pub(super) fn near_miss<'a>(selector: &'a Value, pod: &'a Value) -> Option<(&'a str, &'a str, &'a str)> {
+    let labels = pod.pointer("/metadata/labels").unwrap_or(&Value::Null);
+    let value = |key: &str| labels.get(key).and_then(Value::as_str).unwrap_or("");
+    let pairs = || json::pairs(selector, "").filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)));
+    let mut off = pairs().filter(|(key, wanted)| value(key) != *wanted);
+    let (key, wanted) = off.next()?;
+    let alone = off.next().is_none();
+    let close = pairs().count() > 1 || near(value(key), wanted);
+    (alone && close && !is_finished(pod)).then(|| (key, wanted, value(key)))
 }
 
 /// Names of the PersistentVolumeClaims that a pod mounts.

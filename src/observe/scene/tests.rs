@@ -196,3 +196,13 @@ async fn what_was_not_read_in_time_is_missing_and_says_so() {
     assert!(scene.not_found.is_none() && scene.evidence.len() == 11);
     assert!(scene.evidence.iter().all(|evidence| matches!(evidence.reading, Reading::Missing(_))));
 }
+
+#[tokio::test]
+async fn the_scene_of_a_service_holds_what_nearly_stands_behind_it_and_what_its_callers_say() {
+    let world = world("d08-service-selector-mismatch").await;
+    let service = object(Kind::Service, "tracking", "eta");
+    let caller = object(Kind::Deployment, "tracking", "route-planner");
+    let scene = read(&world.reader, &service, &[caller], LONG).await;
+    check("d08-service", &scene);
+    assert!(scene.pods.items().iter().all(|pod| pod.ready));
+}

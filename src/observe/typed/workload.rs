@@ -85,12 +85,13 @@ impl Typed<'_> {
         });
         let images = json::list(value, "/spec/template/spec/containers").iter().map(|c| self.text(c, "/image"));
         Some(Neighbour {
-            object,
             wanted: counts.wanted,
-            ready: counts.ready,
+            // Of a Job the pods that succeeded count as well.
+            ready: counts.ready + if object.kind == Kind::Job { json::count(value, "/status/succeeded") } else { 0 },
             rolled_out_at: progressing.and_then(|condition| json::time(condition, "/lastUpdateTime")),
             images: images.collect(),
             cpu_milli: 0,
+            object,
             at,
         })
     }
