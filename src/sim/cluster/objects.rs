@@ -229,7 +229,7 @@ pub(crate) fn suffix(mut seed: u64, length: usize) -> String {
     let mut made = String::with_capacity(length);
     for _ in 0..length {
         made.push(char::from(ALPHABET[(seed % base) as usize]));
-        seed = seed / base ^ seed.rotate_left(23);
+        seed = (seed / base) ^ seed.rotate_left(23);
     }
     made
 }

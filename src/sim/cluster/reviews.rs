@@ -15,7 +15,7 @@ pub(crate) fn answer(user: &User, kind: &Kind, sent: &Value, now: jiff::Timestam
     }
     review["kind"] = json!(kind.kind);
     review["apiVersion"] = json!(kind.api_version());
-    review["metadata"] = json!({"creationTimestamp": null});
+    review["metadata"] = json!({});
     review["status"] = match kind.kind.as_ref() {
         "SelfSubjectAccessReview" => access(user, &review["spec"])?,
         "SelfSubjectRulesReview" => user.rules_review(),

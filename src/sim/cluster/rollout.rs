@@ -32,11 +32,6 @@ impl Rollouts {
         self.wake.notify_one();
     }
 
-    /// Whether nothing waits for the controller.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.touched.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
     fn take(&self) -> BTreeSet<Key> {
         std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -63,6 +63,11 @@ pub(crate) fn as_kind(kind: &Kind, object: &Value) -> Value {
     }
     let mut shown = renamed(object, |field| RENAMED.iter().find(|(core, _)| *core == field).map(|(_, new)| *new));
     shown["apiVersion"] = json!(kind.api_version());
+    if let Some(fields) = shown.as_object_mut()
+        && fields.get("reportingInstance").is_some_and(|instance| instance == "")
+    {
+        fields.remove("reportingInstance");
+    }
     shown
 }
 

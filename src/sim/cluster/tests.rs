@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret, ServiceAccount};
 use kube::api::{ListParams, LogParams, PostParams, WatchEvent, WatchParams};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Config, ResourceExt};
@@ -15,6 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 
+mod captures;
 mod rollouts;
 mod writes;
 
@@ -28,9 +29,13 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn start(snapshot: Value, logs: &[(&str, &str)]) -> Self {
+        Self::start_at("2026-03-24T16:40:00Z", snapshot, logs).await
+    }
+
+    pub(crate) async fn start_at(now: &str, snapshot: Value, logs: &[(&str, &str)]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let logs = logs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>();
-        let clock = Clock::manual("2026-03-24T16:40:00Z".parse().unwrap());
+        let clock = Clock::manual(now.parse().unwrap());
         let cluster = Cluster::from_parts(snapshot, logs, clock.clone(), Shift::Keep).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -43,6 +48,15 @@ impl World {
     /// A client with the lasting token of an account; the admin's without.
     pub(crate) fn client(&self, account: Option<&str>) -> Client {
         self.client_with(account.map(|account| self.cluster.token_for(account)))
+    }
+
+    /// A token of any account that the cluster has.
+    pub(crate) async fn token(&self, ns: &str, account: &str) -> String {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client(None), ns);
+        let asked = json!({"metadata": {}, "spec": {"audiences": [], "expirationSeconds": 3600}});
+        let asked = serde_json::from_value(asked).unwrap();
+        let minted = accounts.create_token_request(account, &PostParams::default(), &asked).await.unwrap();
+        minted.status.unwrap().token
     }
 
     pub(crate) fn client_with(&self, token: Option<String>) -> Client {

@@ -56,7 +56,7 @@ pub(crate) fn open(
     let kind = target.kind;
     let selector = Selector::parse(kind, query.get("labelSelector"), query.get("fieldSelector"))?;
     let asked = query.version()?;
-    let seconds = query.get("timeoutSeconds").and_then(|t| t.parse().ok()).unwrap_or(WATCH_SECONDS);
+    let seconds = query.get("timeoutSeconds").and_then(|t| t.parse().ok()).filter(|t| *t > 0).unwrap_or(WATCH_SECONDS);
     let now = Instant::now();
     let mut watch = Watch {
         changed: cluster.changes(),

@@ -206,6 +206,9 @@ impl Write<'_> {
         self.preconditions(&after, before)?;
         let unknown = self.prune(&mut after, before)?;
         self.keep_what_is_not_theirs(&mut after, before);
+        if kind.kind == "Pod" && after["status"]["podIP"].is_string() && after["status"]["podIPs"].is_null() {
+            after["status"]["podIPs"] = json!([{"ip": after["status"]["podIP"]}]);
+        }
         schema::validate(kind, name, &after, before)?;
         admit(world, self.attempt("UPDATE", name, before, &after))?;
         let respecified = !same(&after["spec"], &before["spec"]);
