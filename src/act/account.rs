@@ -141,7 +141,8 @@ impl Accounts {
             Err(_) => return Err(Trouble::NotSent(Redacted::literal("no token in time"))),
         };
         let token = answer["status"]["token"].as_str().filter(|token| !token.is_empty());
-        let token = token.ok_or_else(|| Trouble::NotSent(Redacted::literal("the token request was answered without one")))?;
+        let token =
+            token.ok_or_else(|| Trouble::NotSent(Redacted::literal("the token request was answered without one")))?;
         let token = SecretString::from(token);
         debug_assert!(!token.expose_secret().is_empty());
         Ok(token)

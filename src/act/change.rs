@@ -168,7 +168,8 @@ mod tests {
 
     #[test]
     fn an_undo_replaces_the_whole_template_and_marks_its_approval() {
-        let (action, sight) = sight(json!({"metadata": {"uid": "u", "resourceVersion": "9"}, "spec": {"template": {}}}));
+        let (action, sight) =
+            sight(json!({"metadata": {"uid": "u", "resourceVersion": "9"}, "spec": {"template": {}}}));
         let approval = ApprovalId::parse("a1").unwrap();
         let body = body(&action, &approval, Timestamp::UNIX_EPOCH, &sight);
         insta::assert_json_snapshot!(guarded(&body, &sight.object), @r#"
@@ -213,7 +214,10 @@ mod tests {
         let differs = |object: Value| differing(&sight.bound, &bound(&action, &object));
         assert!(differs(object).is_empty());
         assert!(differs(json!({"metadata": {"uid": "u"}, "spec": {"replicas": 9, "paused": false, "template": {"b": 2, "a": 1}}})).is_empty());
-        assert_eq!(differs(json!({"metadata": {"uid": "u"}, "spec": {"template": {"a": 2, "b": 2}}})), ["spec.template"]);
+        assert_eq!(
+            differs(json!({"metadata": {"uid": "u"}, "spec": {"template": {"a": 2, "b": 2}}})),
+            ["spec.template"]
+        );
         assert_eq!(differs(json!({"metadata": {"uid": "v"}, "spec": {}})), ["uid"]);
     }
 }

@@ -92,7 +92,9 @@ fn allowed(budgets: &[Value], workload: &Value) -> Option<u32> {
     let labels = workload.pointer("/spec/template/metadata/labels")?.as_object()?;
     let covers = |budget: &&Value| {
         let wanted = budget.pointer("/spec/selector/matchLabels").and_then(Value::as_object);
-        wanted.is_some_and(|wanted| !wanted.is_empty() && wanted.iter().all(|(key, value)| labels.get(key) == Some(value)))
+        wanted.is_some_and(|wanted| {
+            !wanted.is_empty() && wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+        })
     };
     budgets.iter().filter(covers).map(|budget| json::count(budget, "/status/disruptionsAllowed")).min()
 }

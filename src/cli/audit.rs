@@ -14,9 +14,8 @@ use crate::store::{Options, Store};
 pub async fn verify(file: &Path) -> anyhow::Result<ExitCode> {
     let config = Config::load(file, &config::environment())?;
     let cluster = config.cluster_name().map_err(anyhow::Error::msg)?;
-    let store = Store::open_read_only(config.store_url(), Clock::system(), Options::new(cluster))
-        .await
-        .context("store.url")?;
+    let store =
+        Store::open_read_only(config.store_url(), Clock::system(), Options::new(cluster)).await.context("store.url")?;
     let verdict = store.audit_verify().await?;
     let head = verdict.head.as_ref().map_or("none".to_owned(), |(number, hash)| format!("#{number} {hash}"));
     println!("sealed {}, head {head}, not sealed yet {}", verdict.sealed, verdict.unsealed);

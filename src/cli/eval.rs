@@ -98,5 +98,9 @@ fn text(line: &Value) -> String {
         line["actions"].as_array().into_iter().flatten().filter_map(|action| action["tool"].as_str()).collect();
     let offered = if actions.is_empty() { "no button".to_owned() } else { actions.join(", ") };
     let root_cause = line["root_cause"].as_str().unwrap_or_default();
-    format!("{id}: {} incident(s), {}, {offered}\n  {root_cause}", line["incidents"], line["severity"].as_str().unwrap_or("-"))
+    format!(
+        "{id}: {} incident(s), {}, {offered}\n  {root_cause}",
+        line["incidents"],
+        line["severity"].as_str().unwrap_or("-")
+    )
 }

@@ -116,7 +116,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
         Some(digits) => (digits, 60),
         None => (text.strip_suffix('s').unwrap_or(text), 1),
     };
-    digits.parse::<u64>().map(|n| Duration::from_secs(n * unit)).map_err(|_| "write a duration such as 60s or 2m".into())
+    digits
+        .parse::<u64>()
+        .map(|n| Duration::from_secs(n * unit))
+        .map_err(|_| "write a duration such as 60s or 2m".into())
 }
 
 /// Runs the command line and says how it ended.

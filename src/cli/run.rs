@@ -52,15 +52,13 @@ pub async fn setup(config: &Config) -> anyhow::Result<Setup> {
     let cluster = config.cluster_name().map_err(anyhow::Error::msg)?;
     let redactor = Redactor::new(config.secrets());
     let metrics = Metrics::new();
-    let store = Store::open(config.store_url(), clock.clone(), Options::new(cluster.clone()))
-        .await
-        .context("store.url")?;
+    let store =
+        Store::open(config.store_url(), clock.clone(), Options::new(cluster.clone())).await.context("store.url")?;
     let outlet = match &config.slack {
         None => Outlet::Stdout,
-        Some(slack) => Outlet::Slack {
-            slack: slack_client(slack, &redactor, &metrics)?,
-            channel: slack.channel.clone(),
-        },
+        Some(slack) => {
+            Outlet::Slack { slack: slack_client(slack, &redactor, &metrics)?, channel: slack.channel.clone() }
+        }
     };
     Ok(Setup {
         cluster,
@@ -129,7 +127,8 @@ async fn listeners(config: &Config) -> anyhow::Result<Listeners> {
     let basic = webhook.basic_user.clone().zip(webhook.basic_password.clone());
     let credential = Credential { bearer: webhook.bearer_token.clone(), basic };
     let admin = &config.listeners.admin;
-    let metrics = Credential { bearer: admin.metrics_bearer_token.clone().filter(|_| !admin.metrics_open), basic: None };
+    let metrics =
+        Credential { bearer: admin.metrics_bearer_token.clone().filter(|_| !admin.metrics_open), basic: None };
     let bind = async |key: &str, address: std::net::SocketAddr| {
         TcpListener::bind(address).await.with_context(|| format!("listeners.{key}.address: {address}"))
     };

@@ -59,7 +59,8 @@ async fn receive(
 ) -> Result<Response, Error> {
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     if !webhook.credential.admits(authorization) {
-        let says = "wrong or missing credential: set http_config of the receiver to the token or user of listeners.webhook";
+        let says =
+            "wrong or missing credential: set http_config of the receiver to the token or user of listeners.webhook";
         return Err(webhook.refuse("unauthorized", StatusCode::UNAUTHORIZED, says));
     }
     let body = match body {

@@ -19,7 +19,8 @@ use crate::http::webhook::Webhook;
 use crate::ingest::alertmanager;
 use crate::model::scene::{At, ScenePart};
 use crate::model::{
-    ApprovalState, Card, Citation, ClusterName, IncidentId, Signal, SignalBody, SignalId, Source, Warning, WarningSource,
+    ApprovalState, Card, Citation, ClusterName, IncidentId, Signal, SignalBody, SignalId, Source, Warning,
+    WarningSource,
 };
 use crate::observe::typed::Typed;
 use crate::redact::Redactor;
@@ -38,7 +39,8 @@ const END_AFTER: SignedDuration = SignedDuration::from_mins(30);
 const ROOT_CAUSE_MAX_CHARS: usize = 700;
 const MESSAGE_MAX_CHARS: usize = 3_000;
 /// In a replay everybody may be asked: what matters is what would be offered.
-const POLICY: &str = "approvers: [{who: [U0REPLAY0], tiers: [reversible, destructive], namespaces: ['*'], cluster: true}]";
+const POLICY: &str =
+    "approvers: [{who: [U0REPLAY0], tiers: [reversible, destructive], namespaces: ['*'], cluster: true}]";
 
 /// Who thinks.
 #[derive(Clone)]
@@ -118,11 +120,20 @@ impl Replay {
             metrics: setup.metrics.clone(),
             credential: Credential::default(),
         };
-        let webhook = serve(stop.clone(), |listener, stop| crate::http::serve(listener, webhook.router(), stop)).await?;
+        let webhook =
+            serve(stop.clone(), |listener, stop| crate::http::serve(listener, webhook.router(), stop)).await?;
         let mut last = Vec::new();
         for trigger in &triggers {
             clock.set(trigger.at);
-            last = hear(&trigger.heard, &format!("http://{webhook}/webhook/alertmanager"), &store, &name, &redactor, &clock).await?;
+            last = hear(
+                &trigger.heard,
+                &format!("http://{webhook}/webhook/alertmanager"),
+                &store,
+                &name,
+                &redactor,
+                &clock,
+            )
+            .await?;
             stages.settle().await?;
         }
         let result = result(&store, &last, &clock).await?;
@@ -190,7 +201,8 @@ fn triggers(
         Some("alertmanager") => Ok(vec![Trigger { at: at(epoch, &trigger["at"])?, heard: body(&trigger["file"])? }]),
         Some("k8s_event") => {
             let (namespace, event) = (&trigger["event"]["namespace"], &trigger["event"]["name"]);
-            let (namespace, event) = (namespace.as_str().unwrap_or("default"), event.as_str().context("no event name")?);
+            let (namespace, event) =
+                (namespace.as_str().unwrap_or("default"), event.as_str().context("no event name")?);
             let object = cluster.get("Event", namespace, event).context("the trigger's event is not in the cluster")?;
             let signal = warning(&object, name, redactor, epoch).context("the trigger's event is no warning")?;
             Ok(vec![Trigger { at: at(epoch, &trigger["at"])?, heard: Heard::Signal(Box::new(signal)) }])
@@ -264,7 +276,8 @@ async fn hear(
         }
         Heard::Body(body) => {
             let http = reqwest::Client::builder().build()?;
-            let answer = http.post(webhook).header("content-type", "application/json").body(body.clone()).send().await?;
+            let answer =
+                http.post(webhook).header("content-type", "application/json").body(body.clone()).send().await?;
             let status = answer.status();
             anyhow::ensure!(status.is_success(), "the webhook answered {status}: {}", answer.text().await?);
             let signals = alertmanager::parse(body, name, redactor, clock.now())?;
@@ -306,9 +319,9 @@ async fn describe(store: &Store, id: &IncidentId, count: usize, clock: &Clock) -
         let headline = report.headline.as_str().trim_end_matches('.');
         if report.cause.is_empty() { headline.to_owned() } else { format!("{headline}. {}", report.cause) }
     });
-    let culprit = report.and_then(|report| report.culprit.as_ref()).map(|object| {
-        json!({"kind": object.kind, "namespace": object.namespace, "name": object.name})
-    });
+    let culprit = report
+        .and_then(|report| report.culprit.as_ref())
+        .map(|object| json!({"kind": object.kind, "namespace": object.namespace, "name": object.name}));
     let citations: Vec<Value> =
         report.map(|report| report.citations.iter().filter_map(cited).collect()).unwrap_or_default();
     let investigation = &card.incident.investigation;
@@ -331,7 +344,8 @@ async fn describe(store: &Store, id: &IncidentId, count: usize, clock: &Clock) -
 
 /// Every action that was offered as a button.
 fn actions(card: &Card) -> Vec<Value> {
-    let offered = card.approvals.iter().filter(|a| !matches!(a.state, ApprovalState::Proposed | ApprovalState::Refused));
+    let offered =
+        card.approvals.iter().filter(|a| !matches!(a.state, ApprovalState::Proposed | ApprovalState::Refused));
     let one = |approval: &crate::model::Approval| {
         let action = approval.action.as_ref()?;
         let object = action.object();

@@ -54,11 +54,7 @@ impl Correlate {
     }
 
     /// The scenes of everything that the plan may look at.
-    async fn scenes(
-        &self,
-        signals: &[Resolved],
-        incidents: &[Incident],
-    ) -> anyhow::Result<BTreeMap<ObjectRef, Scene>> {
+    async fn scenes(&self, signals: &[Resolved], incidents: &[Incident]) -> anyhow::Result<BTreeMap<ObjectRef, Scene>> {
         let mut scenes = BTreeMap::new();
         let named = signals.iter().filter_map(|signal| signal.subject.clone());
         let mut wanted: Vec<ObjectRef> = named.chain(incidents.iter().map(|i| i.subject.clone())).collect();
@@ -74,11 +70,7 @@ impl Correlate {
         Ok(scenes)
     }
 
-    async fn writes(
-        &self,
-        changes: Vec<Change>,
-        scenes: &BTreeMap<ObjectRef, Scene>,
-    ) -> anyhow::Result<Vec<Write>> {
+    async fn writes(&self, changes: Vec<Change>, scenes: &BTreeMap<ObjectRef, Scene>) -> anyhow::Result<Vec<Write>> {
         let mut writes = Vec::new();
         // Of an incident that several signals touch only the last state is written.
         let mut touched: BTreeMap<String, (Incident, bool)> = BTreeMap::new();

@@ -29,7 +29,10 @@ const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(10);
 /// Where cards go.
 #[derive(Clone)]
 pub enum Outlet {
-    Slack { slack: Slack, channel: String },
+    Slack {
+        slack: Slack,
+        channel: String,
+    },
     /// No Slack is configured: a first try needs nothing.
     Stdout,
     /// A replay reads the cards from the store.
@@ -132,13 +135,7 @@ impl Deliver {
         Ok(ts)
     }
 
-    async fn post(
-        &self,
-        slack: &Slack,
-        post: Post,
-        message: &Message,
-        thread: Option<&str>,
-    ) -> Result<Post, Trouble> {
+    async fn post(&self, slack: &Slack, post: Post, message: &Message, thread: Option<&str>) -> Result<Post, Trouble> {
         match slack.post(&post.channel, thread, message, &post.incident, &post.nonce).await {
             Ok(ts) => {
                 let post = Post { ts: Some(ts), rendered: message.digest(), ..post };
@@ -218,5 +215,7 @@ impl<E: Into<anyhow::Error>> From<E> for Trouble {
 }
 
 fn version_is_first(card: &Card) -> bool {
-    card.incident.investigation.turns == 0 && card.approvals.is_empty() && card.incident.updated_at == card.incident.opened_at
+    card.incident.investigation.turns == 0
+        && card.approvals.is_empty()
+        && card.incident.updated_at == card.incident.opened_at
 }

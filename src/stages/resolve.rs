@@ -17,6 +17,7 @@ use crate::store::{Durability, Store, Write};
 const BATCH: u32 = 200;
 /// Parts of a scene that have not answered by then are marked missing and read again later; the card does not wait.
 const SCENE_DEADLINE: Duration = Duration::from_millis(300);
+const REPLAY_DEADLINE: Duration = Duration::from_secs(20);
 /// Reads of different subjects under way at once: enough to hide the API server's latency, too few to hurt it.
 const AT_ONCE: usize = 8;
 /// A scene this fresh is not read again for the next signal of the same burst, in milliseconds.
@@ -73,6 +74,11 @@ impl Resolve {
         Ok(Ran::Worked)
     }
 
+    /// On a clock that stands still nothing waits for the card, and completeness makes a replay repeatable.
+    fn deadline(&self) -> Duration {
+        if self.clock.is_manual() { REPLAY_DEADLINE } else { SCENE_DEADLINE }
+    }
+
     async fn read(&self, subjects: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>) -> anyhow::Result<Vec<Scene>> {
         let mut stale = Vec::new();
         for (object, hints) in subjects {
@@ -83,7 +89,7 @@ impl Resolve {
             }
         }
         let read = stream::iter(stale)
-            .map(|(object, hints)| async move { scene::read(&self.reader, &object, &hints, SCENE_DEADLINE).await });
+            .map(|(object, hints)| async move { scene::read(&self.reader, &object, &hints, self.deadline()).await });
         Ok(read.buffer_unordered(AT_ONCE).collect().await)
     }
 }

@@ -65,9 +65,7 @@ impl Verify {
         let open = self.store.open_incidents().await?;
         self.forget_all_but(&open);
         for incident in open {
-            if self.is_due(incident.id.as_str(), LOOK_EVERY, Some(incident.updated_at))
-                && self.look(&incident).await?
-            {
+            if self.is_due(incident.id.as_str(), LOOK_EVERY, Some(incident.updated_at)) && self.look(&incident).await? {
                 ran = Ran::Worked;
             }
         }
@@ -77,9 +75,9 @@ impl Verify {
     fn is_due(&self, unit: &str, every: SignedDuration, news_at: Option<Timestamp>) -> bool {
         let now = self.clock.now();
         let Ok(mut looked) = self.looked.lock() else { return false };
-        let due = looked.get(unit).is_none_or(|last| {
-            now.duration_since(*last) >= every || news_at.is_some_and(|news| news > *last)
-        });
+        let due = looked
+            .get(unit)
+            .is_none_or(|last| now.duration_since(*last) >= every || news_at.is_some_and(|news| news > *last));
         if due {
             looked.insert(unit.to_owned(), now);
         }
@@ -166,7 +164,10 @@ impl Verify {
             return Vec::new();
         }
         let report = findings::conclude(scene, found.clone(), now);
-        let mut writes: Vec<Write> = scene.evidence.iter().cloned()
+        let mut writes: Vec<Write> = scene
+            .evidence
+            .iter()
+            .cloned()
             .map(|evidence| Write::Evidence { incident: incident.clone(), evidence, replace: false })
             .collect();
         writes.push(Write::Report { incident: incident.clone(), report: Box::new(report) });
