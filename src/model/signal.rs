@@ -76,6 +76,9 @@ pub struct Warning {
     pub last_at: Timestamp,
     /// How often it was seen (an event's count or series).
     pub count: u32,
+    /// It was there already when firstlook started for the first time, with an empty store.
+    #[serde(default)]
+    pub on_arrival: bool,
 }
 
 /// Where a warning came from.

@@ -225,6 +225,7 @@ fn warning(object: &Value, name: &ClusterName, redactor: &Redactor, now: Timesta
         first_at: event.first_at,
         last_at: event.last_at,
         count: event.count,
+        on_arrival: false,
     };
     Some(Signal { id, cluster: name.clone(), heard_at: now, body: SignalBody::Warning(warning) })
 }

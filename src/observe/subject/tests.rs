@@ -66,6 +66,7 @@ fn warning(object: ObjectRef) -> Signal {
             first_at: at,
             last_at: at,
             count: 1,
+            on_arrival: false,
         }),
     }
 }
