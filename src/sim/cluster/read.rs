@@ -43,7 +43,7 @@ pub(crate) fn list(world: &World, kind: &Kind, ns: Option<&str>, query: &Query, 
             continue;
         }
         if items.len() < limit {
-            items.push(shape.of(kind, object));
+            items.push(&**object);
             last = Some(at(key));
         } else {
             left += 1;
@@ -54,7 +54,7 @@ pub(crate) fn list(world: &World, kind: &Kind, ns: Option<&str>, query: &Query, 
         metadata["continue"] = json!(Page { rv: world.rv() as i64, start }.write());
         metadata["remainingItemCount"] = json!(left);
     }
-    Ok(shape.list(kind, metadata, items))
+    Ok(shape.list(kind, metadata, &items))
 }
 
 /// Where the next part of a list begins, in the real server's form.

@@ -17,7 +17,7 @@ use crate::sim::cluster::failure::{Failure, Outcome};
 use crate::sim::cluster::kinds::REVIEW;
 use crate::sim::cluster::show::Shape;
 use crate::sim::cluster::target::{Place, Target, place};
-use crate::sim::cluster::{discovery, logs, read, reviews, rollout, watch, write};
+use crate::sim::cluster::{discovery, logs, openapi, read, reviews, rollout, watch, write};
 
 /// Larger bodies get 413: the real server's limit for a resource.
 const BODY_MAX_BYTES: usize = 3 << 20;
@@ -128,7 +128,8 @@ fn route(cluster: &Cluster, call: &Call<'_>, stop: &CancellationToken) -> Outcom
     }
     let kinds = cluster.with(|world| world.kinds.clone());
     if call.method == Method::GET
-        && let Some(found) = discovery::answer(&kinds, cluster.version(), call.path)
+        && let Some(found) =
+            discovery::answer(&kinds, cluster.version(), call.path).or_else(|| openapi::answer(&kinds, call.path))
     {
         return Ok(axum::Json(found).into_response());
     }
@@ -169,7 +170,7 @@ fn verb(call: &Call<'_>, target: &Target<'_>) -> Outcome<&'static str> {
 
 fn look(cluster: &Cluster, call: &Call<'_>, target: &Target<'_>, stop: &CancellationToken) -> Outcome<Response> {
     let (kind, query) = (target.kind, &call.query);
-    let shape = Shape::accepted(call.headers);
+    let shape = Shape::accepted(call.headers, cluster.now());
     if kind.has(REVIEW) {
         return Err(Failure::method());
     }

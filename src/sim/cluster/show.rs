@@ -1,9 +1,11 @@
 //! The forms in which an object is shown: whole, metadata alone, or an Event through its other API.
 
 use axum::http::{HeaderMap, header};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::sim::cluster::kinds::Kind;
+use crate::sim::cluster::table;
 
 /// What the caller's `Accept` header asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,13 +13,21 @@ pub(crate) enum Shape {
     Whole,
     /// `PartialObjectMetadata` of meta.k8s.io/v1.
     Metadata,
+    /// A Table for people, with ages as of this instant.
+    Table(Timestamp),
 }
 
 impl Shape {
-    pub(crate) fn accepted(headers: &HeaderMap) -> Self {
+    pub(crate) fn accepted(headers: &HeaderMap, now: Timestamp) -> Self {
         let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
         let first = accept.split(',').next().unwrap_or("");
-        if first.contains("as=PartialObjectMetadata") { Self::Metadata } else { Self::Whole }
+        if first.contains("as=PartialObjectMetadata") {
+            Self::Metadata
+        } else if first.contains("as=Table") {
+            Self::Table(now)
+        } else {
+            Self::Whole
+        }
     }
 
     /// One object as `kind` shows it in this form.
@@ -26,22 +36,29 @@ impl Shape {
             Self::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
                                      "metadata": object["metadata"]}),
             Self::Whole => as_kind(kind, object),
+            Self::Table(now) => {
+                let version = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
+                table::of(kind, version, &[object], now)
+            }
         }
     }
 
-    /// A list of objects that are already in this form. Items of typed lists carry no kind, as from the real server.
-    pub(crate) fn list(self, kind: &Kind, metadata: Value, mut items: Vec<Value>) -> Value {
-        let (kind, api) = match self {
-            Self::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
-            Self::Whole => (format!("{}List", kind.kind), kind.api_version()),
+    /// A list in this form. Items of typed lists carry no kind, as from the real server.
+    pub(crate) fn list(self, kind: &Kind, metadata: Value, objects: &[&Value]) -> Value {
+        let items: Vec<Value> = match self {
+            Self::Table(now) => return table::of(kind, metadata, objects, now),
+            _ => objects.iter().map(|object| self.of(kind, object)).collect(),
         };
-        if self == Self::Whole {
-            for item in items.iter_mut().filter_map(Value::as_object_mut) {
-                item.remove("kind");
-                item.remove("apiVersion");
-            }
+        if self == Self::Metadata {
+            return json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+                          "metadata": metadata, "items": items});
         }
-        json!({"kind": kind, "apiVersion": api, "metadata": metadata, "items": items})
+        let mut items = items;
+        for item in items.iter_mut().filter_map(Value::as_object_mut) {
+            item.remove("kind");
+            item.remove("apiVersion");
+        }
+        json!({"kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": metadata, "items": items})
     }
 }
 

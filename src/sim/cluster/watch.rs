@@ -19,6 +19,7 @@ use crate::sim::cluster::objects::{Change, World};
 use crate::sim::cluster::select::Selector;
 use crate::sim::cluster::serve::Query;
 use crate::sim::cluster::show::{Shape, as_kind};
+use crate::sim::cluster::table;
 use crate::sim::cluster::target::Target;
 
 /// How often a quiet stream gets a bookmark: the real server's minute.
@@ -181,7 +182,11 @@ impl Watch {
     fn bookmark(&self) -> Value {
         let object = json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(),
                             "metadata": {"resourceVersion": self.cursor.to_string()}});
-        let mut object = self.shape.of(&self.kind, &object);
+        let mut object = match self.shape {
+            // A bookmark has no row.
+            Shape::Table(_) => table::of(&self.kind, object["metadata"].clone(), &[], self.cluster.now()),
+            shape => shape.of(&self.kind, &object),
+        };
         if self.kind.kind == "Pod" && self.shape == Shape::Whole {
             // What Go's encoder makes of an empty Pod; clients with required fields depend on it.
             object["spec"] = json!({"containers": null});

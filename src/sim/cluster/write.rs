@@ -43,7 +43,7 @@ impl Written {
 pub(crate) fn answer(cluster: &Cluster, call: &Call<'_>, target: &Target<'_>) -> Outcome<Response> {
     let write = Write { call, target, dry_run: call.query.dry_run()?, now: cluster.now() };
     let written = match (call.method, target.name.is_empty(), target.sub) {
-        (&Method::POST, true, "") => create(cluster, &write),
+        (&Method::POST, true, "") => create(cluster, &write, &json(&call.body)?),
         (&Method::POST, false, "eviction") if target.kind.kind == "Pod" => remove::evict(cluster, &write),
         (&Method::POST, false, "token") if target.kind.kind == "ServiceAccount" => token(cluster, &write),
         (&Method::PUT | &Method::PATCH, false, "" | "status") => change(cluster, &write),
@@ -52,8 +52,9 @@ pub(crate) fn answer(cluster: &Cluster, call: &Call<'_>, target: &Target<'_>) ->
         (_, false, "" | "status") | (_, true, _) => Err(Failure::method()),
         _ => Err(Failure::no_such_resource()),
     }?;
-    let shape = if written.body["kind"] == *target.kind.kind { Shape::accepted(call.headers) } else { Shape::Whole };
-    let body = if shape == Shape::Metadata { shape.of(target.kind, &written.body) } else { written.body };
+    let shape =
+        if written.body["kind"] == *target.kind.kind { Shape::accepted(call.headers, write.now) } else { Shape::Whole };
+    let body = if shape == Shape::Whole { written.body } else { shape.of(target.kind, &written.body) };
     let mut response = (written.code, axum::Json(body)).into_response();
     for field in written.unknown {
         if let Ok(warning) = HeaderValue::from_str(&format!("299 - \"unknown field \\\"{field}\\\"\"")) {
@@ -63,14 +64,18 @@ pub(crate) fn answer(cluster: &Cluster, call: &Call<'_>, target: &Target<'_>) ->
     Ok(response)
 }
 
-/// A body as JSON.
+/// A body as JSON; the binary form that some clients of Go prefer is refused as a media type.
 pub(crate) fn json(body: &Bytes) -> Outcome<Value> {
+    if body.starts_with(b"k8s\0") {
+        let said = "the body of the request was in an unknown format - accepted media types include: application/json";
+        return Err(Failure::new(415, "UnsupportedMediaType", said));
+    }
     serde_json::from_slice(body).map_err(|e| Failure::bad_request(format!("error decoding body: {e}")))
 }
 
-fn create(cluster: &Cluster, write: &Write<'_>) -> Outcome<Written> {
+fn create(cluster: &Cluster, write: &Write<'_>, sent: &Value) -> Outcome<Written> {
     let Target { kind, ns, .. } = *write.target;
-    let mut object = as_stored(kind, &json(&write.call.body)?);
+    let mut object = as_stored(kind, sent);
     let meta = &object["metadata"];
     if kind.namespaced && meta["namespace"].as_str().is_some_and(|own| own != ns) {
         let said = "the namespace of the provided object does not match the namespace sent on the request";
@@ -139,6 +144,12 @@ fn change(cluster: &Cluster, write: &Write<'_>) -> Outcome<Written> {
         Method::PATCH => Body::patch(write)?,
         _ => Body::Whole(json(&write.call.body)?),
     };
+    let missing = || cluster.with(|world| world.get(&world.key(kind, ns, name)).is_none());
+    if let Body::Patch(Patch::Apply, object) = &body
+        && missing()
+    {
+        return create(cluster, write, object);
+    }
     cluster.with(|world| {
         let key = world.key(kind, ns, name);
         let Some(before) = world.get(&key) else {

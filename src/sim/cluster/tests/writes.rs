@@ -1,5 +1,7 @@
 //! Writes: who may, what is refused, what is stored.
 
+use std::time::Duration;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
@@ -7,9 +9,9 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{World, code, rollout_snapshot};
+use super::{Fault, World, code, rollout_snapshot};
 
-const PATCH: &str = "firstlook.dev/approval";
+const APPROVAL: &str = "firstlook.dev/approval";
 
 fn restart() -> Value {
     json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-03-24T16:40:00Z"}}}}})
@@ -61,7 +63,7 @@ async fn every_write_names_a_new_approval() {
     let api = deployments(&world, Some("firstlook-write")).await;
     let approved = |id: &str| {
         let mut patch = restart();
-        patch["metadata"] = json!({"annotations": {PATCH: id}});
+        patch["metadata"] = json!({"annotations": {APPROVAL: id}});
         Patch::Merge(patch)
     };
     let refused = api.patch("web", &PatchParams::default(), &Patch::Merge(restart())).await.unwrap_err();
@@ -152,4 +154,18 @@ async fn an_eviction_respects_the_disruption_budget() {
     world.cluster.put(budget(1)).unwrap();
     assert!(pods.evict("web-old-a", &Default::default()).await.is_ok());
     assert!(world.cluster.get("Pod", "shop", "web-old-a").is_none());
+}
+
+#[tokio::test]
+async fn a_held_answer_was_applied_before() {
+    let world = World::start(rollout_snapshot(), &[]).await;
+    let api = deployments(&world, None).await;
+    world.cluster.fault(Fault::HoldAnswer { path: "/apis/apps/v1/namespaces/shop/deployments/web".into() });
+    let waiting =
+        tokio::spawn(async move { api.patch("web", &PatchParams::default(), &Patch::Merge(restart())).await });
+    tokio::time::timeout(Duration::from_secs(5), world.cluster.holding()).await.unwrap();
+    assert!(!waiting.is_finished());
+    assert_eq!(world.cluster.get("Deployment", "shop", "web").unwrap()["metadata"]["generation"], 4);
+    world.cluster.release();
+    assert!(waiting.await.unwrap().is_ok());
 }
