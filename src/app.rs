@@ -14,6 +14,7 @@ use crate::act::account::Accounts;
 use crate::agent::llm::{Llm, LlmOptions};
 use crate::clock::Clock;
 use crate::correlate::Rules;
+use crate::govern::gate::{Gate, GateOptions};
 use crate::govern::policy::Policy;
 use crate::http;
 use crate::http::Credential;
@@ -26,12 +27,16 @@ use crate::redact::Redactor;
 use crate::slack::desk::{Desk, OnClick};
 use crate::slack::interact::Place;
 use crate::slack::socket;
-use crate::stages::Ran;
 use crate::stages::correlate::Correlate;
 use crate::stages::deliver::{Deliver, Outlet};
+use crate::stages::execute::Execute;
+use crate::stages::expire::Expire;
+use crate::stages::investigate::Investigate;
+use crate::stages::preview::Preview;
 use crate::stages::resolve::Resolve;
 use crate::stages::seal::Seal;
 use crate::stages::verify::Verify;
+use crate::stages::Ran;
 use crate::store::{Durability, Store, Write};
 use crate::telemetry::{Metrics, StageLabels};
 
@@ -81,7 +86,11 @@ pub struct Stages {
     resolve: Resolve,
     correlate: Correlate,
     deliver: Deliver,
+    investigate: Investigate,
+    preview: Preview,
+    execute: Execute,
     verify: Verify,
+    expire: Expire,
     seal: Seal,
 }
 
@@ -110,6 +119,15 @@ impl Stages {
         server.auth_info = kube::config::AuthInfo::default();
         let accounts = Accounts { daemon: client, server, namespace, prefix, writes, redactor: redactor.clone() };
         let actor = Actor::new(reader.clone(), accounts);
+        let gate = Gate::start(GateOptions {
+            store: store.clone(),
+            reader: reader.clone(),
+            policy: policy.clone(),
+            redactor: redactor.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        })
+        .await?;
         let llm = match &setup.llm {
             Some(options) => Some(Llm::new(options.clone(), redactor.clone())?),
             None => None,
@@ -131,7 +149,31 @@ impl Stages {
                 clock: clock.clone(),
                 metrics: metrics.clone(),
             },
+            investigate: Investigate {
+                store: store.clone(),
+                gate: gate.clone(),
+                llm,
+                turn_timeout,
+                clock: clock.clone(),
+                redactor,
+                metrics: metrics.clone(),
+            },
+            preview: Preview {
+                store: store.clone(),
+                actor: actor.clone(),
+                clock: clock.clone(),
+                approval_minutes: limits.approval_minutes,
+            },
+            execute: Execute {
+                store: store.clone(),
+                actor: actor.clone(),
+                gate,
+                outlet: setup.outlet.clone(),
+                clock: clock.clone(),
+                metrics: metrics.clone(),
+            },
             verify: Verify::new(store.clone(), reader, clock.clone(), metrics),
+            expire: Expire { store: store.clone(), actor, clock },
             seal: Seal { store },
         })
     }
@@ -148,7 +190,11 @@ impl Stages {
                 self.resolve.run_once().await?,
                 self.correlate.run_once().await?,
                 self.deliver.run_once().await?,
+                self.investigate.run_once().await?,
+                self.preview.run_once().await?,
+                self.execute.run_once().await?,
                 self.verify.run_once().await?,
+                self.expire.run_once().await?,
                 self.seal.run_once().await?,
             ] {
                 if step == Ran::Worked {
@@ -207,13 +253,18 @@ impl App {
                 self.tasks.spawn(socket::run(desk.clone(), app_token, connected, self.stop.child_token()));
             }
             if let Some((listener, signing_secret)) = listeners.slack {
-                let interactivity =
-                    Interactivity { signing_secret, clock: setup.clock.clone(), metrics: setup.metrics.clone(), desk };
+                let interactivity = Interactivity {
+                    signing_secret,
+                    clock: setup.clock.clone(),
+                    metrics: setup.metrics.clone(),
+                    desk,
+                };
                 self.tasks.spawn(http::serve(listener, interactivity.router(), self.stop.child_token()));
             }
         }
         if let Some((listener, credential)) = listeners.admin {
-            let admin = Admin { store: setup.store.clone(), metrics: setup.metrics.clone(), credential, conditions };
+            let admin =
+                Admin { store: setup.store.clone(), metrics: setup.metrics.clone(), credential, conditions };
             self.tasks.spawn(http::serve(listener, admin.router(), self.stop.child_token()));
         }
     }
@@ -233,8 +284,14 @@ impl App {
         stage!("resolve", resolve);
         stage!("correlate", correlate);
         stage!("deliver", deliver);
+        stage!("preview", preview);
+        stage!("execute", execute);
         stage!("verify", verify);
+        stage!("expire", expire);
         stage!("seal", seal);
+        for _ in 0..INVESTIGATORS {
+            stage!("investigate", investigate);
+        }
     }
 
     /// Stops taking work, lets units under way finish, and closes the store.

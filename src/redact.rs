@@ -36,7 +36,13 @@ impl<T: Safe> Safe for Box<T> where Box<T>: Display {}
 #[macro_export]
 macro_rules! text {
     ($format:literal $(, $argument:expr)* $(,)?) => {
-        $crate::redact::Redacted::compose(format_args!($format $(, $crate::redact::safe(&$argument))*))
+        {
+            // Bound here, so that the arguments end with this block and no future has to hold them across an await.
+            let text = $crate::redact::Redacted::compose(
+                format_args!($format $(, $crate::redact::safe(&$argument))*)
+            );
+            text
+        }
     };
 }
 

@@ -37,7 +37,7 @@ pub struct LlmOptions {
 #[derive(Clone)]
 pub struct Llm {
     client: Client<OpenAIConfig>,
-    model: String,
+    model: Redacted,
     turn_timeout: Duration,
     redactor: Redactor,
 }
@@ -97,11 +97,12 @@ impl Llm {
             tower::service_fn(move |request: HttpRequestFactory| call(http.clone(), redactor.clone(), request))
         };
         let client = Client::build(http, config).with_http_service(service);
-        Ok(Self { client, model: options.model, turn_timeout: options.turn_timeout, redactor })
+        let model = redactor.redact(&options.model);
+        Ok(Self { client, model, turn_timeout: options.turn_timeout, redactor })
     }
 
     /// The model's name, as configured.
-    pub fn model(&self) -> &str {
+    pub fn model(&self) -> &Redacted {
         &self.model
     }
 

@@ -1,4 +1,8 @@
 //! Layer 4, the gate: policy, limits, audit, approvals and permits between everybody and every tool.
 
+pub mod approvals;
+pub mod audit;
+pub mod gate;
 pub mod permit;
 pub mod policy;
+pub mod scope;

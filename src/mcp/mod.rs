@@ -1,1 +1,84 @@
-//! mcp.
+//! MCP servers: layer 2, one file per tool server: arguments -> observe -> evidence.
+
+mod answer;
+mod arguments;
+pub mod k8s_logs;
+pub mod k8s_safe_restart;
+pub mod k8s_workloads;
+mod near;
+mod pipe;
+mod revisions;
+
+use rmcp::RoleClient;
+use rmcp::RoleServer;
+use rmcp::ServerHandler;
+use rmcp::ServiceExt;
+use rmcp::model::{Implementation, ServerCapabilities, ServerConfig};
+use rmcp::service::RunningService;
+
+pub use answer::{SEGMENTS_MAX, TEXT_MAX_CHARS, Told};
+pub use arguments::forbidden;
+pub use k8s_safe_restart::Checked;
+pub use pipe::{Pipe, pipe};
+
+use crate::model::Tier;
+use crate::observe::Reader;
+
+/// Every tool: its name, its server, its tier. Policy may raise a tier; nothing lowers it.
+pub const TOOLS: &[(&str, &str, Tier)] = &[
+    ("list_workloads", k8s_workloads::SERVER, Tier::ReadOnly),
+    ("get_workload", k8s_workloads::SERVER, Tier::ReadOnly),
+    ("get_object", k8s_workloads::SERVER, Tier::ReadOnly),
+    ("list_events", k8s_workloads::SERVER, Tier::ReadOnly),
+    ("what_changed", k8s_workloads::SERVER, Tier::ReadOnly),
+    ("rollout_history", k8s_workloads::SERVER, Tier::ReadOnly),
+    ("pod_logs", k8s_logs::SERVER, Tier::ReadOnly),
+    ("search_logs", k8s_logs::SERVER, Tier::ReadOnly),
+    ("rollout_restart", k8s_safe_restart::SERVER, Tier::Reversible),
+    ("rollout_undo", k8s_safe_restart::SERVER, Tier::Reversible),
+];
+
+/// A tool of ours by name: its constant name and its tier.
+pub fn tool(name: &str) -> Option<(&'static str, Tier)> {
+    TOOLS.iter().find(|(tool, ..)| *tool == name).map(|(tool, _, tier)| (*tool, *tier))
+}
+
+/// A client of one tool server, which runs as long as the client does.
+pub type Client = RunningService<RoleClient, ()>;
+
+/// Starts every tool server over this reader: its name and a client of it.
+///
+/// # Errors
+/// When a server does not answer its client's greeting.
+pub async fn start(reader: &Reader) -> anyhow::Result<Vec<(&'static str, Client)>> {
+    Ok(vec![
+        (k8s_workloads::SERVER, connect(k8s_workloads::K8sWorkloads::new(reader.clone())).await?),
+        (k8s_logs::SERVER, connect(k8s_logs::K8sLogs::new(reader.clone())).await?),
+        (k8s_safe_restart::SERVER, connect(k8s_safe_restart::K8sSafeRestart::new(reader.clone())).await?),
+    ])
+}
+
+/// A client of `server` over a pipe in this process.
+///
+/// # Errors
+/// When the server does not answer the client's greeting.
+pub async fn connect(server: impl ServerHandler) -> anyhow::Result<Client> {
+    let (near, far): (Pipe<RoleClient>, Pipe<RoleServer>) = pipe();
+    tokio::spawn(async move {
+        match server.serve(far).await {
+            // The client going away is how a server ends.
+            Ok(running) => drop(running.waiting().await),
+            Err(error) => tracing::error!("a tool server did not start: {error}"),
+        }
+    });
+    Ok(().serve(near).await?)
+}
+
+/// How a server of ours presents itself.
+fn info(server: &'static str) -> ServerConfig {
+    ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        .with_server_info(Implementation::new(server, env!("CARGO_PKG_VERSION")))
+}
+
+#[cfg(test)]
+mod tests;

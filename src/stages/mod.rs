@@ -2,6 +2,10 @@
 
 pub mod correlate;
 pub mod deliver;
+pub mod execute;
+pub mod expire;
+pub mod investigate;
+pub mod preview;
 pub mod resolve;
 pub mod seal;
 pub mod verify;

@@ -55,7 +55,8 @@ pub(super) async fn scene(reader: &Reader, subject: &ObjectRef, by: Instant) -> 
     scene
 }
 
-async fn not_found(reader: &Reader, subject: &ObjectRef) -> Result<NotFound, ReadError> {
+/// Names that nearly match one that does not exist: its own kind's, or those of namespaces.
+pub async fn not_found(reader: &Reader, subject: &ObjectRef) -> Result<NotFound, ReadError> {
     let Some(namespace) = &subject.namespace else {
         let names = reader.names(subject.kind, None, NAMES_MAX).await?;
         let close = names.iter().filter(|name| near(subject.name(), name.as_str()));

@@ -13,6 +13,8 @@ mod page;
 mod pods;
 mod revisions;
 
+pub use absent::not_found;
+
 use std::future::Future;
 use std::time::Duration;
 

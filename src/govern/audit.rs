@@ -1,0 +1,98 @@
+//! What goes into the audit, kind by kind: ids, counts, hashes and redacted text, nothing else.
+
+use jiff::Timestamp;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::model::{Approval, Call, Click, Evidence, IncidentId};
+use crate::redact::Redacted;
+use crate::store::AuditEntry;
+
+/// One call as it came in and what was decided about it; written before it runs.
+pub fn verdict(call: &Call) -> AuditEntry {
+    let body = json!({
+        "call": call.id, "caller": call.caller, "tool": call.tool, "arguments": call.arguments,
+        "tier": call.tier, "verdict": call.verdict,
+    });
+    AuditEntry { at: call.called_at, kind: "verdict", incident: Some(call.incident.clone()), body }
+}
+
+/// What came of a call that ran, with the hash of what was read.
+pub fn call(call: &Call, evidence: &Evidence) -> AuditEntry {
+    let body = json!({
+        "call": call.id, "tool": call.tool, "outcome": call.outcome, "evidence": evidence.id,
+        "sha256": sha256(&serde_json::to_vec(&evidence.reading).unwrap_or_default()),
+    });
+    AuditEntry { at: evidence.read_at, kind: "call", incident: Some(call.incident.clone()), body }
+}
+
+/// One turn of a model: what was sent and answered, by hash and count.
+#[derive(Clone, Debug)]
+pub struct TurnFacts<'a> {
+    pub incident: &'a IncidentId,
+    pub number: u32,
+    pub model: &'a Redacted,
+    /// The conversation as sent.
+    pub sent: &'a [serde_json::Value],
+    /// What the turn appended to it.
+    pub answered: &'a [serde_json::Value],
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    pub tool_calls: u32,
+}
+
+/// A turn of the model.
+pub fn turn(at: Timestamp, facts: &TurnFacts<'_>) -> AuditEntry {
+    let hash = |messages: &[serde_json::Value]| sha256(&serde_json::to_vec(messages).unwrap_or_default());
+    let body = json!({
+        "number": facts.number, "model": facts.model, "sent_sha256": hash(facts.sent),
+        "answered_sha256": hash(facts.answered), "input_tokens": facts.input_tokens,
+        "output_tokens": facts.output_tokens, "tool_calls": facts.tool_calls,
+    });
+    AuditEntry { at, kind: "turn", incident: Some(facts.incident.clone()), body }
+}
+
+/// An approval in its present state: made, answered, withdrawn, expired.
+pub fn approval(at: Timestamp, approval: &Approval) -> AuditEntry {
+    let body = json!({
+        "approval": approval.id, "state": approval.state, "because": approval.because, "asked_by": approval.asked_by,
+        "proposal": approval.proposal, "action": approval.action,
+        "action_sha256": approval.action.as_ref().map(|action| action.hash().0), "tier": approval.tier,
+        "rule": approval.rule, "people_needed": approval.people_needed, "approvers": approval.approvers,
+        "bound": approval.bound,
+    });
+    AuditEntry { at, kind: "approval", incident: Some(approval.incident.clone()), body }
+}
+
+/// A click, and what the person was answered.
+pub fn click(at: Timestamp, incident: Option<&IncidentId>, click: &Click, answer: &Redacted) -> AuditEntry {
+    let body = json!({"click": click.id, "user": click.user, "what": click.what, "answer": answer});
+    AuditEntry { at, kind: "click", incident: incident.cloned(), body }
+}
+
+/// An intent to execute (before the request), or what came of it: the approval's state tells.
+pub fn execution(at: Timestamp, approval: &Approval) -> AuditEntry {
+    let execution = approval.execution.as_ref();
+    let body = json!({
+        "approval": approval.id, "state": approval.state, "because": approval.because, "action": approval.action,
+        "body_sha256": execution.map(|e| sha256(e.body.to_string().as_bytes())),
+        "started_at": execution.map(|e| e.started_at), "finished_at": execution.and_then(|e| e.finished_at),
+        "verification": approval.verification,
+    });
+    AuditEntry { at, kind: "execution", incident: Some(approval.incident.clone()), body }
+}
+
+/// The daemon begins, with this version under this policy.
+pub fn start(at: Timestamp, policy_yaml: &str) -> AuditEntry {
+    let body = json!({"version": env!("CARGO_PKG_VERSION"), "policy_sha256": sha256(policy_yaml.as_bytes())});
+    AuditEntry { at, kind: "start", incident: None, body }
+}
+
+/// The daemon stops in good order.
+pub fn stop(at: Timestamp) -> AuditEntry {
+    AuditEntry { at, kind: "stop", incident: None, body: json!({}) }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}

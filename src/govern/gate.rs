@@ -1,0 +1,174 @@
+//! The gate: an MCP server in front of every tool server, and the only way to a tool.
+
+mod door;
+mod propose;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rmcp::ServiceExt;
+use rmcp::model::Tool;
+use serde_json::{Map, Value};
+
+pub use crate::govern::gate::propose::Suggestion;
+
+use crate::clock::Clock;
+use crate::govern::gate::door::{Door, Entrance};
+use crate::govern::policy::Policy;
+use crate::govern::scope::Scope;
+use crate::mcp;
+use crate::mcp::Client;
+use crate::model::{Caller, EvidenceId, IncidentId, Tier, Verdict};
+use crate::observe::Reader;
+use crate::redact::Redactor;
+use crate::store::Store;
+use crate::telemetry::{CallLabels, Metrics};
+
+/// What the gate is built on.
+#[derive(Clone)]
+pub struct GateOptions {
+    pub store: Store,
+    pub reader: Reader,
+    pub policy: Policy,
+    pub redactor: Redactor,
+    pub clock: Clock,
+    pub metrics: Metrics,
+}
+
+/// The gate. Clones are the same one.
+#[derive(Clone)]
+pub struct Gate(Arc<Inner>);
+
+struct Inner {
+    options: GateOptions,
+    /// The tool servers by name; each runs as long as its client is held.
+    servers: HashMap<&'static str, Client>,
+    /// Every tool, by name.
+    tools: Vec<Tool>,
+    counters: Mutex<HashMap<IncidentId, Weak<Mutex<Counters>>>>,
+    /// Held while an approval is made or answered, so that two of the same cannot pass each other.
+    deciding: tokio::sync::Mutex<()>,
+}
+
+/// What the calls of one incident have used, shared by all its connections.
+pub(super) struct Counters {
+    /// The next piece of evidence.
+    next: EvidenceId,
+    /// Calls that ran.
+    used: u32,
+}
+
+impl Counters {
+    /// The id for one more call.
+    fn reserve(&mut self) -> EvidenceId {
+        let id = self.next;
+        self.next = EvidenceId(id.0 + 1);
+        self.used += 1;
+        id
+    }
+}
+
+impl Gate {
+    /// Starts the tool servers and opens the gate before them.
+    ///
+    /// # Errors
+    /// When a tool server does not start or offers a tool that the table of tiers does not know.
+    pub async fn start(options: GateOptions) -> anyhow::Result<Self> {
+        let mut servers = HashMap::new();
+        let mut tools = Vec::new();
+        for (name, client) in mcp::start(&options.reader).await? {
+            tools.extend(client.list_all_tools().await?);
+            servers.insert(name, client);
+        }
+        for tool in &tools {
+            anyhow::ensure!(mcp::tool(&tool.name).is_some(), "the tool {} has no tier", tool.name);
+        }
+        tools.sort_by(|a, b| a.name.cmp(&b.name));
+        let (counters, deciding) = (Mutex::default(), tokio::sync::Mutex::default());
+        Ok(Self(Arc::new(Inner { options, servers, tools, counters, deciding })))
+    }
+
+    /// A client of the gate for this caller in this incident, over a pipe in this process. The caller belongs to the
+    /// connection: nothing in a request can change it.
+    ///
+    /// # Errors
+    /// When the store cannot say what the incident has used.
+    pub async fn connect(&self, caller: Caller, incident: IncidentId, scope: Scope) -> anyhow::Result<Client> {
+        let counters = self.counters(&incident).await?;
+        let door = Arc::new(Door { gate: self.clone(), caller, incident, scope, counters });
+        let (near, far) = mcp::pipe();
+        tokio::spawn(async move {
+            match door.clone().serve(Entrance { pipe: far, door }).await {
+                Ok(running) => drop(running.waiting().await),
+                Err(error) => tracing::error!("a connection to the gate failed: {error}"),
+            }
+        });
+        Ok(().serve(near).await?)
+    }
+
+    /// The present policy.
+    pub fn policy(&self) -> &Policy {
+        &self.0.options.policy
+    }
+
+    /// The tools that a caller is offered, by name: an agent proposes in its report alone, so it sees no write tool.
+    pub fn tools_for(&self, caller: &Caller) -> Vec<Tool> {
+        let offered = |tool: &&Tool| match caller {
+            Caller::Agent | Caller::Findings => matches!(mcp::tool(&tool.name), Some((_, Tier::ReadOnly))),
+            Caller::Person { .. } | Caller::Client { .. } => true,
+        };
+        self.0.tools.iter().filter(offered).cloned().collect()
+    }
+
+    pub(super) fn options(&self) -> &GateOptions {
+        &self.0.options
+    }
+
+    pub(super) fn deciding(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.deciding
+    }
+
+    /// The client of the server that has this tool.
+    fn server_of(&self, tool: &str) -> Option<&Client> {
+        let (_, server, _) = mcp::TOOLS.iter().find(|(name, ..)| *name == tool)?;
+        self.0.servers.get(server)
+    }
+
+    async fn counters(&self, incident: &IncidentId) -> anyhow::Result<Arc<Mutex<Counters>>> {
+        if let Some(counters) = self.known_counters(incident) {
+            return Ok(counters);
+        }
+        let store = &self.0.options.store;
+        let next = store.next_evidence_id(incident).await?;
+        let ran = |call: &&crate::model::Call| call.verdict == Verdict::Run;
+        let used = store.calls_of(incident).await?.iter().filter(ran).count() as u32;
+        let mut all = self.0.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, counters| counters.strong_count() > 0);
+        // Another connection may have counted meanwhile.
+        if let Some(counters) = all.get(incident).and_then(Weak::upgrade) {
+            return Ok(counters);
+        }
+        let counters = Arc::new(Mutex::new(Counters { next, used }));
+        all.insert(incident.clone(), Arc::downgrade(&counters));
+        Ok(counters)
+    }
+
+    fn known_counters(&self, incident: &IncidentId) -> Option<Arc<Mutex<Counters>>> {
+        self.0.counters.lock().unwrap_or_else(PoisonError::into_inner).get(incident)?.upgrade()
+    }
+
+    fn count(&self, tool: &str, verdict: &Verdict) {
+        let tool = mcp::tool(tool).map_or("unknown", |(name, _)| name);
+        self.0.options.metrics.calls.get_or_create(&CallLabels { tool, verdict: verdict.as_str() }).inc();
+    }
+}
+
+/// Arguments of a call as they are kept: redacted, at most this many characters.
+const ARGUMENTS_MAX_CHARS: usize = 2_000;
+
+fn kept(redactor: &Redactor, arguments: &Map<String, Value>) -> crate::redact::Redacted {
+    redactor.redact(&crate::observe::json::spaced(arguments)).cut(ARGUMENTS_MAX_CHARS)
+}
+
+#[cfg(test)]
+pub(super) mod tests;

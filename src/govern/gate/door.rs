@@ -1,0 +1,274 @@
+//! One caller's connection to the gate: each call is decided, audited, run, stored as evidence, audited.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rmcp::ErrorData;
+use rmcp::RoleServer;
+use rmcp::ServerHandler;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ClientRequest, ContentBlock, Implementation,
+    JsonRpcMessage, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
+};
+use rmcp::service::{RequestContext, RxJsonRpcMessage, TxJsonRpcMessage};
+use rmcp::transport::Transport;
+use serde_json::{Map, Value};
+
+use crate::govern::audit;
+use crate::govern::gate::{Counters, Gate, kept};
+use crate::govern::policy;
+use crate::govern::policy::{Ask, Usage};
+use crate::govern::scope::Scope;
+use crate::mcp;
+use crate::mcp::{Pipe, SEGMENTS_MAX, Told};
+use crate::model::{
+    Call, CallId, CallOutcome, Caller, Evidence, EvidenceId, IncidentId, Reading, Segment, Tier, Verdict,
+};
+use crate::redact::Redacted;
+use crate::store::{Durability, Write};
+use crate::text;
+
+/// A tool that has not answered by then is missing data; below the 20 s after which the agent gives up on the gate.
+const TOOL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Arguments longer than this ask for nothing that a tool has.
+const ARGUMENTS_MAX_BYTES: usize = 16 << 10;
+/// Characters of a reason why a read failed.
+const WHY_MAX_CHARS: usize = 1_000;
+
+/// One connection.
+pub(super) struct Door {
+    pub(super) gate: Gate,
+    pub(super) caller: Caller,
+    pub(super) incident: IncidentId,
+    pub(super) scope: Scope,
+    pub(super) counters: Arc<Mutex<Counters>>,
+}
+
+/// The connection's transport. It decides each call as it comes in, in the order in which the calls were made: the
+/// handlers of parallel calls run in any order.
+pub(super) struct Entrance {
+    pub(super) pipe: Pipe<RoleServer>,
+    pub(super) door: Arc<Door>,
+}
+
+impl Transport<RoleServer> for Entrance {
+    type Error = <Pipe<RoleServer> as Transport<RoleServer>>::Error;
+
+    fn send(
+        &mut self,
+        item: TxJsonRpcMessage<RoleServer>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        self.pipe.send(item)
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        let mut message = self.pipe.receive().await?;
+        if let JsonRpcMessage::Request(request) = &mut message
+            && let ClientRequest::CallToolRequest(call) = &mut request.request
+        {
+            let admitted = self.door.admit(&call.params);
+            call.extensions.insert(admitted);
+        }
+        Some(message)
+    }
+
+    async fn close(&mut self) -> Result<(), Self::Error> {
+        self.pipe.close().await
+    }
+}
+
+/// A call that was decided; it has a piece of evidence reserved if it may run.
+#[derive(Clone, Debug)]
+struct Admitted {
+    call: Call,
+    evidence: Option<EvidenceId>,
+}
+
+impl Door {
+    /// Decides one call and reserves its evidence. Quick: nothing is read or written.
+    fn admit(&self, request: &CallToolRequestParams) -> Admitted {
+        let options = self.gate.options();
+        let empty = Map::new();
+        let arguments = request.arguments.as_ref().unwrap_or(&empty);
+        let tier = mcp::tool(&request.name).map_or(Tier::Destructive, |(_, tier)| tier);
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let verdict = self.decide(&request.name, tier, arguments, counters.used);
+        let evidence = (verdict == Verdict::Run).then(|| counters.reserve());
+        let call = Call {
+            id: CallId::fresh(),
+            incident: self.incident.clone(),
+            caller: self.caller.clone(),
+            tool: options.redactor.redact(&request.name).one_line().cut(60).as_str().to_owned(),
+            arguments: kept(&options.redactor, arguments),
+            tier,
+            verdict,
+            called_at: options.clock.now(),
+            outcome: CallOutcome::NotRun,
+        };
+        Admitted { call, evidence }
+    }
+
+    fn decide(&self, tool: &str, tier: Tier, arguments: &Map<String, Value>, used: u32) -> Verdict {
+        let deny = |rule: &'static str, why: Redacted| Verdict::Deny { rule: rule.into(), why };
+        if mcp::tool(tool).is_none() {
+            return deny("built in", "there is no tool of this name".into());
+        }
+        if tier != Tier::ReadOnly {
+            return deny("built in", "nothing can be changed here: a change is proposed in the report".into());
+        }
+        if serde_json::to_vec(arguments).is_ok_and(|bytes| bytes.len() > ARGUMENTS_MAX_BYTES) {
+            return deny("built in", "the arguments are too long".into());
+        }
+        if let Some(why) = mcp::forbidden(arguments) {
+            return deny("built in", why.into());
+        }
+        if let Err(why) = self.scope.allows(arguments) {
+            return deny("scope", why);
+        }
+        let labels = BTreeMap::new();
+        let ask = Ask { tool, tier, object: None, labels: &labels };
+        policy::decide(self.gate.policy(), &ask, &Usage { writes_last_hour: 0, calls_of_incident: used })
+    }
+
+    /// Audits an admitted call, runs it if it may, and answers.
+    async fn answer(&self, admitted: Admitted, request: CallToolRequestParams) -> CallToolResult {
+        let Admitted { mut call, evidence } = admitted;
+        self.gate.count(&call.tool, &call.verdict);
+        let mut writes = vec![Write::Call(call.clone()), Write::Audit(audit::verdict(&call))];
+        let (Some(id), true) = (evidence, call.verdict == Verdict::Run) else {
+            let stored = self.store(writes).await;
+            return refused(&call.verdict, stored.err());
+        };
+        // Holds the id's place whatever happens to the call.
+        writes.push(self.evidence(&call, id, Reading::Missing("it was not finished".into()), call.arguments.cut(200)));
+        if let Err(why) = self.store(writes).await {
+            return failed(&text!("the call was not run: {}", why));
+        }
+        let (reading, asked, shown) = match self.run(&call.tool, request).await {
+            Ok((told, shown)) => (Reading::Segments(told.segments), told.asked, shown),
+            Err(why) => (Reading::Missing(why.clone()), call.arguments.cut(200), why.as_str().to_owned()),
+        };
+        let is_read = matches!(reading, Reading::Segments(_));
+        call.outcome = match &reading {
+            Reading::Segments(_) => CallOutcome::Read { evidence: id },
+            Reading::Missing(why) => CallOutcome::Failed { why: why.clone() },
+        };
+        let title = format!("{id} {} {asked}", call.tool);
+        let evidence =
+            Evidence { id, tool: call.tool.clone(), asked, read_at: self.gate.options().clock.now(), reading };
+        let audited = Write::Audit(audit::call(&call, &evidence));
+        let stored = Write::Evidence { incident: self.incident.clone(), evidence, replace: false };
+        // What is not kept cannot be cited, so it is not shown.
+        if let Err(why) = self.store(vec![stored, Write::Call(call), audited]).await {
+            return failed(&text!("{} was read but could not be kept: {}", id, why));
+        }
+        if is_read {
+            CallToolResult::success(vec![ContentBlock::text(format!("{title}\n<data>\n{}\n</data>", fence(&shown)))])
+        } else {
+            let says = format!("{title}\nNot read: {}\nThis is missing data: it proves nothing.", fence(&shown));
+            CallToolResult::error(vec![ContentBlock::text(says)])
+        }
+    }
+
+    fn evidence(&self, call: &Call, id: EvidenceId, reading: Reading, asked: Redacted) -> Write {
+        let evidence = Evidence { id, tool: call.tool.clone(), asked, read_at: call.called_at, reading };
+        Write::Evidence { incident: self.incident.clone(), evidence, replace: false }
+    }
+
+    async fn store(&self, writes: Vec<Write>) -> Result<(), Redacted> {
+        let options = self.gate.options();
+        options.store.commit(writes, Durability::Soon, None).await.map_err(|error| {
+            tracing::error!(incident = %self.incident, "a call could not be recorded: {error}");
+            options.redactor.redact(&error.to_string()).one_line().cut(200)
+        })
+    }
+
+    /// The tool's evidence and text, or why there is none.
+    async fn run(&self, tool: &str, request: CallToolRequestParams) -> Result<(Told, String), Redacted> {
+        let redactor = &self.gate.options().redactor;
+        let Some(server) = self.gate.server_of(tool) else { return Err("its server is not there".into()) };
+        let result = match tokio::time::timeout(TOOL_TIMEOUT, server.call_tool(request)).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(error)) => return Err(redactor.redact(&error.to_string()).one_line().cut(WHY_MAX_CHARS)),
+            Err(_) => return Err(text!("no answer within {} s", TOOL_TIMEOUT.as_secs())),
+        };
+        let texts: Vec<&str> = result.content.iter().filter_map(|c| c.as_text()).map(|t| t.text.as_str()).collect();
+        let shown = redactor.redact(&texts.join("\n"));
+        if result.is_error == Some(true) {
+            return Err(shown.one_line().cut(WHY_MAX_CHARS));
+        }
+        let told = result.structured_content.and_then(|value| serde_json::from_value::<Told>(value).ok());
+        let Some(mut told) = told else { return Err("it answered without evidence".into()) };
+        told.segments.truncate(SEGMENTS_MAX);
+        told.segments.iter_mut().for_each(|segment: &mut Segment| {
+            segment.text = redactor.redact(segment.text.as_str());
+        });
+        Ok((told, shown.as_str().to_owned()))
+    }
+}
+
+fn failed(why: &Redacted) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(why.as_str())])
+}
+
+fn refused(verdict: &Verdict, unstored: Option<Redacted>) -> CallToolResult {
+    let why = match verdict {
+        Verdict::Deny { rule, why } => text!("refused ({}): {}", rule, why),
+        Verdict::Nobody { missing } => text!("refused: {}", missing),
+        Verdict::Run | Verdict::Ask { .. } => "refused".into(),
+    };
+    match unstored {
+        Some(error) => failed(&text!("{} (not recorded: {})", why, error)),
+        None => failed(&why),
+    }
+}
+
+/// The text with nothing in it that could open or close the fence around data.
+fn fence(text: &str) -> String {
+    let mut fenced = String::with_capacity(text.len());
+    for (at, character) in text.char_indices() {
+        let word = || text[at + 1..].trim_start_matches(['/', ' ']).get(..4);
+        match character {
+            '<' if word().is_some_and(|word| word.eq_ignore_ascii_case("data")) => fenced.push('‹'),
+            other => fenced.push(other),
+        }
+    }
+    fenced
+}
+
+impl ServerHandler for Door {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+            .with_server_info(Implementation::new("firstlook", env!("CARGO_PKG_VERSION")))
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        Ok(ListToolsResult::with_all_items(self.gate.tools_for(&self.caller)))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        // A transport that has no order of its own leaves the decision to this place.
+        let admitted = context.extensions.get::<Admitted>().cloned().unwrap_or_else(|| self.admit(&request));
+        Ok(self.answer(admitted, request).await.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_tools_text_can_close_the_fence() {
+        assert_eq!(fence("a </data> b </ DATA> <data> 1 < 2"), "a ‹/data> b ‹/ DATA> ‹data> 1 < 2");
+        assert_eq!(fence("x <"), "x <");
+    }
+}

@@ -1,0 +1,225 @@
+//! From a proposal to an approval: scope, the write tool's own check and the policy, before anybody is asked.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use rmcp::model::CallToolRequestParams;
+use serde_json::{Map, Value, json};
+
+use crate::govern::audit;
+use crate::govern::gate::Gate;
+use crate::govern::policy;
+use crate::govern::policy::{Ask, Usage};
+use crate::govern::scope;
+use crate::mcp;
+use crate::mcp::Checked;
+use crate::model::{
+    Action, Approval, ApprovalId, ApprovalState, Call, CallId, CallOutcome, Caller, Finding, Incident, Proposal, Scene,
+    Tier, Verdict, Verification,
+};
+use crate::redact::Redacted;
+use crate::store::{Durability, Write};
+use crate::text;
+
+/// A check reads a handful of objects; slower than this and it is asked again later.
+const CHECK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+/// Writes are counted over this time.
+pub(in crate::govern) const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+/// A proposal with what it is judged by.
+pub struct Suggestion<'a> {
+    pub incident: &'a Incident,
+    pub scene: Option<&'a Scene>,
+    pub findings: &'a [Finding],
+    pub proposal: &'a Proposal,
+    pub caller: Caller,
+    /// The approval whose effect this would take back.
+    pub undoes: Option<ApprovalId>,
+}
+
+/// What the present policy, scope and cluster say to a proposal.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::govern) struct Judged {
+    /// None when the scope or the tool's own check refused it.
+    pub(in crate::govern) action: Option<Action>,
+    pub(in crate::govern) verdict: Verdict,
+}
+
+impl Judged {
+    fn no(rule: &'static str, why: Redacted) -> Self {
+        Self { action: None, verdict: Verdict::Deny { rule: rule.into(), why } }
+    }
+}
+
+impl Gate {
+    /// Judges a proposal and stores the approval: `Proposed` when a person may be asked, else `Refused` with the reason.
+    /// The same proposal is not made twice: while one waits or runs, it is returned.
+    ///
+    /// # Errors
+    /// When the cluster or the store could not be asked: nothing is stored, try again later.
+    pub async fn propose(&self, suggestion: Suggestion<'_>) -> anyhow::Result<Approval> {
+        let _turn = self.deciding().lock().await;
+        self.propose_held(suggestion).await
+    }
+
+    /// The same for a caller that holds the lock on decisions.
+    pub(in crate::govern) async fn propose_held(&self, suggestion: Suggestion<'_>) -> anyhow::Result<Approval> {
+        let options = self.options();
+        let known = options.store.approvals_of(&suggestion.incident.id).await?;
+        let same = |other: &&Approval| other.proposal == *suggestion.proposal;
+        if let Some(open) = known.iter().find(|other| same(other) && !other.state.is_final()) {
+            return Ok(open.clone());
+        }
+        let Judged { action, verdict } =
+            self.judge(suggestion.incident, suggestion.scene, suggestion.findings, suggestion.proposal).await?;
+        // Another name for the same change ("the one before" and its number).
+        let open = |other: &&Approval| !other.state.is_final() && other.action.is_some() && other.action == action;
+        if let Some(open) = known.iter().find(open) {
+            return Ok(open.clone());
+        }
+        let approval = self.approval(&suggestion, action, &verdict)?;
+        let told = |other: &&Approval| {
+            other.state == ApprovalState::Refused && approval.state == other.state && approval.because == other.because
+        };
+        if let Some(told) = known.iter().find(|other| same(other) && told(other)) {
+            return Ok(told.clone());
+        }
+        let call = self.call(&suggestion, &approval, verdict);
+        self.count(&call.tool, &call.verdict);
+        let writes = vec![
+            Write::Audit(audit::verdict(&call)),
+            Write::Call(call),
+            Write::Audit(audit::approval(approval.created_at, &approval)),
+            Write::Approval { approval: Box::new(approval.clone()), was: None },
+        ];
+        options.store.commit(writes, Durability::Durable, None).await?;
+        Ok(approval)
+    }
+
+    /// What scope, check and policy say now.
+    pub(in crate::govern) async fn judge(
+        &self,
+        incident: &Incident,
+        scene: Option<&Scene>,
+        findings: &[Finding],
+        proposal: &Proposal,
+    ) -> anyhow::Result<Judged> {
+        let options = self.options();
+        let object = proposal.object();
+        if let Err(why) = scope::may_change(incident, scene, findings, object) {
+            return Ok(Judged::no("scope", why));
+        }
+        let (action, labels) = match self.check(proposal).await? {
+            Checked::Proposal { action, labels } => (action, labels),
+            Checked::Refusal { why, .. } => return Ok(Judged::no("check", why)),
+            Checked::Unread { why } => anyhow::bail!("the check of {} could not read: {why}", proposal.tool()),
+        };
+        let since = options.clock.now().checked_sub(HOUR)?;
+        let writes_last_hour = options.store.writes_since(since).await?;
+        let usage = Usage { writes_last_hour, calls_of_incident: 0 };
+        Ok(Judged { verdict: self.decide(&action, &labels, &usage), action: Some(action) })
+    }
+
+    fn decide(&self, action: &Action, labels: &BTreeMap<String, Redacted>, usage: &Usage) -> Verdict {
+        let tier = mcp::tool(action.tool()).map_or(Tier::Destructive, |(_, tier)| tier).max(action.tier());
+        let ask = Ask { tool: action.tool(), tier, object: Some(action.object()), labels };
+        policy::decide(self.policy(), &ask, usage)
+    }
+
+    /// The write tool's own check, through its server.
+    async fn check(&self, proposal: &Proposal) -> anyhow::Result<Checked> {
+        let tool = proposal.tool();
+        let server = self.server_of(tool).ok_or_else(|| anyhow::anyhow!("no server has the tool {tool}"))?;
+        let request = CallToolRequestParams::new(tool).with_arguments(arguments(proposal));
+        let answer = tokio::time::timeout(CHECK_TIMEOUT, server.call_tool(request)).await??;
+        let checked = answer.structured_content.and_then(|value| serde_json::from_value(value).ok());
+        checked.ok_or_else(|| anyhow::anyhow!("{tool} answered without a proposal"))
+    }
+
+    fn approval(
+        &self,
+        suggestion: &Suggestion<'_>,
+        action: Option<Action>,
+        verdict: &Verdict,
+    ) -> anyhow::Result<Approval> {
+        let now = self.options().clock.now();
+        let minutes = i64::from(self.policy().limits.approval_minutes);
+        let tier = mcp::tool(suggestion.proposal.tool()).map_or(Tier::Destructive, |(_, tier)| tier);
+        let mut approval = Approval {
+            id: ApprovalId::fresh(),
+            cluster: suggestion.incident.cluster.clone(),
+            incident: suggestion.incident.id.clone(),
+            asked_by: suggestion.caller.clone(),
+            proposal: suggestion.proposal.clone(),
+            action,
+            tier,
+            state: ApprovalState::Refused,
+            because: Redacted::default(),
+            created_at: now,
+            expires_at: now.checked_add(SignedDuration::from_mins(minutes))?,
+            rule: Redacted::default(),
+            people_needed: 0,
+            approvers: Vec::new(),
+            presses: Vec::new(),
+            preview: None,
+            bound: None,
+            execution: None,
+            verification: Verification::NotStarted,
+            undoes: suggestion.undoes.clone(),
+        };
+        match verdict {
+            Verdict::Ask { rule, people, approvers } => {
+                approval.state = ApprovalState::Proposed;
+                approval.rule = rule.clone();
+                approval.people_needed = *people;
+                approval.approvers = approvers.clone();
+            }
+            Verdict::Deny { rule, why } => {
+                approval.rule = rule.clone();
+                approval.because = why.clone();
+            }
+            // Without a rule: the card says which setting is missing.
+            Verdict::Nobody { missing } => approval.because = missing.clone(),
+            Verdict::Run => approval.because = "a change never runs without leave".into(),
+        }
+        Ok(approval)
+    }
+
+    fn call(&self, suggestion: &Suggestion<'_>, approval: &Approval, verdict: Verdict) -> Call {
+        let outcome = match approval.state {
+            ApprovalState::Refused => CallOutcome::Failed { why: approval.because.clone() },
+            _ => CallOutcome::NotRun,
+        };
+        Call {
+            id: CallId::fresh(),
+            incident: suggestion.incident.id.clone(),
+            caller: suggestion.caller.clone(),
+            tool: suggestion.proposal.tool().to_owned(),
+            arguments: arguments_text(suggestion.proposal),
+            tier: approval.tier,
+            verdict,
+            called_at: approval.created_at,
+            outcome,
+        }
+    }
+}
+
+fn arguments(proposal: &Proposal) -> Map<String, Value> {
+    let object = proposal.object();
+    let mut arguments = Map::new();
+    arguments.insert("kind".to_owned(), json!(object.kind.as_str()));
+    arguments.insert("namespace".to_owned(), json!(object.namespace()));
+    arguments.insert("name".to_owned(), json!(object.name()));
+    if let Proposal::RolloutUndo { to_revision: Some(number), .. } = proposal {
+        arguments.insert("to_revision".to_owned(), json!(number));
+    }
+    arguments
+}
+
+fn arguments_text(proposal: &Proposal) -> Redacted {
+    match proposal {
+        Proposal::RolloutUndo { object, to_revision: Some(number) } => text!("{} to revision {}", object, *number),
+        Proposal::RolloutUndo { object, to_revision: None } => text!("{} to the revision before", object),
+        Proposal::RolloutRestart { object } => text!("{}", object),
+    }
+}

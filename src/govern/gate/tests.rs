@@ -1,0 +1,304 @@
+//! The whole way in process: a caller, the gate, the tool servers, a simulated cluster, a SQLite store.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures::future::join_all;
+use rmcp::model::{CallToolRequestParams, CallToolResult, object};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::*;
+use crate::clock::from_ms;
+use crate::model::{
+    Action, Approval, ApprovalState, CallOutcome, ClusterName, Finding, Incident, IncidentState, Investigation,
+    InvestigationState, Kind, ObjectRef, Proposal, Reading, Scene, Severity,
+};
+use crate::observe::scene;
+use crate::sim::cluster::{Cluster, Fault, Shift};
+use crate::store::{Durability, Options, Write};
+
+/// Approvers for the scenario's namespace, and a label that protects.
+const POLICY: &str = r#"
+approvers:
+  - {who: [U024BE7LH, U0000000B], tiers: [reversible], namespaces: [fleet-ops]}
+deny:
+  - {labels: {firstlook.dev/protected: "true"}}
+"#;
+
+pub(in crate::govern) struct World {
+    pub(in crate::govern) gate: Gate,
+    pub(in crate::govern) store: Store,
+    pub(in crate::govern) cluster: Cluster,
+    pub(in crate::govern) clock: Clock,
+    pub(in crate::govern) incident: Incident,
+    pub(in crate::govern) scene: Scene,
+    pub(in crate::govern) findings: Vec<Finding>,
+    options: GateOptions,
+    _folder: tempfile::TempDir,
+    _stop: DropGuard,
+}
+
+pub(in crate::govern) async fn world() -> World {
+    world_with(POLICY).await
+}
+
+pub(in crate::govern) async fn world_with(policy: &str) -> World {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let scenario = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/scenarios/d12-bad-image-rollout");
+    let clock = Clock::manual("2026-03-24T16:40:00Z".parse().unwrap());
+    let cluster = Cluster::load(&scenario, clock.clone(), Shift::Keep).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let (server, stopped) = (cluster.clone(), stop.clone());
+    tokio::spawn(async move { server.serve(listener, stopped).await });
+    let mut config = kube::Config::new(format!("http://{address}").parse().unwrap());
+    config.default_retry = false;
+    let client = kube::Client::try_from(config).unwrap();
+    let name = ClusterName::parse("test").unwrap();
+    let reader = Reader::new(client, name.clone(), Redactor::default(), clock.clone());
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
+    let store = Store::open(&url, clock.clone(), Options::new(name)).await.unwrap();
+    let incident = incident(&clock);
+    let scene = scene::read(&reader, &incident.subject, &[], Duration::from_secs(5)).await;
+    let writes = vec![Write::Incident(incident.clone()), Write::Scene { scene: Box::new(scene.clone()) }];
+    store.commit(writes, Durability::Soon, None).await.unwrap();
+    let options = GateOptions {
+        store: store.clone(),
+        reader,
+        policy: Policy::parse(policy, "policy.yaml").unwrap(),
+        redactor: Redactor::new(["own-secret-value".to_owned()]),
+        clock: clock.clone(),
+        metrics: Metrics::new(),
+    };
+    let gate = Gate::start(options.clone()).await.unwrap();
+    let (findings, _stop) = (Vec::new(), stop.drop_guard());
+    World { gate, store, cluster, clock, incident, scene, findings, options, _folder: folder, _stop }
+}
+
+fn incident(clock: &Clock) -> Incident {
+    Incident {
+        id: IncidentId::parse("i1").unwrap(),
+        cluster: ClusterName::parse("test").unwrap(),
+        subject: deployment("dispatch-api"),
+        fault: "workload".into(),
+        severity: Severity::High,
+        alert_severity: None,
+        state: IncidentState::Open,
+        opened_at: clock.now(),
+        began_at: clock.now(),
+        updated_at: clock.now(),
+        unhealthy_at: None,
+        healthy_since: None,
+        why: Vec::new(),
+        also: Vec::new(),
+        investigation: Investigation {
+            state: InvestigationState::Waiting,
+            turns: 0,
+            turns_max: 12,
+            tool_calls: 0,
+            input_tokens: 0,
+            output_tokens: 0,
+        },
+    }
+}
+
+pub(in crate::govern) fn deployment(name: &str) -> ObjectRef {
+    ObjectRef::new(Kind::Deployment, Some("fleet-ops"), name).unwrap()
+}
+
+impl World {
+    async fn agent(&self) -> Client {
+        let scope = Scope::of(&self.incident, Some(&self.scene));
+        self.gate.connect(Caller::Agent, self.incident.id.clone(), scope).await.unwrap()
+    }
+
+    pub(in crate::govern) async fn propose(&self, proposal: &Proposal) -> Approval {
+        let caller = Caller::Findings;
+        let (incident, scene, findings) = (&self.incident, Some(&self.scene), self.findings.as_slice());
+        let suggestion = Suggestion { incident, scene, findings, proposal, caller, undoes: None };
+        self.gate.propose(suggestion).await.unwrap()
+    }
+
+    async fn audited(&self) -> Vec<String> {
+        let calls = self.store.calls_of(&self.incident.id).await.unwrap();
+        calls.iter().map(|call| format!("{} {}", call.tool, call.verdict.as_str())).collect()
+    }
+
+    pub(in crate::govern) fn edit(&self, edit: impl FnOnce(&mut Value)) {
+        let mut object = self.cluster.get("Deployment", "fleet-ops", "dispatch-api").unwrap();
+        edit(&mut object);
+        self.cluster.put(object).unwrap();
+    }
+}
+
+async fn call(client: &Client, tool: &'static str, arguments: Value) -> (bool, String) {
+    let request = CallToolRequestParams::new(tool).with_arguments(object(arguments));
+    let result: CallToolResult = client.call_tool(request).await.unwrap();
+    let text = result.content.iter().filter_map(|c| c.as_text()).map(|t| t.text.clone()).collect();
+    (result.is_error == Some(true), text)
+}
+
+fn workload() -> Value {
+    json!({"namespace": "fleet-ops", "kind": "Deployment", "name": "dispatch-api"})
+}
+
+#[tokio::test]
+async fn a_call_becomes_evidence_that_can_be_cited() {
+    let world = world().await;
+    let agent = world.agent().await;
+    let (failed, text) = call(&agent, "get_workload", workload()).await;
+    assert!(!failed && text.starts_with("e12 get_workload Deployment fleet-ops/dispatch-api\n<data>\n"), "{text}");
+    let evidence = world.store.evidence_one(&world.incident.id, EvidenceId(12)).await.unwrap().unwrap();
+    assert!(evidence.prove(r#""reason": "ImagePullBackOff""#).is_some());
+    let calls = world.store.calls_of(&world.incident.id).await.unwrap();
+    assert_eq!(calls[0].outcome, CallOutcome::Read { evidence: EvidenceId(12) });
+    assert!(world.options.metrics.text().contains(r#"tool="get_workload",verdict="run"} 1"#));
+}
+
+#[tokio::test]
+async fn an_agent_is_offered_the_tools_that_read_and_no_other() {
+    let world = world().await;
+    let agent = world.agent().await;
+    let names: Vec<_> = agent.list_all_tools().await.unwrap().into_iter().map(|tool| tool.name.to_string()).collect();
+    let expected = [
+        "get_object",
+        "get_workload",
+        "list_events",
+        "list_workloads",
+        "pod_logs",
+        "rollout_history",
+        "search_logs",
+        "what_changed",
+    ];
+    assert_eq!(names, expected);
+    let (failed, text) = call(&agent, "rollout_restart", workload()).await;
+    assert!(failed && text.contains("proposed in the report"), "{text}");
+    assert!(world.cluster.requests().iter().all(|request| request.method == "GET"));
+    assert_eq!(world.audited().await, ["rollout_restart deny"]);
+}
+
+#[tokio::test]
+async fn what_may_not_be_read_is_refused_audited_and_takes_no_evidence_id() {
+    let world = world().await;
+    let agent = world.agent().await;
+    let refused = [
+        (
+            "get_object",
+            json!({"kind": "Secret", "namespace": "fleet-ops", "name": "registry"}),
+            "Secrets cannot be read",
+        ),
+        ("get_object", json!({"kind": "ConfigMap", "namespace": "fleet-ops", "name": "kubeconfig"}), "kubeconfigs"),
+        ("list_workloads", json!({"namespace": "kube-system"}), "its namespaces: fleet-ops"),
+        ("get_object", json!({"kind": "Node", "name": "elsewhere"}), "not part of the incident"),
+        ("list_workloads", json!({"namespace": "x".repeat(20_000)}), "too long"),
+        ("exec", json!({"command": "password=hunter22"}), "no tool of this name"),
+    ];
+    for (tool, arguments, says) in refused {
+        let (failed, text) = call(&agent, tool, arguments).await;
+        assert!(failed && text.contains(says), "{tool}: {text}");
+    }
+    assert_eq!(world.audited().await.len(), 6);
+    assert!(world.audited().await.iter().all(|call| call.ends_with("deny")));
+    let calls = world.store.calls_of(&world.incident.id).await.unwrap();
+    assert!(!calls[5].arguments.as_str().contains("hunter22"), "{}", calls[5].arguments);
+    assert!(call(&agent, "what_changed", workload()).await.1.starts_with("e12 "));
+}
+
+#[tokio::test]
+async fn a_tool_that_fails_is_missing_data() {
+    let world = world().await;
+    let agent = world.agent().await;
+    let absent = json!({"namespace": "fleet-ops", "kind": "Deployment", "name": "dispatch-apo"});
+    let (failed, text) = call(&agent, "get_workload", absent).await;
+    assert!(failed && text.starts_with("e12 ") && text.contains("missing data"), "{text}");
+    assert!(text.contains("near names: Deployment fleet-ops/dispatch-api"), "{text}");
+    let evidence = world.store.evidence_one(&world.incident.id, EvidenceId(12)).await.unwrap().unwrap();
+    assert!(matches!(evidence.reading, Reading::Missing(_)));
+    let (failed, text) = call(&agent, "get_workload", json!({"namespace": "fleet-ops", "nme": "x"})).await;
+    assert!(failed && text.contains("unknown field"), "{text}");
+}
+
+#[tokio::test]
+async fn calls_beyond_the_limit_are_refused_also_after_a_restart() {
+    let world = world_with("limits: {tool_calls_per_incident: 3}").await;
+    let agent = world.agent().await;
+    for number in 12..15 {
+        assert!(call(&agent, "rollout_history", workload()).await.1.starts_with(&format!("e{number} ")));
+    }
+    let (failed, text) = call(&agent, "rollout_history", workload()).await;
+    assert!(failed && text.contains("limits.tool_calls_per_incident"), "{text}");
+    drop(agent);
+    let again = Gate::start(world.options.clone()).await.unwrap();
+    let scope = Scope::of(&world.incident, None);
+    let agent = again.connect(Caller::Agent, world.incident.id.clone(), scope).await.unwrap();
+    assert!(call(&agent, "rollout_history", workload()).await.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parallel_calls_get_their_ids_in_the_order_in_which_they_were_made() {
+    let world = world().await;
+    let agent = world.agent().await;
+    // The first call is answered last.
+    world.cluster.fault(Fault::Hang { path: "/apis/apps/v1/namespaces/fleet-ops/deployments/dispatch-api".into() });
+    let first = call(&agent, "get_workload", workload());
+    let names = ["fleet-ops"; 6].map(|namespace| call(&agent, "list_workloads", json!({"namespace": namespace})));
+    let rest = async {
+        let all = join_all(names).await;
+        world.cluster.release();
+        all
+    };
+    let (first, rest) = futures::join!(first, rest);
+    assert!(first.1.starts_with("e12 get_workload"), "{}", first.1);
+    for (place, (_, text)) in rest.iter().enumerate() {
+        assert!(text.starts_with(&format!("e{} list_workloads", 13 + place)), "{text}");
+    }
+    let stored: Vec<u32> = world.store.evidence(&world.incident.id).await.unwrap().iter().map(|e| e.id.0).collect();
+    assert_eq!(stored, (12..19).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_undo_is_proposed_with_an_absolute_target_and_only_once() {
+    let world = world().await;
+    let undo = Proposal::RolloutUndo { object: deployment("dispatch-api"), to_revision: None };
+    let approval = world.propose(&undo).await;
+    assert_eq!((approval.state, approval.people_needed), (ApprovalState::Proposed, 1), "{}", approval.because);
+    let Some(Action::RolloutUndo { target_uid, target_hash, to_revision, .. }) = &approval.action else { panic!() };
+    assert!(!target_uid.is_empty() && !target_hash.is_empty());
+    assert_eq!(approval.rule.as_str(), "approvers[0]");
+    assert_eq!(approval.expires_at, from_ms(world.clock.now_ms() + 30 * 60_000));
+    assert_eq!(world.propose(&undo).await.id, approval.id);
+    let numbered = Proposal::RolloutUndo { object: deployment("dispatch-api"), to_revision: Some(*to_revision) };
+    assert_eq!(world.propose(&numbered).await.id, approval.id, "another name for the same change");
+    assert_eq!(world.store.approvals_of(&world.incident.id).await.unwrap().len(), 1);
+    assert!(world.cluster.requests().iter().all(|request| request.method == "GET"), "nothing was written");
+}
+
+#[tokio::test]
+async fn what_is_refused_before_asking_says_why() {
+    let world = world().await;
+    let restart = |name| Proposal::RolloutRestart { object: deployment(name) };
+    let other = world.propose(&restart("driver-sync")).await;
+    assert_eq!(other.state, ApprovalState::Refused);
+    assert!(other.because.as_str().contains("not what this incident is about"), "{}", other.because);
+    world.edit(|object| object["metadata"]["labels"]["firstlook.dev/protected"] = "true".into());
+    let protected = world.propose(&restart("dispatch-api")).await;
+    assert_eq!((protected.state, protected.rule.as_str()), (ApprovalState::Refused, "deny[0]"));
+    assert!(protected.action.is_some() && protected.because.as_str().contains("label"));
+    assert_eq!(world.propose(&restart("dispatch-api")).await.id, protected.id, "told once");
+    world.edit(|object| object["spec"]["paused"] = true.into());
+    let paused = world.propose(&restart("dispatch-api")).await;
+    assert!(paused.action.is_none() && paused.because.as_str().contains("paused"), "{}", paused.because);
+}
+
+#[tokio::test]
+async fn without_a_policy_nobody_may_approve_and_the_setting_is_named() {
+    let world = world_with("deny: []").await;
+    let approval = world.propose(&Proposal::RolloutRestart { object: deployment("dispatch-api") }).await;
+    assert_eq!(approval.state, ApprovalState::Refused);
+    assert!(approval.rule.is_empty() && approval.action.is_some());
+    assert!(approval.because.as_str().contains("add approvers for reversible in `fleet-ops`"), "{}", approval.because);
+}

@@ -1,0 +1,204 @@
+//! A tool's answer: bounded text for the model, the segments that stand as evidence, and errors by remedy.
+
+use rmcp::model::{CallToolResult, ContentBlock};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::model::{ObjectRef, Segment, Source};
+use crate::observe::ReadError;
+use crate::redact::Redacted;
+use crate::text;
+
+/// Characters of one answer: about 2,000 tokens, so that a dozen fit beside the task.
+pub const TEXT_MAX_CHARS: usize = 6_000;
+/// Segments of one answer.
+pub const SEGMENTS_MAX: usize = 64;
+/// Characters of one segment: the longest objects that people write by hand are below.
+const SEGMENT_MAX_CHARS: usize = 40_000;
+
+/// What a read tool answers as structured content.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    /// What was asked, in one line.
+    pub asked: Redacted,
+    pub segments: Vec<Segment>,
+}
+
+/// An answer as it is put together.
+pub(super) struct Answer {
+    told: Told,
+    shown: Vec<Shown>,
+}
+
+struct Shown {
+    heading: Redacted,
+    text: Redacted,
+    /// What is cut when there is no room: the beginning (logs) or the end.
+    keep_end: bool,
+}
+
+impl Answer {
+    pub(super) fn new(asked: Redacted) -> Self {
+        Self { told: Told { asked: asked.one_line(), segments: Vec::new() }, shown: Vec::new() }
+    }
+
+    /// Words of ours; they cannot be quoted.
+    pub(super) fn say(&mut self, heading: Redacted, lines: &[Redacted]) {
+        let text = Redacted::join(lines, "\n");
+        self.push(Source::Summary, text.clone(), false);
+        self.shown.push(Shown { heading, text, keep_end: false });
+    }
+
+    /// The source's own words.
+    pub(super) fn quote(&mut self, heading: Redacted, source: Source, text: Redacted) {
+        self.push(source, text.clone(), true);
+        self.shown.push(Shown { heading, text, keep_end: false });
+    }
+
+    /// The source's own words that are shown in another form (counted, or as one line of a list).
+    pub(super) fn quote_unshown(&mut self, source: Source, text: Redacted) {
+        self.push(source, text, true);
+    }
+
+    /// Lines that belong to segments given before; the last ones are kept when there is no room.
+    pub(super) fn show_tail(&mut self, heading: Redacted, text: Redacted) {
+        self.shown.push(Shown { heading, text, keep_end: true });
+    }
+
+    pub(super) fn show(&mut self, heading: Redacted, text: Redacted) {
+        self.shown.push(Shown { heading, text, keep_end: false });
+    }
+
+    fn push(&mut self, source: Source, text: Redacted, verbatim: bool) {
+        if self.told.segments.len() < SEGMENTS_MAX {
+            self.told.segments.push(Segment { source, text: text.cut(SEGMENT_MAX_CHARS), verbatim });
+        }
+    }
+
+    /// All sections within `TEXT_MAX_CHARS`: the short ones whole, the long ones share what is left.
+    fn text(&self) -> Redacted {
+        let chars = |shown: &Shown| shown.text.as_str().chars().count();
+        let headings: usize = self.shown.iter().map(|s| s.heading.as_str().chars().count() + 2).sum();
+        let mut room = TEXT_MAX_CHARS.saturating_sub(headings);
+        let mut lengths: Vec<usize> = self.shown.iter().map(chars).collect();
+        lengths.sort_unstable();
+        let mut share = room;
+        for (done, length) in lengths.iter().enumerate() {
+            share = room / (lengths.len() - done);
+            if *length > share {
+                break;
+            }
+            room -= length;
+        }
+        let mut parts = Vec::new();
+        for shown in &self.shown {
+            let text = fit(&shown.text, share, shown.keep_end);
+            parts.push(if shown.heading.is_empty() { text } else { text!("{}:\n{}", shown.heading, text) });
+        }
+        Redacted::join(&parts, "\n")
+    }
+
+    fn into_result(self) -> CallToolResult {
+        let mut result = CallToolResult::success(vec![ContentBlock::text(self.text().as_str())]);
+        result.structured_content = serde_json::to_value(&self.told).ok();
+        result
+    }
+}
+
+/// At most `max` characters of a text, with a remark where something was cut.
+fn fit(text: &Redacted, max: usize, keep_end: bool) -> Redacted {
+    let length = text.as_str().chars().count();
+    if length <= max {
+        return text.clone();
+    }
+    // Room for the remark.
+    let kept = max.saturating_sub(60);
+    let at = |n: usize| text.as_str().char_indices().nth(n).map_or(text.as_str().len(), |(at, _)| at);
+    if keep_end {
+        let end = text.part(&text.as_str()[at(length - kept)..]).unwrap_or_default();
+        text!("[cut: the last {} of {} characters]\n{}", kept, length, end)
+    } else {
+        let start = text.part(&text.as_str()[..at(kept)]).unwrap_or_default();
+        text!("{}\n[cut: the first {} of {} characters]", start, kept, length)
+    }
+}
+
+/// Why a tool has no answer, by remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ToolError {
+    /// It is not there; names that nearly match, for the caller to choose from.
+    NotFound {
+        what: Redacted,
+        near: Vec<ObjectRef>,
+    },
+    /// The arguments name nothing that can be asked.
+    Refused(Redacted),
+    Read(ReadError),
+}
+
+impl From<ReadError> for ToolError {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl ToolError {
+    fn kind(&self) -> &'static str {
+        match self {
+            ToolError::NotFound { .. } | ToolError::Read(ReadError::NotFound) => "not_found",
+            ToolError::Refused(_) | ToolError::Read(ReadError::Refused(_)) => "refused",
+            ToolError::Read(ReadError::Forbidden(_)) => "forbidden",
+            ToolError::Read(ReadError::TimedOut) => "timed_out",
+            ToolError::Read(ReadError::Unavailable(_)) => "unavailable",
+        }
+    }
+
+    /// The error in words for a model or a person.
+    pub(super) fn says(&self) -> Redacted {
+        match self {
+            ToolError::NotFound { what, near } if near.is_empty() => text!("{} does not exist", what),
+            ToolError::NotFound { what, near } => {
+                let near: Vec<Redacted> = near.iter().map(|object| text!("{}", object)).collect();
+                text!("{} does not exist; near names: {}", what, Redacted::join(&near, ", "))
+            }
+            ToolError::Refused(why) => why.clone(),
+            ToolError::Read(error) => text!("could not be read: {}", error.reason()),
+        }
+    }
+
+    fn into_result(self) -> CallToolResult {
+        let near = match &self {
+            ToolError::NotFound { near, .. } => near.as_slice(),
+            _ => &[],
+        };
+        let mut result = CallToolResult::error(vec![ContentBlock::text(self.says().as_str())]);
+        result.structured_content = Some(json!({"error": self.kind(), "near": near}));
+        result
+    }
+}
+
+/// The answer or the error as MCP carries it.
+pub(super) fn result(answer: Result<Answer, ToolError>) -> CallToolResult {
+    match answer {
+        Ok(answer) => answer.into_result(),
+        Err(error) => error.into_result(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_bounded_and_says_what_was_cut() {
+        let mut answer = Answer::new("x".into());
+        answer.say("Short".into(), &["one line".into()]);
+        let long = |letter: &str| crate::redact::Redactor::default().redact(&format!("{letter} ").repeat(9_000));
+        answer.quote("First".into(), Source::Summary, long("a"));
+        answer.show_tail("Last".into(), long("b"));
+        let text = answer.text();
+        let length = text.as_str().chars().count();
+        assert!((TEXT_MAX_CHARS - 200..=TEXT_MAX_CHARS + 60).contains(&length), "{length}");
+        assert!(text.as_str().contains("one line") && text.as_str().contains("[cut: the last"));
+    }
+}

@@ -1,0 +1,189 @@
+//! Arguments of the tools: typed, without unknown fields, and never a name that is nearly right.
+
+use rmcp::schemars;
+use rmcp::schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::mcp::answer::ToolError;
+use crate::model::{Kind, Name, ObjectRef};
+use crate::redact::{Redacted, Redactor};
+use crate::text;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InNamespace {
+    pub(super) namespace: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OneWorkload {
+    pub(super) namespace: String,
+    /// Deployment, StatefulSet, DaemonSet, Job, CronJob
+    pub(super) kind: String,
+    pub(super) name: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OneObject {
+    /// Such as Pod, Service, ConfigMap, Node
+    pub(super) kind: String,
+    /// None for a Node
+    pub(super) namespace: Option<String>,
+    pub(super) name: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Events {
+    pub(super) namespace: Option<String>,
+    pub(super) kind: Option<String>,
+    pub(super) name: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OneLog {
+    pub(super) namespace: String,
+    pub(super) pod: String,
+    pub(super) container: Option<String>,
+    /// true: only the run before the last restart; false: only the present one
+    pub(super) previous: Option<bool>,
+    pub(super) tail_lines: Option<u32>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Search {
+    pub(super) namespace: String,
+    /// A workload's kind, or Pod
+    pub(super) kind: String,
+    pub(super) name: String,
+    /// Text to find, in any case
+    pub(super) pattern: String,
+    /// The pattern is a regular expression
+    pub(super) regex: Option<bool>,
+    pub(super) since_minutes: Option<u32>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Undo {
+    pub(super) namespace: String,
+    pub(super) kind: String,
+    pub(super) name: String,
+    /// The revision to go back to; without it the one before the present one
+    pub(super) to_revision: Option<i64>,
+}
+
+/// The object that arguments name.
+pub(super) fn object(
+    redactor: &Redactor,
+    kind: &str,
+    namespace: Option<&str>,
+    name: &str,
+) -> Result<ObjectRef, ToolError> {
+    if is_secret_kind(kind) {
+        return Err(ToolError::Refused(Redacted::literal(NO_SECRETS)));
+    }
+    let Some(kind) = Kind::named(kind).filter(|kind| *kind != Kind::Alert) else {
+        return Err(ToolError::Refused(text!("`{}` is no kind that can be read", redactor.redact(kind).cut(40))));
+    };
+    let namespace = namespace.filter(|namespace| !namespace.is_empty());
+    if kind.is_namespaced() && namespace.is_none() {
+        return Err(ToolError::Refused(text!("a {} has a namespace: give it", kind)));
+    }
+    ObjectRef::new(kind, namespace, name).ok_or_else(|| ToolError::Refused(Redacted::literal(NO_NAME)))
+}
+
+/// The workload that arguments name.
+pub(super) fn workload(redactor: &Redactor, ask: &OneWorkload) -> Result<ObjectRef, ToolError> {
+    let object = object(redactor, &ask.kind, Some(&ask.namespace), &ask.name)?;
+    if object.kind.is_workload() || object.kind == Kind::ReplicaSet {
+        Ok(object)
+    } else {
+        Err(ToolError::Refused(text!("a {} is no workload: use get_object", object.kind)))
+    }
+}
+
+/// The namespace that arguments name.
+pub(super) fn namespace(name: &str) -> Result<ObjectRef, ToolError> {
+    ObjectRef::new(Kind::Namespace, None, name).ok_or_else(|| ToolError::Refused(Redacted::literal(NO_NAME)))
+}
+
+/// A container's name.
+pub(super) fn container(name: &str) -> Result<Name, ToolError> {
+    Name::parse(name).ok_or_else(|| ToolError::Refused(Redacted::literal(NO_NAME)))
+}
+
+/// `shop/checkout`, or the bare name of a cluster-scoped object.
+pub(super) fn path(object: &ObjectRef) -> Redacted {
+    match &object.namespace {
+        Some(namespace) => text!("{}/{}", namespace, object.name),
+        None => text!("{}", object.name),
+    }
+}
+
+const NO_NAME: &str = "that is no Kubernetes name";
+const NO_SECRETS: &str = "Secrets cannot be read, not even their names";
+
+fn is_secret_kind(kind: &str) -> bool {
+    let kind = kind.trim().to_ascii_lowercase();
+    let kind = kind.rsplit('/').next().unwrap_or(&kind);
+    matches!(kind.split('.').next(), Some("secret" | "secrets"))
+}
+
+/// Where credentials lie in a cluster: nothing that names these places is asked.
+const PLACES: [&str; 6] = [
+    "kubeconfig",
+    ".kube/config",
+    "/serviceaccount/token",
+    "/run/secrets/",
+    "/etc/kubernetes/",
+    "kubernetes.io/serviceaccount",
+];
+
+/// Why these arguments of a call are refused whatever the tool: they reach for Secrets, kubeconfigs or tokens. What is
+/// looked for in a log may say such words.
+pub fn forbidden(arguments: &Map<String, Value>) -> Option<&'static str> {
+    if arguments.get("kind").and_then(Value::as_str).is_some_and(is_secret_kind) {
+        return Some(NO_SECRETS);
+    }
+    let mut texts = arguments.iter().filter(|(key, _)| *key != "pattern").filter_map(|(_, value)| value.as_str());
+    let reaches = texts.any(|text| {
+        let text = text.to_ascii_lowercase();
+        PLACES.iter().any(|place| text.contains(place)) || text.starts_with("secret/") || text.starts_with("secrets/")
+    });
+    reaches.then_some("Secrets, kubeconfigs and tokens cannot be read")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn arguments_that_reach_for_credentials_are_forbidden() {
+        let asks = |arguments: Value| forbidden(arguments.as_object().unwrap()).is_some();
+        assert!(asks(json!({"kind": "Secret", "name": "db"})) && asks(json!({"kind": "v1/secrets", "name": "db"})));
+        assert!(asks(json!({"kind": "ConfigMap", "name": "admin-kubeconfig"})));
+        assert!(asks(json!({"pod": "x", "container": "/var/run/secrets/kubernetes.io/serviceaccount/token"})));
+        assert!(asks(json!({"name": "secret/db"})));
+        assert!(!asks(json!({"pattern": "secret \"checkout-tls\" not found", "kind": "Pod", "name": "x"})));
+        assert!(!asks(json!({"kind": "Deployment", "name": "secret-rotator"})));
+    }
+
+    #[test]
+    fn a_secret_is_no_object_and_a_name_is_never_completed() {
+        let redactor = Redactor::default();
+        let ask = |kind, namespace, name| object(&redactor, kind, namespace, name).map_err(|error| error.says());
+        assert_eq!(ask("secrets", Some("shop"), "db").unwrap_err().as_str(), NO_SECRETS);
+        assert_eq!(ask("deployment", Some("shop"), "web").unwrap().to_string(), "Deployment shop/web");
+        assert!(ask("Deploymnt", Some("shop"), "web").unwrap_err().as_str().contains("no kind"));
+        assert!(ask("Pod", None, "web").unwrap_err().as_str().contains("namespace"));
+        assert!(ask("Pod", Some("shop"), "../secrets").is_err());
+    }
+}

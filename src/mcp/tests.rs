@@ -1,0 +1,190 @@
+//! The tool servers over the simulated cluster of a scenario, over the real wire.
+
+use std::path::PathBuf;
+
+use rmcp::model::{CallToolRequestParams, CallToolResult, object};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::*;
+use crate::clock::Clock;
+use crate::model::{Action, ClusterName, Segment};
+use crate::redact::Redactor;
+use crate::sim::cluster::{Cluster, Shift};
+
+struct World {
+    cluster: Cluster,
+    servers: Vec<(&'static str, Client)>,
+    _stop: DropGuard,
+}
+
+async fn world(scenario: &str) -> World {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/scenarios").join(scenario);
+    let clock = Clock::manual("2026-03-24T16:40:00Z".parse().unwrap());
+    let cluster = Cluster::load(&folder, clock.clone(), Shift::Keep).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let (server, stopped) = (cluster.clone(), stop.clone());
+    tokio::spawn(async move { server.serve(listener, stopped).await });
+    let mut config = kube::Config::new(format!("http://{address}").parse().unwrap());
+    config.default_retry = false;
+    let client = kube::Client::try_from(config).unwrap();
+    let reader = Reader::new(client, ClusterName::parse("test").unwrap(), Redactor::default(), clock);
+    let servers = start(&reader).await.unwrap();
+    World { cluster, servers, _stop: stop.drop_guard() }
+}
+
+impl World {
+    async fn call(&self, tool: &'static str, arguments: Value) -> CallToolResult {
+        let (_, server, _) = TOOLS.iter().find(|(name, ..)| *name == tool).unwrap();
+        let (_, client) = self.servers.iter().find(|(name, _)| name == server).unwrap();
+        client.call_tool(CallToolRequestParams::new(tool).with_arguments(object(arguments))).await.unwrap()
+    }
+
+    /// The text and the segments of a call that works.
+    async fn read(&self, tool: &'static str, arguments: Value) -> (String, Vec<Segment>) {
+        let result = self.call(tool, arguments).await;
+        let text = text(&result);
+        assert_eq!(result.is_error, Some(false), "{text}");
+        let told: Told = serde_json::from_value(result.structured_content.unwrap()).unwrap();
+        assert!(text.chars().count() <= TEXT_MAX_CHARS + 100, "{}", text.len());
+        (text, told.segments)
+    }
+
+    async fn error(&self, tool: &'static str, arguments: Value) -> String {
+        let result = self.call(tool, arguments).await;
+        assert_eq!(result.is_error, Some(true), "{}", text(&result));
+        text(&result)
+    }
+}
+
+fn text(result: &CallToolResult) -> String {
+    result.content.iter().filter_map(|c| c.as_text()).map(|t| t.text.clone()).collect()
+}
+
+const DEPLOYMENT: (&str, &str) = ("fleet-ops", "dispatch-api");
+
+fn workload() -> Value {
+    json!({"namespace": DEPLOYMENT.0, "kind": "Deployment", "name": DEPLOYMENT.1})
+}
+
+#[tokio::test]
+async fn the_read_tools_tell_the_state_and_quote_the_objects() {
+    let world = world("d12-bad-image-rollout").await;
+    let (text, _) = world.read("list_workloads", json!({"namespace": "fleet-ops"})).await;
+    assert!(text.lines().nth(2).unwrap().contains("in trouble"), "{text}");
+    let (text, segments) = world.read("get_workload", workload()).await;
+    assert!(text.contains("ImagePullBackOff"), "{text}");
+    assert!(segments.iter().any(|s| s.verbatim && s.holds(r#""reason": "ImagePullBackOff""#)));
+    let (text, segments) = world.read("list_events", workload()).await;
+    assert!(segments.iter().any(|s| s.verbatim && s.text.as_str().contains("pulling image")), "{text}");
+    let (text, segments) = world.read("what_changed", workload()).await;
+    assert!(text.contains("\n- ") && text.contains("\n+ "), "{text}");
+    assert!(segments.iter().any(|s| s.verbatim && s.text.as_str().contains("image: ")));
+    let (text, _) = world.read("rollout_history", workload()).await;
+    assert!(text.contains("(running)"), "{text}");
+    let (text, segments) = world.read("get_object", workload()).await;
+    assert!(text.contains(r#""kind": "Deployment""#) && segments[0].verbatim, "{text}");
+    let (text, _) = world.read("get_object", json!({"kind": "Node", "name": "tide-eu-west-w1"})).await;
+    assert!(text.contains("allocatable"), "{text}");
+}
+
+#[tokio::test]
+async fn logs_are_folded_and_a_search_reads_all_pods() {
+    let world = world("d01-env-var-undefined").await;
+    let pod = json!({"namespace": "billing-docs", "pod": "invoice-renderer-mwwpq486b-z7q2h"});
+    let (text, segments) = world.read("pod_logs", pod).await;
+    assert!(text.contains("run before the last restart"), "{text}");
+    assert_eq!(segments.iter().filter(|s| s.verbatim).count(), 2, "{text}");
+    let search =
+        json!({"namespace": "billing-docs", "kind": "Deployment", "name": "invoice-renderer", "pattern": "deploy_env"});
+    let (text, segments) = world.read("search_logs", search).await;
+    assert!(text.contains("DEPLOY_ENV") && segments.iter().any(|s| s.verbatim), "{text}");
+    let none = json!({"namespace": "billing-docs", "pod": "invoice-renderer-mwwpq486b-z7q2h", "container": "renderr"});
+    assert!(world.error("pod_logs", none).await.contains("it has: "));
+}
+
+#[tokio::test]
+async fn near_names_are_named_and_never_taken() {
+    let world = world("d12-bad-image-rollout").await;
+    let slip = json!({"namespace": "fleet-op", "kind": "Deployment", "name": "dispatch-api"});
+    let said = world.error("get_workload", slip.clone()).await;
+    assert_eq!(said, "namespace fleet-op does not exist; near names: Deployment fleet-ops/dispatch-api");
+    let said = world.error("rollout_restart", slip).await;
+    assert!(said.contains("near names"), "{said}");
+    let said = world.error("pod_logs", json!({"namespace": "fleet-ops", "pod": "dispatch-ap"})).await;
+    assert!(said.starts_with("Pod fleet-ops/dispatch-ap does not exist"), "{said}");
+}
+
+#[tokio::test]
+async fn secrets_unknown_fields_and_wrong_types_are_answered_in_words() {
+    let world = world("d12-bad-image-rollout").await;
+    let secret = json!({"kind": "Secret", "namespace": "fleet-ops", "name": "registry"});
+    assert!(world.error("get_object", secret).await.contains("Secrets cannot be read"));
+    let unknown = json!({"namespace": "fleet-ops", "token": "x"});
+    assert!(world.error("list_workloads", unknown).await.contains("unknown field"));
+    world.error("list_workloads", json!({"namespace": 3})).await;
+    let asked: Vec<_> = world.cluster.requests().into_iter().filter(|r| r.path.contains("secret")).collect();
+    assert!(asked.is_empty(), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_write_tool_proposes_an_absolute_target_and_writes_nothing() {
+    let world = world("d12-bad-image-rollout").await;
+    let result = world.call("rollout_undo", workload()).await;
+    let checked: Checked = serde_json::from_value(result.structured_content.unwrap()).unwrap();
+    let Checked::Proposal {
+        action: Action::RolloutUndo { target_uid, target_hash, to_revision, from_revision, .. },
+        ..
+    } = checked
+    else {
+        panic!("{checked:?}")
+    };
+    let set = world
+        .cluster
+        .list("ReplicaSet", DEPLOYMENT.0)
+        .into_iter()
+        .find(|set| set["metadata"]["uid"] == target_uid.as_str())
+        .unwrap();
+    assert_eq!(set["metadata"]["labels"]["pod-template-hash"], target_hash.as_str());
+    assert!(to_revision < from_revision);
+    let none = json!({"namespace": DEPLOYMENT.0, "kind": "Deployment", "name": DEPLOYMENT.1, "to_revision": 99});
+    assert!(world.error("rollout_undo", none).await.contains("it could go back to: "));
+    assert!(world.cluster.requests().iter().all(|request| request.method == "GET"));
+}
+
+#[tokio::test]
+async fn what_forbids_a_rollout_is_said() {
+    let world = world("d12-bad-image-rollout").await;
+    let change = |edit: fn(&mut Value)| {
+        let mut object = world.cluster.get("Deployment", DEPLOYMENT.0, DEPLOYMENT.1).unwrap();
+        edit(&mut object);
+        world.cluster.put(object).unwrap();
+    };
+    change(|object| object["metadata"]["labels"]["argocd.argoproj.io/instance"] = "fleet".into());
+    assert!(world.error("rollout_undo", workload()).await.contains("managed by Argo CD application fleet"));
+    assert_eq!(world.call("rollout_restart", workload()).await.is_error, Some(false));
+    change(|object| object["spec"]["paused"] = true.into());
+    assert!(world.error("rollout_restart", workload()).await.contains("paused"));
+    let pod = json!({"namespace": DEPLOYMENT.0, "kind": "Pod", "name": "x"});
+    assert!(world.error("rollout_restart", pod).await.contains("does not exist"));
+}
+
+#[tokio::test]
+async fn every_tool_has_a_tier_and_says_whether_it_only_reads() {
+    let world = world("d12-bad-image-rollout").await;
+    let mut seen = 0;
+    for (_, client) in &world.servers {
+        for offered in client.list_all_tools().await.unwrap() {
+            let (_, tier) = tool(&offered.name).unwrap();
+            let annotations = offered.annotations.unwrap();
+            assert_eq!(annotations.read_only_hint, Some(tier == Tier::ReadOnly), "{}", offered.name);
+            assert_eq!(annotations.destructive_hint, Some(tier == Tier::Destructive), "{}", offered.name);
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, TOOLS.len());
+}

@@ -1,0 +1,236 @@
+//! Execute: clicks are judged, and what was approved is done once, after everything was asked again.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::act::apply::{Applied, Recovered};
+use crate::act::{Actor, Refusal, Sight, change};
+use crate::clock::Clock;
+use crate::govern::approvals::{Leave, groups_of};
+use crate::govern::audit;
+use crate::govern::gate::Gate;
+use crate::govern::policy::Groups;
+use crate::model::{Action, Approval, ApprovalId, ApprovalState, Click, Execution, Pressed, Verification};
+use crate::redact::Redacted;
+use crate::slack::render;
+use crate::stages::Ran;
+use crate::stages::deliver::Outlet;
+use crate::store::{Claim, CommitError, Durability, Store, Write};
+use crate::telemetry::{ActionLabels, Metrics};
+
+/// A click needs a few reads; an execution up to three requests of 30 s and the reads around them.
+const CLICK_LEASE: Duration = Duration::from_secs(60);
+const EXECUTE_LEASE: Duration = Duration::from_secs(150);
+/// Versions of an object that may pass by before an execution gives up.
+const CONFLICTS_MAX: u32 = 5;
+/// What could not be done now is tried again after this long, up to the store's five attempts.
+const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(2);
+/// Entries sealed before a write: its intent is among them.
+const SEAL_BATCH: u32 = 1_000;
+
+/// The stage.
+pub struct Execute {
+    pub store: Store,
+    pub actor: Actor,
+    pub gate: Gate,
+    pub outlet: Outlet,
+    pub clock: Clock,
+    pub metrics: Metrics,
+}
+
+impl Execute {
+    /// Handles the oldest click, or performs the oldest approved action.
+    ///
+    /// # Errors
+    /// The store's, and what could not be asked now; the unit is tried again.
+    pub async fn run_once(&self) -> anyhow::Result<Ran> {
+        for click in self.store.clicks_unhandled(8).await? {
+            let Some(claim) = self.store.claim("click", &click.id, CLICK_LEASE).await? else { continue };
+            let result = self.answer(&click).await;
+            self.give_back(claim, result).await?;
+            return Ok(Ran::Worked);
+        }
+        let states = [ApprovalState::Approved, ApprovalState::Executing];
+        for approval in self.store.approvals_in(&states, 8).await? {
+            let Some(claim) = self.store.claim("execute", approval.id.as_str(), EXECUTE_LEASE).await? else { continue };
+            let result = match approval.state {
+                ApprovalState::Executing => self.recover(approval).await,
+                _ => self.perform(approval, None).await,
+            };
+            self.give_back(claim, result).await?;
+            return Ok(Ran::Worked);
+        }
+        Ok(Ran::Idle)
+    }
+
+    async fn give_back(&self, claim: Claim, result: anyhow::Result<()>) -> anyhow::Result<()> {
+        match result {
+            Ok(()) => self.store.release(claim).await,
+            Err(error) => {
+                let now = self.clock.now();
+                self.store.fail(claim, now.checked_add(RETRY_AFTER).unwrap_or(now)).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Judges a click and answers the person.
+    async fn answer(&self, click: &Click) -> anyhow::Result<()> {
+        let groups = match approval_of(&click.what) {
+            Some(id) => match self.store.approval(id).await? {
+                Some(approval) => self.groups(&approval).await,
+                None => Groups::new(),
+            },
+            None => Groups::new(),
+        };
+        let answered = self.gate.press(click, &groups).await?;
+        tracing::info!(user = %click.user, outcome = answered.outcome, "click answered: {}", answered.text);
+        if let (Outlet::Slack { slack, .. }, Some(url)) = (&self.outlet, &click.response_url) {
+            let message = render::answer(&answered.text, answered.rejected.as_ref());
+            // The press counts whether or not the person sees the answer; the card shows it as well.
+            if let Err(error) = slack.ephemeral(url, &message).await {
+                tracing::warn!("the answer to a click did not reach the person: {error}");
+            }
+        }
+        Ok(())
+    }
+
+    /// The members of every group that decides; a group that cannot be read lets nobody in.
+    async fn groups(&self, approval: &Approval) -> Groups {
+        let mut groups = Groups::new();
+        for group in groups_of(&self.gate, approval) {
+            let members = match &self.outlet {
+                Outlet::Slack { slack, .. } => slack.members(&group).await.ok(),
+                Outlet::Stdout | Outlet::Nowhere => None,
+            };
+            groups.insert(group, members);
+        }
+        groups
+    }
+
+    /// Performs an approved action, or goes on with one whose `sent` execution certainly did not happen.
+    async fn perform(&self, approval: Approval, sent: Option<Execution>) -> anyhow::Result<()> {
+        let Some(action) = approval.action.clone() else {
+            return self.end(approval, ApprovalState::Failed, "it was never checked".into()).await;
+        };
+        // What is asked again is the approval as the people left it, also when its execution was begun before.
+        let asked = Approval { state: ApprovalState::Approved, ..approval.clone() };
+        let groups = self.groups(&approval).await;
+        let mut current = approval;
+        let mut execution = sent;
+        for _ in 0..CONFLICTS_MAX {
+            let mut sight: Option<Sight> = None;
+            let leave = self.gate.recheck_and_permit(&asked, &groups, async {
+                Ok(match self.actor.look(&action).await {
+                    Ok(seen) => Some(sight.insert(seen).bound.clone()),
+                    Err(Refusal::Refused(_)) => None,
+                    Err(Refusal::Later(why)) => anyhow::bail!("{why}"),
+                })
+            });
+            let permit = match leave.await? {
+                Leave::Permit(permit) => permit,
+                Leave::Withdraw { why } | Leave::Refuse { why } => {
+                    return self.end(current, ApprovalState::Withdrawn, why).await;
+                }
+            };
+            let Some(sight) = sight else { anyhow::bail!("the object was not read") };
+            let execution = match &execution {
+                Some(execution) => execution.clone(),
+                None => {
+                    current = self.intend(&current, &action, &sight).await?;
+                    execution.insert(current.execution.clone().unwrap_or_else(|| unsent(self.clock.now()))).clone()
+                }
+            };
+            match self.actor.apply(permit, &action, &execution.body, &sight).await {
+                Applied::Done { generation } => return self.done(current, generation).await,
+                Applied::Conflict => {}
+                Applied::Failed(why) => return self.end(current, ApprovalState::Failed, why).await,
+                Applied::NotSent(why) => anyhow::bail!("not sent: {why}"),
+                Applied::Unknown(why) => {
+                    tracing::warn!(approval = %current.id, "the answer to a write was lost, the object tells: {why}");
+                    anyhow::bail!("its answer was lost: {why}");
+                }
+            }
+        }
+        self.end(current, ApprovalState::Failed, "the object kept changing while it was tried".into()).await
+    }
+
+    /// Puts the intent on disk and seals it, before anything is sent. The body is fixed from here on.
+    async fn intend(&self, approval: &Approval, action: &Action, sight: &Sight) -> anyhow::Result<Approval> {
+        let now = self.clock.now();
+        let body = change::body(action, &approval.id, now, sight);
+        let execution = Execution { started_at: now, body, finished_at: None, generation: None };
+        let executing =
+            Approval { state: ApprovalState::Executing, execution: Some(execution), ..approval.clone() };
+        let writes = vec![
+            Write::Audit(audit::execution(now, &executing)),
+            Write::Approval { approval: Box::new(executing.clone()), was: Some(ApprovalState::Approved) },
+        ];
+        self.store.commit(writes, Durability::Durable, None).await?;
+        self.store.seal(SEAL_BATCH).await?;
+        Ok(executing)
+    }
+
+    /// An execution that was under way when its process ended or its answer was lost: the object tells.
+    async fn recover(&self, approval: Approval) -> anyhow::Result<()> {
+        let Some(action) = &approval.action else {
+            return self.end(approval, ApprovalState::Failed, "it was never checked".into()).await;
+        };
+        match self.actor.recover(action, &approval).await {
+            Ok(Recovered::Done { generation }) => self.done(approval, generation).await,
+            Ok(Recovered::NotDone(_)) => {
+                let sent = approval.execution.clone();
+                self.perform(approval, sent).await
+            }
+            Ok(Recovered::Unclear(why)) => self.end(approval, ApprovalState::OutcomeUnknown, why).await,
+            Err(Refusal::Refused(why)) => self.end(approval, ApprovalState::OutcomeUnknown, why).await,
+            Err(Refusal::Later(why)) => anyhow::bail!("{why}"),
+        }
+    }
+
+    async fn done(&self, approval: Approval, generation: i64) -> anyhow::Result<()> {
+        let now = self.clock.now();
+        let execution = approval.execution.clone().unwrap_or_else(|| unsent(now));
+        let done = Approval {
+            execution: Some(Execution { finished_at: Some(now), generation: Some(generation), ..execution }),
+            verification: Verification::NotStarted,
+            ..approval
+        };
+        self.end(done, ApprovalState::Executed, Redacted::default()).await
+    }
+
+    async fn end(&self, approval: Approval, state: ApprovalState, because: Redacted) -> anyhow::Result<()> {
+        let was = approval.state;
+        let ended = Approval { state, because, ..approval };
+        tracing::info!(incident = %ended.incident, approval = %ended.id, state = state.as_str(), "{}", ended.because);
+        let writes = vec![
+            Write::Audit(audit::execution(self.clock.now(), &ended)),
+            Write::Approval { approval: Box::new(ended.clone()), was: Some(was) },
+        ];
+        match self.store.commit(writes, Durability::Durable, None).await {
+            Ok(()) => {}
+            // Another worker was quicker with the same.
+            Err(CommitError::Conflict(what)) => tracing::info!(approval = %ended.id, "already ended: {what}"),
+            Err(error) => return Err(error.into()),
+        }
+        let tool = ended.action.as_ref().map_or("none", Action::tool);
+        self.metrics.actions.get_or_create(&ActionLabels { tool, state: state.as_str() }).inc();
+        Ok(())
+    }
+}
+
+fn approval_of(what: &Pressed) -> Option<&ApprovalId> {
+    match what {
+        Pressed::Approve { approval }
+        | Pressed::Reject { approval }
+        | Pressed::RejectReason { approval, .. }
+        | Pressed::AskAgain { approval }
+        | Pressed::Undo { approval } => Some(approval),
+        Pressed::Unknown { .. } => None,
+    }
+}
+
+fn unsent(now: jiff::Timestamp) -> Execution {
+    Execution { started_at: now, body: serde_json::Value::Null, finished_at: None, generation: None }
+}

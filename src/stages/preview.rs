@@ -1,0 +1,90 @@
+//! Preview: what an accepted proposal would do, before anybody is asked.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::act::{Actor, Refusal};
+use crate::clock::Clock;
+use crate::govern::audit;
+use crate::model::{Approval, ApprovalState};
+use crate::redact::Redacted;
+use crate::stages::Ran;
+use crate::store::{Claim, Durability, Store, Write};
+use crate::text;
+
+/// Two requests of up to 30 s and some reads.
+const LEASE: Duration = Duration::from_secs(90);
+/// An API server that cannot answer now is asked again after this long, up to the store's five attempts.
+const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(2);
+/// The attempt after which nobody is asked: the store parks a unit at the fifth.
+const ATTEMPTS_MAX: u32 = 4;
+
+/// The stage.
+pub struct Preview {
+    pub store: Store,
+    pub actor: Actor,
+    pub clock: Clock,
+    /// How long the request waits for an answer.
+    pub approval_minutes: u32,
+}
+
+impl Preview {
+    /// Previews the oldest accepted proposal.
+    ///
+    /// # Errors
+    /// The store's; what the API server says is on the card.
+    pub async fn run_once(&self) -> anyhow::Result<Ran> {
+        for approval in self.store.approvals_in(&[ApprovalState::Proposed], 8).await? {
+            let Some(claim) = self.store.claim("preview", approval.id.as_str(), LEASE).await? else { continue };
+            self.preview(approval, claim).await?;
+            return Ok(Ran::Worked);
+        }
+        Ok(Ran::Idle)
+    }
+
+    async fn preview(&self, mut approval: Approval, claim: Claim) -> anyhow::Result<()> {
+        let now = self.clock.now();
+        let Some(action) = approval.action.clone() else {
+            return self.refuse(approval, "it was never checked".into(), claim).await;
+        };
+        match self.actor.preview(&action, &approval.id, now).await {
+            Ok((preview, bound)) => {
+                if let Some(gitops) = &preview.gitops {
+                    let why = text!("{} manages {}: an in-cluster change would be reverted", gitops, action.object());
+                    return self.refuse(approval, why, claim).await;
+                }
+                approval.preview = Some(preview);
+                approval.bound = Some(bound);
+                approval.state = ApprovalState::Pending;
+                // The person's time starts when they can be asked.
+                let wait = SignedDuration::from_mins(i64::from(self.approval_minutes));
+                approval.expires_at = now.checked_add(wait).unwrap_or(now);
+                self.put(approval, claim).await
+            }
+            Err(Refusal::Refused(why)) => self.refuse(approval, why, claim).await,
+            Err(Refusal::Later(why)) if claim.attempt >= ATTEMPTS_MAX || self.clock.is_manual() => {
+                self.refuse(approval, text!("it could not be previewed: {}", why), claim).await
+            }
+            Err(Refusal::Later(why)) => {
+                tracing::warn!(incident = %approval.incident, approval = %approval.id, "not previewed yet: {why}");
+                self.store.fail(claim, now.checked_add(RETRY_AFTER).unwrap_or(now)).await
+            }
+        }
+    }
+
+    async fn refuse(&self, mut approval: Approval, why: Redacted, claim: Claim) -> anyhow::Result<()> {
+        approval.state = ApprovalState::Refused;
+        approval.because = why;
+        self.put(approval, claim).await
+    }
+
+    async fn put(&self, approval: Approval, claim: Claim) -> anyhow::Result<()> {
+        let writes = vec![
+            Write::Audit(audit::approval(self.clock.now(), &approval)),
+            Write::Approval { approval: Box::new(approval), was: Some(ApprovalState::Proposed) },
+            Write::Release(claim.clone()),
+        ];
+        Ok(self.store.commit(writes, Durability::Durable, Some(&claim)).await?)
+    }
+}
