@@ -40,9 +40,8 @@ use crate::stages::Ran;
 use crate::store::{Durability, Store, Write};
 use crate::telemetry::{Metrics, StageLabels};
 
-/// Workers of the investigate stage: each holds one incident's turn, mostly waiting for the model. Twenty alerts at
-/// once with a slow model then take as long as one.
-const INVESTIGATORS: usize = 20;
+/// Turns under way at once, each mostly waiting for the model. Twenty alerts with a slow model take as long as one.
+const TURNS_AT_ONCE: usize = 20;
 /// A stage looks for work by itself this often, for what no write announces: leases that ran out, times that came.
 const SWEEP: Duration = Duration::from_secs(1);
 /// A stage that failed pauses, so that a broken store is not hammered.
@@ -289,9 +288,8 @@ impl App {
         stage!("verify", verify);
         stage!("expire", expire);
         stage!("seal", seal);
-        for _ in 0..INVESTIGATORS {
-            stage!("investigate", investigate);
-        }
+        let (stages, stop) = (Arc::clone(stages), self.stop.child_token());
+        self.tasks.spawn(investigate(stages, self.store.changes(), stop, metrics.clone(), self.tasks.clone()));
     }
 
     /// Stops taking work, lets units under way finish, and closes the store.
@@ -301,6 +299,39 @@ impl App {
             tracing::warn!("units under way did not finish in time; their leases run out by themselves");
         }
         self.store.close().await;
+    }
+}
+
+/// Runs the investigate stage: as many turns side by side as are allowed.
+async fn investigate(
+    stages: Arc<Stages>,
+    mut changes: tokio::sync::watch::Receiver<u64>,
+    stop: CancellationToken,
+    metrics: Metrics,
+    tasks: TaskTracker,
+) {
+    let slots = Arc::new(tokio::sync::Semaphore::new(TURNS_AT_ONCE));
+    let failed = move |error: anyhow::Error| {
+        metrics.stage_errors.get_or_create(&StageLabels { stage: "investigate" }).inc();
+        tracing::error!(stage = "investigate", "turn failed, it is tried again: {error:#}");
+    };
+    while !stop.is_cancelled() {
+        changes.borrow_and_update();
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        match stages.investigate.next().await {
+            Ok(Some((card, claim))) => {
+                let (stages, failed) = (Arc::clone(&stages), failed.clone());
+                tasks.spawn(async move {
+                    stages.investigate.take_turn(card, claim).await.unwrap_or_else(failed);
+                    drop(slot);
+                });
+                continue;
+            }
+            Ok(None) => {}
+            Err(error) => failed(error),
+        }
+        drop(slot);
+        rest(&mut changes, &stop).await;
     }
 }
 
@@ -338,10 +369,15 @@ async fn drive<F, R>(
                 }
             }
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            changed = changes.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(SWEEP) => {}
-        }
+        rest(&mut changes, &stop).await;
+    }
+}
+
+/// Waits for a change of the store, the sweep, or the end.
+async fn rest(changes: &mut tokio::sync::watch::Receiver<u64>, stop: &CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = changes.changed() => {}
+        () = tokio::time::sleep(SWEEP) => {}
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::core::Request;
 use kube::core::params::{Patch, PatchParams, PostParams};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::model::{ObjectRef, Tier};
@@ -77,6 +77,18 @@ impl Accounts {
         Ok(true)
     }
 
+    /// Whether a token of this account can be had; it is dropped at once.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn can_speak_as(&self, account: Account) -> Result<(), Redacted> {
+        match self.token(account).await {
+            Ok(_) => Ok(()),
+            Err(Trouble::Refused(why) | Trouble::NotSent(why) | Trouble::Unknown(why)) => Err(why),
+            Err(Trouble::Conflict) => Err(Redacted::literal("the token request met a conflict")),
+        }
+    }
+
     /// Sends a JSON patch as `account`, with a token made for this one request.
     pub(crate) async fn patch(
         &self,
@@ -143,9 +155,7 @@ impl Accounts {
         let token = answer["status"]["token"].as_str().filter(|token| !token.is_empty());
         let token =
             token.ok_or_else(|| Trouble::NotSent(Redacted::literal("the token request was answered without one")))?;
-        let token = SecretString::from(token);
-        debug_assert!(!token.expose_secret().is_empty());
-        Ok(token)
+        Ok(SecretString::from(token))
     }
 
     fn trouble(&self, error: kube::Error) -> Trouble {

@@ -27,6 +27,8 @@ const LEASE_BEYOND_TURN: Duration = Duration::from_secs(60);
 /// An unavailable provider is asked once more after this long; the client has already tried several times by then.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(5);
 const UNAVAILABLE_MAX: u32 = 2;
+/// Incidents looked at for one that is free: more than are ever held at once.
+const CANDIDATES_MAX: u32 = 32;
 /// A card with more buttons is a question, not an answer.
 const PROPOSALS_MAX: usize = 2;
 /// Reserved for an answer before it is asked for, in tokens: what the client allows a reply to take.
@@ -45,22 +47,38 @@ pub struct Investigate {
 }
 
 impl Investigate {
-    /// Takes the next turn of the incident that has waited longest and that no other worker holds.
+    /// Takes the next turn that waits.
     ///
     /// # Errors
     /// The store's; a model that fails is said on the card.
     pub async fn run_once(&self) -> anyhow::Result<Ran> {
-        for incident in self.store.to_investigate(16).await? {
-            let lease = self.turn_timeout + LEASE_BEYOND_TURN;
-            let Some(claim) = self.store.claim("investigate", incident.id.as_str(), lease).await? else { continue };
-            let Some(card) = self.store.card(&incident.id).await? else { continue };
-            self.take_turn(card, claim).await?;
-            return Ok(Ran::Worked);
+        match self.next().await? {
+            Some((card, claim)) => self.take_turn(card, claim).await.map(|()| Ran::Worked),
+            None => Ok(Ran::Idle),
         }
-        Ok(Ran::Idle)
     }
 
-    async fn take_turn(&self, card: Card, claim: Claim) -> anyhow::Result<()> {
+    /// Claims the incident that has waited longest and that no other worker holds.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn next(&self) -> anyhow::Result<Option<(Card, Claim)>> {
+        for incident in self.store.to_investigate(CANDIDATES_MAX).await? {
+            let lease = self.turn_timeout + LEASE_BEYOND_TURN;
+            let Some(claim) = self.store.claim("investigate", incident.id.as_str(), lease).await? else { continue };
+            match self.store.card(&incident.id).await? {
+                Some(card) => return Ok(Some((card, claim))),
+                None => self.store.release(claim).await?,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes one turn of a claimed incident.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn take_turn(&self, card: Card, claim: Claim) -> anyhow::Result<()> {
         let Some(llm) = &self.llm else {
             return self.conclude(&card, InvestigationState::Off, claim).await;
         };
