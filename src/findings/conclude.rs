@@ -58,7 +58,8 @@ fn chain<'a>(findings: &'a [Finding], cause: Option<&'a Finding>) -> Vec<&'a Fin
         let fits = match finding.role {
             Role::Change => !tells_revision || finding.rule != "revision-change",
             Role::Mechanism => !tells_ending,
-            Role::Symptom => finding.rule != "rollout-stuck" || !tells_revision,
+            // Other symptoms are in the headline, or follow from the cause.
+            Role::Symptom => matches!(finding.rule.as_str(), "node-loss-hurts" | "job-failed"),
             _ => false,
         };
         if fits {
@@ -99,9 +100,10 @@ fn headline(scene: &Scene, cause: Option<&Finding>, other: Option<&Finding>) -> 
             None => what,
         }
     };
-    let long = with(true);
-    let fits = long.as_str().chars().count() <= HEADLINE_MAX_CHARS;
-    if fits { long } else { with(false).cut(HEADLINE_MAX_CHARS) }
+    let fits = |text: &Redacted| text.as_str().chars().count() <= HEADLINE_MAX_CHARS;
+    let short = || why.as_ref().map_or_else(|| with(false), |why| text!("{}: {}", scene.subject.name, why));
+    let tries = [with(true), with(false)];
+    tries.into_iter().find(fits).unwrap_or_else(short).cut(HEADLINE_MAX_CHARS)
 }
 
 /// The cause's proof, then its change's, then what shows the mechanism; none twice.
@@ -111,7 +113,7 @@ fn citations(cause: Option<&Finding>, mechanism: Option<&Finding>, findings: &[F
     let mut citations: Vec<Citation> = Vec::new();
     for finding in cause.into_iter().chain(changes).chain(mechanism).chain(symptoms) {
         for citation in &finding.citations {
-            if !citations.iter().any(|known| known.quote == citation.quote && known.source == citation.source) {
+            if !citations.iter().any(|known| known.quote == citation.quote) {
                 citations.push(citation.clone());
             }
         }

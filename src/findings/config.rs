@@ -106,7 +106,7 @@ fn object(scene: &Scene, now: Timestamp, missing: &Missing) -> Finding {
     let blame = rollout::blame(scene);
     let lines = blame.as_ref().map_or_else(Vec::new, |blame| blame.lines(|line| touches(line, &missing.name)));
     let by = match (&blame, lines.first()) {
-        (Some(blame), Some(line)) => text!(" {} brought it: {}.", blame.name(), say::diff(line)),
+        (Some(blame), Some(line)) => text!(" {} brought it: {}.", blame.name(), blame.say(&[*line])),
         _ => Redacted::default(),
     };
     let what = text!("{} {}", missing.kind, missing.name);
@@ -122,14 +122,15 @@ fn object(scene: &Scene, now: Timestamp, missing: &Missing) -> Finding {
             (says, text!("{} does not exist", what))
         }
     };
-    let near = near_map(scene, missing);
+    let near = meant(scene, missing);
     let (also, brief) = match near {
-        Some(map) => (
-            text!(" ConfigMap {} does exist there ({}), so one of the two names is wrong.", map.object.name, keys(map)),
+        Some((map, why)) => (
+            text!(" ConfigMap {} does exist there{}, so one of the two names is wrong.", map.object.name, why),
             text!("{} ({} does)", brief, map.object.name),
         ),
         None => (Redacted::default(), brief),
     };
+    let near = near.map(|(map, _)| map);
     let mut citations: Vec<Citation> = missing.proof.iter().cloned().collect();
     citations
         .extend(view::workload(scene).and_then(|workload| proof::field(scene, workload.at, "name", &missing.name)));
@@ -155,23 +156,40 @@ fn touches(line: &DiffLine, name: &Redacted) -> bool {
     !name.is_empty() && texts.into_iter().any(|text| text.as_str().contains(name.as_str()))
 }
 
+/// The ConfigMap of the namespace that may be meant, and what speaks for it: its name is near the missing one, or the
+/// workload nowhere refers to it and yet names a key that it holds.
+fn meant<'a>(scene: &'a Scene, missing: &Missing) -> Option<(&'a ConfigMap, Redacted)> {
+    let maps = scene.config_maps.items().iter().filter(|map| map.object.namespace == scene.subject.namespace);
+    let maps: Vec<&ConfigMap> = maps.filter(|_| missing.kind == "ConfigMap" && missing.key.is_none()).collect();
+    let mut near: Vec<(near::Near, &ConfigMap)> =
+        maps.iter().filter_map(|map| Some((near::near(missing.name.as_str(), map.object.name())?, *map))).collect();
+    near.sort_by_key(|(near, _)| *near == near::Near::Cut);
+    if let Some((_, map)) = near.first() {
+        return Some((map, keys(map)));
+    }
+    let mut others = maps.into_iter().filter(|map| !map.referenced);
+    others.find_map(|map| {
+        let key = map.keys.iter().find(|key| names_file(scene, key))?;
+        Some((map, text!(" and holds {}, which the container's arguments name", key)))
+    })
+}
+
 fn keys(map: &ConfigMap) -> Redacted {
     match map.keys.as_slice() {
-        [] => "empty".into(),
-        [key] => text!("key {}", key),
-        keys => text!("keys {}", say::list(keys, 3)),
+        [] => Redacted::default(),
+        [key] => text!(" (key {})", key),
+        keys => text!(" (keys {})", say::list(keys, 3)),
     }
 }
 
-/// A ConfigMap of the namespace whose name is near the missing one.
-fn near_map<'a>(scene: &'a Scene, missing: &Missing) -> Option<&'a ConfigMap> {
-    let maps = scene.config_maps.items().iter().filter(|map| map.object.namespace == scene.subject.namespace);
-    let mut near: Vec<(near::Near, &ConfigMap)> = maps
-        .filter(|_| missing.kind == "ConfigMap" && missing.key.is_none())
-        .filter_map(|map| Some((near::near(missing.name.as_str(), map.object.name())?, map)))
-        .collect();
-    near.sort_by_key(|(near, _)| *near == near::Near::Cut);
-    near.first().map(|(_, map)| *map)
+/// Whether a command or an argument of the workload names a file of this name.
+fn names_file(scene: &Scene, key: &Redacted) -> bool {
+    let Some(workload) = view::workload(scene) else { return false };
+    let mut containers = workload.template.containers.iter();
+    containers.any(|container| {
+        let mut words = container.command.iter().chain(&container.args);
+        words.any(|word| word.as_str().split(['/', '=', ' ']).any(|part| part == key.as_str()))
+    })
 }
 
 fn advice(what: &Redacted, near: Option<&ConfigMap>) -> Redacted {

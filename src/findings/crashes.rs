@@ -99,7 +99,7 @@ fn no_program(scene: &Scene, now: Timestamp, pod: &Pod, container: &ContainerSta
 /// What an exit code means by convention (POSIX shells, Docker; 128 + signal).
 fn meaning(code: i32) -> &'static str {
     match code {
-        0 => ", which is no failure of its own: the container is simply over, and is started again and again",
+        0 => " (no failure by itself, but it is meant to run on)",
         126 => " (the command cannot be executed)",
         127 => " (command not found)",
         134 => " (aborted, SIGABRT)",
@@ -123,7 +123,7 @@ fn ended(scene: &Scene, pod: &Pod, container: &ContainerState) -> Option<Finding
         words.map_or_else(Redacted::default, |(_, line)| text!("; its log ends with \"{}\"", say::line(&line.text)));
     let restarts = match container.restarts {
         0 => Redacted::default(),
-        n => text!(", {}", say::count(n, "restart", "restarts")),
+        n => text!(", {} so far", say::count(n, "restart", "restarts")),
     };
     let says = text!(
         "Container {} of pod {} exits with code {}{}{}{}{}.",
@@ -156,7 +156,7 @@ fn ended(scene: &Scene, pod: &Pod, container: &ContainerState) -> Option<Finding
 fn lasted(end: &Terminated) -> Redacted {
     match (end.started_at, end.finished_at) {
         (Some(start), Some(finish)) if start.as_second() > 0 => {
-            text!(", {} after its start", say::span(say::seconds(start, finish)))
+            text!(" after {}", say::span(say::seconds(start, finish)))
         }
         _ => Redacted::default(),
     }
@@ -176,7 +176,7 @@ fn probes(scene: &Scene, now: Timestamp) -> Option<Finding> {
     let (role, certainty) =
         if lines.is_empty() { (Role::Mechanism, Certainty::Proved) } else { (Role::Cause, Certainty::Likely) };
     let by = match (&blame, lines.first()) {
-        (Some(blame), Some(line)) => text!(" {} changed {}.", blame.name(), say::diff(line)),
+        (Some(blame), Some(line)) => text!(" {} changed {}.", blame.name(), blame.say(&[*line])),
         _ => Redacted::default(),
     };
     let says = text!(

@@ -114,7 +114,11 @@ fn cause(
     let mut citations: Vec<_> = proof::line(scene, log, line).into_iter().collect();
     let (says, brief, certainty) = match (&blame, &taken) {
         (Some(blame), Some(taken)) => {
-            let changed = blame.lines(|line| rollout::is_field(line, &["env", "envfrom"]));
+            let changed = blame.lines(|line| {
+                let said = |text: &Redacted| text.as_str().contains(taken.name.as_str());
+                rollout::is_field(line, &["env", "envfrom"])
+                    && (said(&line.field) || line.before.as_ref().is_some_and(said))
+            });
             citations.extend(changed.iter().filter_map(|line| blame.citation(scene, Some(line))));
             let since = say::at(blame.since(), now);
             (
@@ -158,6 +162,8 @@ fn cause(
 struct Taken {
     what: Redacted,
     short: Redacted,
+    /// The variable, or the source that held it.
+    name: Redacted,
     certainty: Certainty,
 }
 
@@ -166,7 +172,7 @@ fn taken(scene: &Scene, blame: &Blame<'_>, container: &ContainerState, variable:
     let after = view::container(&blame.newest.template, &container.name)?;
     if before.env.contains_key(variable.as_str()) && !after.env.contains_key(variable.as_str()) {
         let what = text!("env {}", variable);
-        return Some(Taken { short: "it".into(), what, certainty: Certainty::Proved });
+        return Some(Taken { short: "it".into(), what, name: variable.clone(), certainty: Certainty::Proved });
     }
     let gone = before.env_from.iter().filter(|source| !after.env_from.contains(source));
     let mut gone: Vec<(&Reference, Option<bool>)> =
@@ -175,8 +181,9 @@ fn taken(scene: &Scene, blame: &Blame<'_>, container: &ContainerState, variable:
     gone.sort_by_key(|(_, holds)| holds.is_none());
     let (source, holds) = gone.first()?;
     let short = text!("envFrom {} {}", source.kind, source.name);
-    Some(match holds {
-        Some(_) => Taken { what: text!("{}, which holds {}", short, variable), short, certainty: Certainty::Proved },
-        None => Taken { what: short.clone(), short, certainty: Certainty::Likely },
-    })
+    let (what, certainty) = match holds {
+        Some(_) => (text!("{}, which holds {}", short, variable), Certainty::Proved),
+        None => (short.clone(), Certainty::Likely),
+    };
+    Some(Taken { what, short, name: source.name.clone(), certainty })
 }

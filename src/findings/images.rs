@@ -112,12 +112,13 @@ fn cause(
         }
         _ => {
             let says = text!("Image {} of container {} cannot be pulled{}.", image, container.name, pull_says);
-            (says, text!("image {} cannot be pulled", image), None, None)
+            (says, text!("cannot pull image {}", image), None, None)
         }
     };
     let event = view::warnings(scene, &pod.object)
         .find(|event| words.is_empty() || event.message.part(words.as_str()).is_some());
-    let mut citations: Vec<_> = event.and_then(|event| proof::event(scene, event)).into_iter().collect();
+    let said = event.and_then(|event| proof::quote(scene, event.at, &clause(&event.message, words)));
+    let mut citations: Vec<_> = said.into_iter().collect();
     citations.extend(change);
     let (reason, _) = view::waiting(container);
     let state = view::waiting(container).1.and_then(|message| message.part(reason));
@@ -134,37 +135,44 @@ fn cause(
 /// What the revision changed about the image: in a sentence, and in a few words.
 fn difference(image: &Redacted, before: Option<&Redacted>) -> (Redacted, Redacted) {
     let whole = text!("changed the image to {}", image);
-    let Some(before) = before else { return (whole, text!("image {} cannot be pulled", image)) };
+    let Some(before) = before else { return (whole, text!("cannot pull image {}", image)) };
     let (old_host, old_repository, _) = view::image_parts(before.as_str());
     let (host, repository, tag) = view::image_parts(image.as_str());
     let (Some(old_path), Some(path)) = (before.part(old_repository), image.part(repository)) else {
-        return (whole, text!("image {} cannot be pulled", image));
+        return (whole, text!("cannot pull image {}", image));
     };
     if old_repository != repository {
-        let slip = slip(old_repository, repository);
-        let hint = if slip { ", by the look of it a typo" } else { "" };
+        let slip = slip(old_repository, repository).and_then(|was| before.part(was));
+        let hint = if slip.is_some() { ", by the look of it a typo" } else { "" };
         let says = text!("changed the image repository from {} to {}{}", before, image, hint);
         let brief = match slip {
-            true => text!("image repository {} cannot be pulled (was {}: a typo?)", path, old_path),
-            false => text!("image repository {} cannot be pulled (was {})", path, old_path),
+            Some(was) => text!("cannot pull image {} (\"{}\" misspelt?)", path, was),
+            None => text!("cannot pull image {} (was {})", path, old_path),
         };
         return (says, brief);
     }
     if old_host != host {
-        return (
-            text!("changed the image's registry: {} → {}", before, image),
-            text!("image {} cannot be pulled", image),
-        );
+        return (text!("changed the image's registry: {} → {}", before, image), text!("cannot pull image {}", image));
     }
     let tag = image.part(tag).unwrap_or_default();
-    (text!("changed the image from {} to {}", before, image), text!("image tag {} of {} cannot be pulled", tag, path))
+    (text!("changed the image from {} to {}", before, image), text!("cannot pull image {}, no tag {}", path, tag))
 }
 
-/// Whether two repositories differ in one segment alone, and there by a slip.
-fn slip(before: &str, after: &str) -> bool {
+/// The one segment in which two repositories differ, as it was before, if they differ there by a slip.
+fn slip<'a>(before: &'a str, after: &str) -> Option<&'a str> {
     let (before, after): (Vec<&str>, Vec<&str>) = (before.split('/').collect(), after.split('/').collect());
-    let differing: Vec<(&&str, &&str)> = before.iter().zip(&after).filter(|(a, b)| a != b).collect();
-    before.len() == after.len() && matches!(differing[..], [(a, b)] if near::near(b, a).is_some())
+    let differing: Vec<(&str, &str)> =
+        before.iter().copied().zip(after.iter().copied()).filter(|(a, b)| a != b).collect();
+    match differing[..] {
+        [(was, is)] if before.len() == after.len() && near::near(is, was) == Some(near::Near::Slip) => Some(was),
+        _ => None,
+    }
+}
+
+/// The clause of a message in which these words stand: runtimes wrap one error into another with `: `.
+fn clause(message: &Redacted, words: &Redacted) -> Redacted {
+    let clause = message.as_str().split(": ").find(|clause| clause.contains(words.as_str()));
+    clause.and_then(|clause| message.part(clause)).unwrap_or_else(|| message.clone())
 }
 
 /// The registry and the login as ruled out: somebody else pulls from there, and the pull secrets are the same.

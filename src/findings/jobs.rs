@@ -16,8 +16,9 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
         return Vec::new();
     };
     let mut found: Vec<Finding> = failed(scene, now, job).into_iter().collect();
-    found.extend(over(scene, now));
+    found.extend(over(scene));
     found.extend(suspended(scene, job));
+    found.extend(sibling(scene));
     found
 }
 
@@ -48,21 +49,18 @@ fn failed(scene: &Scene, now: Timestamp, job: &Workload) -> Option<Finding> {
 }
 
 /// Refused creations that ended: a pod was created after them, so they are not why it failed.
-fn over(scene: &Scene, now: Timestamp) -> Option<Finding> {
+fn over(scene: &Scene) -> Option<Finding> {
     let made = scene.pods.items().iter().map(|pod| pod.created_at).max()?;
     let mut events = scene.events.items().iter().filter(|event| event.reason.as_str() == "FailedCreate");
     let event = events.find(|event| event.last_at < made)?;
+    let ended = say::span(say::seconds(event.last_at, made));
     let says = text!(
-        "Not the {} earlier FailedCreate warnings (\"{}\"): they ended at {}, and the pod was created at {}.",
+        "Not the {} earlier FailedCreate warnings (\"{}\"): they ended {} before the pod was created.",
         event.count,
         cause_of(&event.message),
-        say::at(event.last_at, now),
-        say::at(made, now),
+        ended,
     );
-    let brief = text!(
-        "the earlier FailedCreate warnings (over at {}, before the pod was created)",
-        say::at(event.last_at, now)
-    );
+    let brief = text!("the earlier FailedCreate warnings (they ended {} before the pod was created)", ended);
     Some(Finding {
         citations: proof::event(scene, event).into_iter().collect(),
         ..Finding::new("failed-create-over", Role::RuledOut, Certainty::Proved, &event.object, says, brief)
@@ -73,6 +71,19 @@ fn over(scene: &Scene, now: Timestamp) -> Option<Finding> {
 fn cause_of(message: &Redacted) -> Redacted {
     let last = message.as_str().rsplit(": ").next().unwrap_or(message.as_str());
     message.part(last).map_or_else(|| say::line(message), |last| say::line(&last))
+}
+
+/// Another Job of the namespace that completed: what both need is there.
+fn sibling(scene: &Scene) -> Option<Finding> {
+    let jobs = scene.neighbours.items().iter().filter(|other| other.object.kind == Kind::Job);
+    let done = |at| proof::quote(scene, at, &"\"reason\": \"CompletionsReached\"".into());
+    let (job, proof) = jobs.filter_map(|job| Some((job, done(job.at)?))).next()?;
+    let says = text!("Not a fault of all Jobs: {} of the same namespace completed.", job.object.name);
+    let brief = text!("a fault of all Jobs ({} completed)", job.object.name);
+    Some(Finding {
+        citations: vec![proof],
+        ..Finding::new("sibling-completed", Role::RuledOut, Certainty::Likely, &scene.subject, says, brief)
+    })
 }
 
 fn suspended(scene: &Scene, job: &Workload) -> Option<Finding> {

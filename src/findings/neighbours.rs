@@ -23,13 +23,14 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
         .items()
         .iter()
         .filter(|other| other.object != scene.subject && other.object.namespace == scene.subject.namespace)
-        .filter(|other| other.wanted > 0)
+        // A Job's pods are not ready once it is done.
+        .filter(|other| other.wanted > 0 && !matches!(other.object.kind, Kind::Job | Kind::CronJob))
         .collect();
     let (well, unwell): (Vec<&Neighbour>, Vec<&Neighbour>) =
         others.into_iter().partition(|other| other.ready >= other.wanted);
-    let recent = |other: &&&Neighbour| other.rolled_out_at.is_some_and(|at| say::seconds(at, now) <= SUSPECT_SECONDS);
-    let mut found: Vec<Finding> =
-        well.iter().filter(recent).take(2).map(|other| rolled_out_well(scene, now, other)).collect();
+    let recent = |other: &&Neighbour| other.rolled_out_at.is_some_and(|at| say::seconds(at, now) <= SUSPECT_SECONDS);
+    let (recent, well): (Vec<&Neighbour>, Vec<&Neighbour>) = well.into_iter().partition(recent);
+    let mut found: Vec<Finding> = recent.iter().take(2).map(|other| rolled_out_well(scene, now, other)).collect();
     if view::troubled(scene).next().is_some() {
         found.extend(healthy(scene, &well));
     }
@@ -47,9 +48,9 @@ fn rolled_out_well(scene: &Scene, now: Timestamp, other: &Neighbour) -> Finding 
 /// The namespace's other workloads are well: the fault is this one's own.
 fn healthy(scene: &Scene, well: &[&Neighbour]) -> Option<Finding> {
     let names: Vec<Redacted> = well.iter().map(|other| text!("{}", other.object.name)).collect();
-    let says = text!("Not the whole namespace: {} ready.", plural(&names));
+    let says = text!("Not a wider fault: {} ready in the same namespace.", plural(&names));
     (!names.is_empty()).then(|| {
-        let brief = text!("the rest of the namespace ({} ready)", plural(&names));
+        let brief = text!("a wider fault ({} ready)", plural(&names));
         Finding::new("neighbours-ready", Role::RuledOut, Certainty::Proved, &scene.subject, says, brief)
     })
 }

@@ -134,12 +134,12 @@ fn without_pods(scene: &Scene, node: &Node) -> Option<Finding> {
         return None;
     }
     let named = |others: &[&Neighbour]| {
-        let names: Vec<Redacted> = others.iter().map(|o| text!("{} {} of {}", o.object, o.ready, o.wanted)).collect();
-        say::list(&names, 4)
+        let names: Vec<Redacted> = others.iter().map(|other| text!("{}", other.object)).collect();
+        say::list(&names, 3)
     };
     let mut said = Vec::new();
     if !gone.is_empty() {
-        said.push(text!("no pod is ready of {}", named(&gone)));
+        said.push(text!("no pod is left ready of {}", named(&gone)));
     }
     if !fewer.is_empty() {
         said.push(text!("fewer than wanted of {}", named(&fewer)));

@@ -53,6 +53,13 @@ impl<'a> Blame<'a> {
         self.change.map_or(self.newest.created_at, |change| change.changed_at)
     }
 
+    /// The differences in one phrase, at most three of them.
+    pub(super) fn say(&self, lines: &[&DiffLine]) -> Redacted {
+        let several = self.newest.template.containers.len() > 1;
+        let said: Vec<Redacted> = lines.iter().map(|line| say::diff(line, several)).collect();
+        say::list(&said, 3)
+    }
+
     /// The difference, quoted: with its field, where that stands beside it.
     pub(super) fn citation(&self, scene: &Scene, line: Option<&DiffLine>) -> Option<Citation> {
         let (change, line) = (self.change?, line?);
@@ -120,11 +127,7 @@ fn brought(scene: &Scene, now: Timestamp, blame: &Blame<'_>) -> Vec<Finding> {
     let by =
         blame.change.and_then(|change| change.by.as_ref()).map_or_else(Redacted::default, |by| text!(", by {}", by));
     let since = say::at(blame.since(), now);
-    let did = if lines.is_empty() {
-        "changed the pod template".into()
-    } else {
-        text!("changed {}", say::diffs(lines.iter().copied()))
-    };
+    let did = if lines.is_empty() { "changed the pod template".into() } else { text!("changed {}", blame.say(&lines)) };
     let before = earlier(blame);
     let says = text!("{} ({}{}) {}; {}.", blame.name(), since, by, did, before);
     let brief = text!("since revision {}", blame.newest.number);
@@ -136,7 +139,7 @@ fn brought(scene: &Scene, now: Timestamp, blame: &Blame<'_>) -> Vec<Finding> {
     let ran = view::failing(scene).any(|(_, container)| view::last_end(container).is_some() || container.restarts > 0);
     let explaining = blame.lines(|line| is_field(line, &RUNNING));
     if ran && !explaining.is_empty() {
-        let said = say::diffs(explaining.iter().copied());
+        let said = blame.say(&explaining);
         let number = blame.newest.number;
         let says = text!("The trouble began with revision {} ({}), which changed {}; {}.", number, since, said, before);
         let brief = text!("since revision {} ({})", number, said).cut(90);

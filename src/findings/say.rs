@@ -97,11 +97,12 @@ pub(super) fn labels(labels: &BTreeMap<String, Redacted>) -> Redacted {
 /// The longest value of a difference that is shown whole, in characters: an image with registry and tag fits.
 const VALUE_MAX_CHARS: usize = 90;
 
-/// One difference of two templates: `image a → b`, `added env DB_POOL=200`, `removed envFrom ConfigMap app-env`.
-pub(super) fn diff(line: &DiffLine) -> Redacted {
+/// One difference of two templates: `image a → b`, `added env DB_POOL (200)`, `removed envFrom (was ConfigMap a)`.
+/// The container is named where there are several.
+pub(super) fn diff(line: &DiffLine, several: bool) -> Redacted {
     let field = match &line.container {
-        Some(container) => text!("{} of container {}", line.field, container),
-        None => line.field.clone(),
+        Some(container) if several => text!("{} of container {}", line.field, container),
+        _ => line.field.clone(),
     };
     let short = |value: &Redacted| value.one_line().cut(VALUE_MAX_CHARS);
     match (&line.before, &line.after) {
@@ -117,12 +118,6 @@ pub(super) fn diff(line: &DiffLine) -> Redacted {
 /// A value that says no more than that the field is there.
 fn is_flag(value: &Redacted) -> bool {
     matches!(value.as_str(), "" | "true" | "present" | "yes")
-}
-
-/// The differences in one phrase, at most three of them.
-pub(super) fn diffs<'a>(lines: impl IntoIterator<Item = &'a DiffLine>) -> Redacted {
-    let said: Vec<Redacted> = lines.into_iter().map(diff).collect();
-    list(&said, 3)
 }
 
 /// A line of a log, short enough to stand inside a sentence, without what would end one.

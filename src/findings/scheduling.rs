@@ -120,27 +120,20 @@ fn selector(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option<
         None => "the node affinity".into(),
     };
     let found = absent.filter(|_| !nodes.is_empty()).map(|(key, _)| values(nodes, key));
-    let fits = match &found {
-        Some(found) => text!("no node has that value ({})", found),
-        None => "matches no node that would take the pod".into(),
-    };
+    let have = found.as_ref().map_or_else(Redacted::default, |found| text!(" ({})", found));
     let says = match (blame, lines.first()) {
         (Some(blame), Some(line)) => text!(
-            "{} ({}) changed {}, but {}, so {}: {} matches no node; {}.",
+            "{} ({}) changed {}, which matches no node{}, so {}; {}.",
             blame.name(),
             say::at(blame.since(), now),
-            say::diff(line),
-            fits,
+            blame.say(&[*line]),
+            have,
             pending(waiting),
-            asked,
             rollout::earlier(blame),
         ),
-        _ => text!("{} matches no node: {}, so {}.", asked, fits, pending(waiting)),
+        _ => text!("{} matches no node{}, so {}.", asked, have, pending(waiting)),
     };
-    let brief = match (blame, lines.is_empty()) {
-        (Some(blame), false) => text!("{} of revision {} matches no node", asked, blame.newest.number),
-        _ => text!("{} matches no node", asked),
-    };
+    let brief = text!("{} matches no node", asked);
     let mut citations: Vec<Citation> = waiting.proof(scene, |reason| *reason == Reason::Selector).into_iter().collect();
     citations.extend(blame.and_then(|blame| blame.citation(scene, lines.first().copied())));
     if let Some((key, _)) = absent {
@@ -227,7 +220,7 @@ fn resources(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option
     let lines = blame.map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["request"])));
     let by = match (blame, lines.first()) {
         (Some(blame), Some(line)) => {
-            text!(" {} ({}) changed {}.", blame.name(), say::at(blame.since(), now), say::diff(line))
+            text!(" {} ({}) changed {}.", blame.name(), say::at(blame.since(), now), blame.say(&[*line]))
         }
         _ => Redacted::default(),
     };
@@ -236,16 +229,17 @@ fn resources(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option
         text!(" The largest holder of requests there is {} with {}.", name, say::cpu(*cpu))
     });
     let says = text!(
-        "Insufficient {}: {} and each requests {}, but the requests of other pods have used up what the nodes can allocate{}.{}{}",
+        "Insufficient {}: {} and {} {}, but the requests of other pods have used up what the nodes can allocate{}.{}{}",
         resource,
         pending(waiting),
+        if waiting.pods.len() == 1 { "requests" } else { "each requests" },
         asked,
         rest,
         by,
         holds,
     );
     let most = left.first().map_or_else(Redacted::default, |(_, left)| text!(" (at most {} left)", amount(*left)));
-    let brief = text!("Insufficient {}, a pod requests {} and no node has it{}", resource, asked, most).cut(90);
+    let brief = text!("Insufficient {} on every node (it requests {}{})", resource, asked, most).cut(90);
     let mut citations: Vec<Citation> =
         waiting.proof(scene, |reason| matches!(reason, Reason::Resource(_))).into_iter().collect();
     citations.extend(request_quote(scene, waiting, resource.as_str()));

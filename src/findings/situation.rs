@@ -24,7 +24,10 @@ pub(super) fn situation(scene: &Scene, cause: Option<&Finding>, with_place: bool
     }
     let unhealthy = matches!(health::health(scene), Health::Unhealthy { .. });
     match subject.kind {
-        Kind::Node if unhealthy => text!("Node {} is not well", subject.name),
+        Kind::Node if unhealthy => {
+            let ready = scene.nodes.items().iter().any(|node| node.object == *subject && node.ready == Some(true));
+            text!("Node {} is {}", subject.name, if ready { "under pressure" } else { "not ready" })
+        }
         Kind::Job if unhealthy => text!("Job {} failed", name),
         Kind::Service if unhealthy => text!("Service {} has no endpoints", name),
         Kind::Ingress if unhealthy => text!("Ingress {} is not served", name),
@@ -56,7 +59,7 @@ fn broken(scene: &Scene, workload: &Workload, name: Redacted) -> Redacted {
     let old = rollout::blame(scene).filter(|blame| blame.previous.ready > 0);
     if let Some(blame) = old {
         return text!(
-            "{}: rollout of revision {} is stuck, {} of {} pods still serve",
+            "{} is stuck at revision {} ({} of {} pods still serve)",
             name,
             blame.newest.number,
             ready,

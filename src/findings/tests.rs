@@ -420,7 +420,7 @@ fn a_misspelt_image_repository_is_named_with_what_it_was_and_who_still_serves() 
     let report = world.report();
     assert_eq!(
         report.headline.as_str(),
-        "cart in shop: rollout of revision 7 is stuck, 3 of 4 pods still serve: image repository shpo/cart cannot be pulled (was shop/cart: a typo?)"
+        "cart in shop is stuck at revision 7 (3 of 4 pods still serve): cannot pull image shpo/cart (\"shop\" misspelt?)"
     );
     assert!(report.cause.as_str().contains("repository does not exist"), "{}", report.cause);
     assert_eq!((undo(&report), report.certainty), (Some(6), Certainty::Proved));
@@ -539,7 +539,7 @@ fn a_node_selector_that_meets_no_node_is_told_with_what_the_nodes_have() {
     world.node("n2", true, &[("example.org/zone", "a")], (4000, 100)).node("n3", true, &[], (4000, 100));
     let report = world.report();
     assert!(
-        report.cause.as_str().contains("no node has that value (2 nodes have a and 1 node has none)"),
+        report.cause.as_str().contains("which matches no node (2 nodes have a and 1 node has none)"),
         "{}",
         report.cause
     );
@@ -793,4 +793,25 @@ fn a_claim_without_a_volume_is_told_with_its_events_words() {
     let report = world.report();
     assert_eq!(world.causes(), ["claim-unbound"]);
     assert!(report.cause.as_str().contains(r#"storageclass.storage.k8s.io "fast" not found"#), "{}", report.cause);
+}
+
+#[test]
+fn a_missing_config_map_may_be_meant_by_one_that_holds_the_file_that_is_asked_for() {
+    let mut world = World::cart(1, 0);
+    let mut with = template();
+    with.containers[0].args = vec![r("--config"), r("/etc/cart/cart.ini")];
+    world.revision(1, 7, 0, with);
+    world.pod("cart-h1-a", 1, 7, waits("CreateContainerConfigError", r#"configmap "bobabu" not found"#));
+    let map = |name: &str, key: &str, at| ConfigMap {
+        object: named(Kind::ConfigMap, name),
+        created_at: ago(9),
+        keys: vec![r(key)],
+        referenced: false,
+        at,
+    };
+    let at = world.stands(ScenePart::Config, Source::Summary, r#"{"name": "zuzuzu"}"#);
+    world.scene.config_maps = Part::Known(vec![map("kukuku", "other.ini", at), map("zuzuzu", "cart.ini", at)]);
+    let report = world.report();
+    assert!(report.headline.as_str().ends_with("ConfigMap bobabu does not exist (zuzuzu does)"), "{}", report.headline);
+    assert!(report.cause.as_str().contains("holds cart.ini, which the container's arguments name"), "{}", report.cause);
 }

@@ -162,12 +162,11 @@ pub(super) fn trouble_began(scene: &Scene) -> Option<Timestamp> {
             instants.push(pod.created_at);
         }
     }
-    if let Some(available) = workload(scene).and_then(|workload| condition(&workload.conditions, "Available"))
-        && available.status.as_str() == "False"
-    {
-        instants.extend(available.changed_at);
-    }
-    instants.into_iter().min()
+    // The condition tells less: it may be false since long ago for want of one pod of many.
+    instants.into_iter().min().or_else(|| {
+        let available = condition(&workload(scene)?.conditions, "Available")?;
+        available.changed_at.filter(|_| available.status.as_str() == "False")
+    })
 }
 
 /// A constant pattern of a rule.
