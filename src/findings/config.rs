@@ -123,7 +123,7 @@ fn object(scene: &Scene, now: Timestamp, missing: &Missing) -> Finding {
         }
     };
     let near = meant(scene, missing);
-    let (also, brief) = match near {
+    let (also, brief) = match &near {
         Some((map, why)) => (
             text!(" ConfigMap {} does exist there{}, so one of the two names is wrong.", map.object.name, why),
             text!("{} ({} does)", brief, map.object.name),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures::future::try_join_all;
 
 use crate::model::scene::{Change, Claim, ConfigMap, ScenePart, Template};
-use crate::model::{Kind, ObjectRef};
+use crate::model::{Kind, Name, ObjectRef};
 use crate::observe::ReadError;
 use crate::observe::scene::named::near;
 use crate::observe::scene::page::Page;
@@ -17,12 +17,15 @@ use crate::observe::typed::template::config_maps;
 const OBJECTS_MAX: usize = 10;
 /// Names that are compared with a missing one.
 const NAMES_MAX: u32 = 500;
-/// Near names whose objects are read.
+/// Other ConfigMaps that are read, when one is missing or a revision dropped one.
 const NEAR_MAX: usize = 3;
+/// The one that the cluster puts into every namespace.
+const ROOT_CA: &str = "kube-root-ca.crt";
 
 impl Look<'_> {
-    /// The ConfigMaps that the template references; where one is missing, those whose names are near; and those that the
-    /// revision before this one referenced (not `referenced` any more). And what changed.
+    /// The ConfigMaps that the template references; where one is missing, others that may be meant (those whose names are
+    /// near, then the rest); and those that the revision before this one referenced (not `referenced` any more). And what
+    /// changed.
     pub(super) async fn config(
         &self,
         before: Option<&Template>,
@@ -49,8 +52,11 @@ impl Look<'_> {
             wanted.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(object, _)| object).collect();
         if !missing.is_empty() {
             let names = self.reader.names(Kind::ConfigMap, self.namespace(), NAMES_MAX).await?;
-            let close = names.iter().filter(|name| missing.iter().any(|object| near(object.name(), name.as_str())));
+            let is_near = |name: &&Name| missing.iter().any(|object| near(object.name(), name.as_str()));
+            let (close, others): (Vec<&Name>, Vec<&Name>) = names.iter().partition(is_near);
             let close: Vec<ObjectRef> = close
+                .into_iter()
+                .chain(others.into_iter().filter(|name| name.as_str() != ROOT_CA))
                 .filter(|name| !named.contains_key(name.as_str()))
                 .filter(|name| dropped.iter().all(|object| object.name != **name))
                 .filter_map(|name| ObjectRef::new(Kind::ConfigMap, self.namespace(), name.as_str()))
