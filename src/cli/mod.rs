@@ -1,6 +1,7 @@
 //! The command line: what each command is called and how it ends.
 
 pub mod audit;
+pub mod demo;
 pub mod eval;
 pub mod run;
 
@@ -137,7 +138,7 @@ pub fn main() -> ExitCode {
     let result = runtime.block_on(async {
         match cli.command {
             Command::Run(args) => run::run(args).await,
-            Command::Demo(_) => anyhow::bail!("not yet"),
+            Command::Demo(args) => demo::run(args).await,
             Command::Eval(args) => eval::run(args).await,
             Command::Check(_) => anyhow::bail!("not yet"),
             Command::Audit(AuditCommand::Verify { config }) => audit::verify(&config).await,

@@ -190,6 +190,17 @@ impl Cluster {
         log.newest.iter().cloned().collect()
     }
 
+    /// The answered requests after the first `seen` ones, oldest first, and how many were seen with them. One that is
+    /// still being answered holds up those behind it; what was dropped meanwhile (beyond 1000) is passed over.
+    pub fn requests_after(&self, seen: u64) -> (Vec<Request>, u64) {
+        let log = self.0.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = seen.max(log.before);
+        let skip = usize::try_from(from - log.before).unwrap_or(usize::MAX);
+        let new: Vec<Request> = log.newest.iter().skip(skip).take_while(|r| r.status != 0).cloned().collect();
+        let seen = from + new.len() as u64;
+        (new, seen)
+    }
+
     /// An object as it is now; `ns` is empty for a cluster-scoped one.
     pub fn get(&self, kind: &str, ns: &str, name: &str) -> Option<Value> {
         self.with(|world| world.get(&world.key_of(kind, ns, name)?).map(|object| Value::clone(&object)))

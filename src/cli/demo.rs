@@ -1,0 +1,315 @@
+//! `firstlook demo`: the whole story in an embedded world, on a page with working buttons or, with `--once`, by itself.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::DemoArgs;
+use crate::clock::Clock;
+use crate::model::{Approval, ApprovalState, Incident, IncidentState, Kind, Verification};
+use crate::sim::alerts::Alerts;
+use crate::sim::narrator::{Line, Narrator};
+use crate::sim::slack::{Delivery, Slack, SlackOptions};
+use crate::sim::world::{APPROVER, Living, Scenario, World};
+use crate::slack::render::APPROVE;
+
+/// The page is open by then, so that its reader sees the first card appear.
+const BEFORE_TROUBLE: Duration = Duration::from_secs(1);
+/// Between two alerts of the same fault.
+const BETWEEN_ALERTS: Duration = Duration::from_secs(3);
+/// How long the model thinks before each answer, so that a person can follow.
+const MODEL_DELAY: Duration = Duration::from_millis(600);
+/// Alertmanager notices at its next look that a rule is quiet, or fires again.
+const NOTICED_AFTER: Duration = Duration::from_millis(1_500);
+/// Steps are told this soon after they were taken.
+const TOLD_EVERY: Duration = Duration::from_millis(50);
+/// The whole story takes some seconds; a minute means that something is wrong.
+const ONCE_WITHIN: Duration = Duration::from_secs(60);
+/// Digits, verb and text in columns.
+const VERB_WIDTH: usize = 9;
+
+/// Runs the command.
+///
+/// # Errors
+/// What cannot be started, or with `--once` why the story did not end well.
+pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
+    crate::telemetry::start_logging(false, "error");
+    let scenario = Scenario::find(&args.scenario)?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let played = async {
+        if args.once {
+            let to = Teller::new(std::io::stdout(), std::io::stdout().is_terminal());
+            once(scenario, to).await.map(|()| ExitCode::SUCCESS)
+        } else {
+            page(scenario, args.listen).await.map(|()| ExitCode::SUCCESS)
+        }
+    };
+    tokio::select! {
+        ended = played => ended,
+        _ = terminate.recv() => Ok(ExitCode::SUCCESS),
+        _ = interrupt.recv() => Ok(if args.once { ExitCode::from(1) } else { ExitCode::SUCCESS }),
+    }
+}
+
+/// Writes steps, each with the time since the first.
+#[derive(Clone)]
+pub struct Teller {
+    out: Arc<Mutex<dyn Write + Send>>,
+    coloured: bool,
+    began: Arc<Mutex<Option<Timestamp>>>,
+}
+
+impl Teller {
+    /// Writes to `out`, in colours where asked for.
+    pub fn new(out: impl Write + Send + 'static, coloured: bool) -> Self {
+        Self { out: Arc::new(Mutex::new(out)), coloured, began: Arc::default() }
+    }
+
+    fn tell(&self, line: &Line) {
+        let mut began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = line.at.duration_since(*began.get_or_insert(line.at)).as_millis().max(0);
+        let time = format!("{:>3}.{:03} s", since / 1000, since % 1000);
+        let (dim, bold, plain) = if self.coloured { ("\x1b[2m", colour(line.verb), "\x1b[0m") } else { ("", "", "") };
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        // A reader that went away ends nothing.
+        let _ = writeln!(out, "{dim}{time}{plain}  {bold}{:VERB_WIDTH$}{plain}  {}", line.verb, line.text);
+        let _ = out.flush();
+    }
+}
+
+fn colour(verb: &str) -> &'static str {
+    match verb {
+        "heard" => "\x1b[1;33m",
+        "verified" | "over" => "\x1b[1;32m",
+        "clicked" | "changed" | "executed" => "\x1b[1;35m",
+        "refused" | "failed" | "unknown" | "no better" => "\x1b[1;31m",
+        _ => "\x1b[1;36m",
+    }
+}
+
+/// A story under way.
+struct Story {
+    world: World,
+    living: Living,
+    alerts: Alerts,
+    to: Teller,
+}
+
+impl Story {
+    async fn begin(scenario: Scenario, slack: Slack, model_delay: Duration, to: Teller) -> anyhow::Result<Self> {
+        let world = World::start(scenario, Clock::system(), slack, model_delay).await?;
+        let alerts = Alerts::of(&world.scenario, &world.cluster)?;
+        let living = world.inhabit().await?;
+        Ok(Self { world, living, alerts, to })
+    }
+
+    /// Says a step on the terminal and on the page.
+    fn tell(&self, line: &Line) {
+        self.to.tell(line);
+        self.world.slack.narrate(format!("{:VERB_WIDTH$} {}", line.verb, line.text));
+    }
+
+    fn heard(&self, at: Timestamp, what: &str) {
+        self.tell(&Line { at, verb: "heard", text: what.to_owned() });
+    }
+
+    /// Tells every step until `done`, and then what is left to tell.
+    async fn narrate(&self, done: &CancellationToken) -> anyhow::Result<()> {
+        let (world, store) = (&self.world, &self.living.store);
+        let mut narrator =
+            Narrator::new(store.clone(), world.cluster.clone(), world.slack.clone(), world.clock.now());
+        loop {
+            let last = done.is_cancelled();
+            for line in narrator.catch_up().await? {
+                self.tell(&line);
+            }
+            if last {
+                return Ok(());
+            }
+            // Not cut short: what a step was waiting for may be written a moment after it.
+            sleep(TOLD_EVERY).await;
+        }
+    }
+
+    /// Lets every alert of the scenario be heard.
+    async fn fire(&self, since: Option<Timestamp>, between: Duration) -> anyhow::Result<()> {
+        for index in 0..self.alerts.count() {
+            if index > 0 {
+                sleep(between).await;
+            }
+            let at = self.world.clock.now();
+            if let Some(name) = self.alerts.fire(index, &self.world.cluster, since, &self.living).await? {
+                self.heard(at, &format!("alert {name} fires; it was on disk before the webhook answered 200"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn resolve(&self) -> anyhow::Result<()> {
+        for index in 0..self.alerts.count() {
+            let at = self.world.clock.now();
+            let name = self.alerts.resolve(index, at, &self.living).await?;
+            self.heard(at, &format!("alert {name} resolved"));
+        }
+        Ok(())
+    }
+
+    /// Waits until the Deployments of the incidents are healthy, or not.
+    async fn until_healthy(&self, wanted: bool) -> anyhow::Result<()> {
+        loop {
+            let incidents = self.incidents().await?;
+            let subjects = incidents.iter().map(|i| &i.subject).filter(|subject| subject.kind == Kind::Deployment);
+            let health: Vec<bool> = subjects.map(|s| self.is_healthy(s.namespace(), s.name())).collect();
+            if !health.is_empty() && health.iter().all(|healthy| *healthy) == wanted {
+                return Ok(());
+            }
+            sleep(TOLD_EVERY).await;
+        }
+    }
+
+    /// As a rule over kube-state-metrics would see it.
+    fn is_healthy(&self, namespace: &str, name: &str) -> bool {
+        let Some(deployment) = self.world.cluster.get("Deployment", namespace, name) else { return false };
+        let (spec, status) = (&deployment["spec"], &deployment["status"]);
+        let wanted = spec["replicas"].as_i64().unwrap_or(1);
+        let seen = status["observedGeneration"].as_i64() >= deployment["metadata"]["generation"].as_i64();
+        let all = ["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"];
+        seen && all.iter().all(|field| status[field].as_i64().unwrap_or(0) == wanted)
+    }
+
+    async fn incidents(&self) -> anyhow::Result<Vec<Incident>> {
+        self.living.store.recent_incidents(Timestamp::UNIX_EPOCH).await
+    }
+
+    /// Alertmanager's part, for as long as it is polled: alerts resolve when all is well, and fire when it is not again.
+    async fn alertmanager(&self) -> anyhow::Result<()> {
+        sleep(BEFORE_TROUBLE).await;
+        self.fire(None, BETWEEN_ALERTS).await?;
+        loop {
+            self.until_healthy(true).await?;
+            sleep(NOTICED_AFTER).await;
+            self.resolve().await?;
+            self.until_healthy(false).await?;
+            let since = self.world.clock.now();
+            sleep(NOTICED_AFTER).await;
+            self.fire(Some(since), BETWEEN_ALERTS).await?;
+        }
+    }
+
+    /// A person's part: waits for the button and presses it, as Slack sends it over signed HTTP.
+    async fn approve(&self) -> anyhow::Result<()> {
+        let slack = &self.world.slack;
+        let has_button = |m: &crate::sim::slack::Message| m.buttons().iter().any(|b| b["action_id"] == APPROVE);
+        let ts = slack.wait_for(|messages| messages.iter().find(|m| has_button(m)).map(|m| m.ts.clone())).await;
+        let outcome = slack.click(&ts, APPROVE, APPROVER, Delivery::Http).await?;
+        anyhow::ensure!(outcome.acked, "firstlook did not take the click: status {}", outcome.status);
+        Ok(())
+    }
+
+    /// Waits until an action has helped.
+    async fn until_verified(&self) -> anyhow::Result<()> {
+        loop {
+            for approval in self.approvals().await? {
+                if matches!(approval.verification, Verification::Better { .. }) {
+                    return Ok(());
+                }
+                let why = &approval.because;
+                anyhow::ensure!(
+                    !approval.state.is_final() || approval.state == ApprovalState::Executed,
+                    "the action was {}: {why}",
+                    approval.state.as_str()
+                );
+                if let Verification::NotBetter { why, .. } = &approval.verification {
+                    anyhow::bail!("the action did not help: {why}");
+                }
+            }
+            sleep(TOLD_EVERY).await;
+        }
+    }
+
+    async fn until_over(&self) -> anyhow::Result<()> {
+        loop {
+            let incidents = self.incidents().await?;
+            if incidents.iter().all(|incident| matches!(incident.state, IncidentState::Over { .. })) {
+                return Ok(());
+            }
+            sleep(TOLD_EVERY).await;
+        }
+    }
+
+    async fn approvals(&self) -> anyhow::Result<Vec<Approval>> {
+        let mut all = Vec::new();
+        for incident in self.incidents().await? {
+            all.extend(self.living.store.approvals_of(&incident.id).await?);
+        }
+        Ok(all)
+    }
+
+    /// The story without a person: trouble, report, click, rollback, resolved, over.
+    async fn play(&self) -> anyhow::Result<()> {
+        self.fire(None, Duration::ZERO).await?;
+        tokio::select! {
+            clicked = self.approve() => clicked?,
+            refused = self.until_verified() => refused?,
+        }
+        self.until_verified().await?;
+        self.resolve().await?;
+        self.until_over().await
+    }
+
+    /// Where the story stands, for the one who asks why it did not end.
+    fn standing(&self) -> String {
+        let messages = self.world.slack.messages();
+        let card = messages.iter().find(|message| message.thread_ts.is_none());
+        card.map_or_else(|| "no card was posted".to_owned(), |card| format!("the card says:\n{}", card.plain()))
+    }
+}
+
+/// Plays the scenario without a browser and tells every step.
+///
+/// # Errors
+/// Why the action was not verified, or the incident is not over, within a minute.
+pub async fn once(scenario: Scenario, to: Teller) -> anyhow::Result<()> {
+    let slack = Slack::new(Clock::system(), SlackOptions::default());
+    let story = Story::begin(scenario, slack, Duration::ZERO, to).await?;
+    let done = CancellationToken::new();
+    let played = async {
+        let played = timeout(ONCE_WITHIN, story.play()).await;
+        done.cancel();
+        played
+    };
+    let (played, told) = tokio::join!(played, story.narrate(&done));
+    let ended = match played {
+        Ok(ended) => ended.with_context(|| story.standing()),
+        Err(_) => Err(anyhow::anyhow!("not over after {} s; {}", ONCE_WITHIN.as_secs(), story.standing())),
+    };
+    story.living.end().await;
+    ended.and(told)
+}
+
+/// Serves the page and plays the world around it until told to stop.
+async fn page(scenario: Scenario, listen: std::net::SocketAddr) -> anyhow::Result<()> {
+    let listener = match TcpListener::bind(listen).await {
+        Ok(listener) => listener,
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            anyhow::bail!("{listen} is taken: end what uses it, or choose another with --listen 127.0.0.1:0")
+        }
+        Err(error) => return Err(error).with_context(|| format!("--listen {listen}")),
+    };
+    println!("http://{}", listener.local_addr()?);
+    let to = Teller::new(std::io::stderr(), std::io::stderr().is_terminal());
+    let slack = Slack::new(Clock::system(), SlackOptions::default());
+    let story = Story::begin(scenario, slack, MODEL_DELAY, to).await?;
+    story.world.serve_page(listener);
+    eprintln!("Open it in a browser. Everything runs in this process and ends with it: Ctrl-C.");
+    let never = CancellationToken::new();
+    tokio::try_join!(story.narrate(&never), story.alertmanager()).map(|_| ())
+}
