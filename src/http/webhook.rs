@@ -6,7 +6,6 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::clock::Clock;
 use crate::http::{Credential, Error};
@@ -35,8 +34,7 @@ impl Webhook {
     pub fn router(self) -> Router {
         Router::new()
             .route("/webhook/alertmanager", post(receive))
-            .layer(DefaultBodyLimit::disable())
-            .layer(RequestBodyLimitLayer::new(BODY_MAX_BYTES))
+            .layer(DefaultBodyLimit::max(BODY_MAX_BYTES)) // not tower's layer: its refusal would come uncounted
             .with_state(self)
     }
 

@@ -82,7 +82,10 @@ def request(method, url, body=None, headers=None, timeout_s=15.0):
     else:
         connection = http.client.HTTPConnection(at.hostname, at.port, timeout=timeout_s)
     try:
-        connection.request(method, (at.path or "/") + (f"?{at.query}" if at.query else ""), body=body, headers=headers)
+        try:
+            connection.request(method, (at.path or "/") + (f"?{at.query}" if at.query else ""), body=body, headers=headers)
+        except BrokenPipeError:
+            pass  # refused by its size before it was all sent; the answer is there
         reply = connection.getresponse()
         return Answer(reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read())
     finally:

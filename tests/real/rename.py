@@ -39,7 +39,12 @@ def mapping(scenario, chance):
         if item["kind"] == "Event" or metadata.get("ownerReferences"):
             continue
         names |= {metadata["name"], metadata.get("namespace") or metadata["name"]}
-    return {name: new_word(chance, taken) for name in sorted(names) if not SYSTEM.fullmatch(name)}
+    new = {}
+    for name in sorted((n for n in names if not SYSTEM.fullmatch(n)), key=lambda n: (len(n), n)):
+        # Names that resemble each other may be the fault itself: what began with another name still does.
+        root = next((n for n in sorted(new, key=len, reverse=True) if name.startswith(n) and len(n) * 2 > len(name)), None)
+        new[name] = new[root] + name[len(root):] if root else new_word(chance, taken)
+    return new
 
 
 def renamed(scenario, target, seed):

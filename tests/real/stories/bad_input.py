@@ -227,13 +227,12 @@ def a_full_disk_refuses_with_5xx_and_loses_nothing(run):
     run.story.callback(lambda: daemon.process.kill())
     daemon.start()
     filler = disk / "filler"
-    with open(filler, "wb") as f:
+    with open(filler, "wb", buffering=0) as f:
         try:
-            while True:
-                f.write(b"x" * 4096)
-                f.flush()
+            while f.write(b"x" * 4096):
+                pass
         except OSError:
-            pass
+            pass  # full
     stored, refused = [], None
     for i in range(2000):
         answer = daemon.alert(body([one(pod=f"full-{i}", padding="x" * 900)]))
