@@ -27,6 +27,7 @@ use crate::redact::Redactor;
 use crate::slack::desk::{Desk, OnClick};
 use crate::slack::interact::Place;
 use crate::slack::socket;
+use crate::stages::Ran;
 use crate::stages::correlate::Correlate;
 use crate::stages::deliver::{Deliver, Outlet};
 use crate::stages::execute::Execute;
@@ -36,7 +37,6 @@ use crate::stages::preview::Preview;
 use crate::stages::resolve::Resolve;
 use crate::stages::seal::Seal;
 use crate::stages::verify::Verify;
-use crate::stages::Ran;
 use crate::store::{Durability, Store, Write};
 use crate::telemetry::{Metrics, StageLabels};
 
@@ -252,18 +252,13 @@ impl App {
                 self.tasks.spawn(socket::run(desk.clone(), app_token, connected, self.stop.child_token()));
             }
             if let Some((listener, signing_secret)) = listeners.slack {
-                let interactivity = Interactivity {
-                    signing_secret,
-                    clock: setup.clock.clone(),
-                    metrics: setup.metrics.clone(),
-                    desk,
-                };
+                let interactivity =
+                    Interactivity { signing_secret, clock: setup.clock.clone(), metrics: setup.metrics.clone(), desk };
                 self.tasks.spawn(http::serve(listener, interactivity.router(), self.stop.child_token()));
             }
         }
         if let Some((listener, credential)) = listeners.admin {
-            let admin =
-                Admin { store: setup.store.clone(), metrics: setup.metrics.clone(), credential, conditions };
+            let admin = Admin { store: setup.store.clone(), metrics: setup.metrics.clone(), credential, conditions };
             self.tasks.spawn(http::serve(listener, admin.router(), self.stop.child_token()));
         }
     }

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::correlate::ARRIVAL;
 use crate::model::{Ending, Heard, Incident};
 
 /// A Warning is over when its subject has been healthy, or gone, for this long: two rounds of a crash loop's early back-off.
@@ -42,6 +43,10 @@ pub fn note_health(incident: &mut Incident, health: Health, now: Timestamp) -> b
 
 /// How `incident` has ended by now, if it has.
 pub fn of(incident: &Incident, heard: &Heard, now: Timestamp) -> Option<Ending> {
+    if incident.fault == ARRIVAL {
+        // A list of old trouble: after a day it is old news.
+        return (now.duration_since(incident.opened_at) >= ALERT_MAX_AGE).then_some(Ending::ResolveNotSeen);
+    }
     let healthy_for = incident.healthy_since.map(|since| now.duration_since(since));
     if heard.alerts > 0 && heard.alerts_firing == 0 {
         // Resolved: over at once, unless the subject is seen to be in trouble still.

@@ -105,6 +105,11 @@ fn place(
     }
     let heard_of = resolved.subject.clone().or_else(|| stand_in(signal));
     let Some(heard_of) = heard_of else { return ignore(Redacted::literal("it names no object")) };
+    if let SignalBody::Warning(warning) = &signal.body
+        && warning.on_arrival
+    {
+        return arrive(known, signal, &heard_of, rules, now);
+    }
     let root = scenes.get(&heard_of).and_then(root::of);
     let (subject, because) = match &root {
         Some(root) => (root.object.clone(), Some(root.because.clone())),
@@ -115,7 +120,7 @@ fn place(
     if found.is_none() {
         found = known.iter_mut().find(|incident| {
             let lists = holds(incident, &heard_of) || incident.also.contains(&heard_of);
-            lists && incident.state == IncidentState::Open && may_join(incident, rules, now)
+            lists && incident.state == IncidentState::Open && incident.fault != ARRIVAL
         });
     }
     if let Some(incident) = found {
@@ -138,6 +143,31 @@ fn place(
         }
         Err(why) => ignore(why),
     }
+}
+
+/// The fault of the one incident that holds all trouble found at the first start.
+pub const ARRIVAL: &str = "arrival";
+
+/// Trouble that was there at the first start is one incident, whatever it is about; news about any of it opens another.
+fn arrive(known: &mut Vec<Incident>, signal: &Signal, heard_of: &ObjectRef, rules: &Rules, now: Timestamp) -> Change {
+    let signal_id = signal.id.clone();
+    if let Some(incident) = known.iter_mut().find(|i| i.fault == ARRIVAL && i.state == IncidentState::Open) {
+        if !incident.also.contains(heard_of) && incident.also.len() < rules.listed_max {
+            incident.also.push(heard_of.clone());
+        }
+        incident.updated_at = now;
+        return Change::Join { incident: Box::new(incident.clone()), signal: signal_id };
+    }
+    let Some(name) = Name::parse("found-on-arrival") else {
+        return Change::Ignore { signal: signal_id, why: Redacted::literal("no name for the arrival") };
+    };
+    let subject = ObjectRef { kind: Kind::Alert, namespace: None, name };
+    let nothing = BTreeMap::new();
+    let mut incident = open(signal, &subject, heard_of, None, &nothing, &|_| Severity::Low, now);
+    incident.fault = ARRIVAL.to_owned();
+    incident.severity = Severity::Low;
+    known.push(incident.clone());
+    Change::Open { incident: Box::new(incident), signal: signal_id }
 }
 
 /// Whether a signal may open an incident, or why not.
@@ -335,3 +365,6 @@ fn said_severity(signal: &Signal) -> Severity {
         _ => Severity::Low,
     }
 }
+
+#[cfg(test)]
+mod tests;

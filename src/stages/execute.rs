@@ -161,8 +161,7 @@ impl Execute {
         let now = self.clock.now();
         let body = change::body(action, &approval.id, now, sight);
         let execution = Execution { started_at: now, body, finished_at: None, generation: None };
-        let executing =
-            Approval { state: ApprovalState::Executing, execution: Some(execution), ..approval.clone() };
+        let executing = Approval { state: ApprovalState::Executing, execution: Some(execution), ..approval.clone() };
         let writes = vec![
             Write::Audit(audit::execution(now, &executing)),
             Write::Approval { approval: Box::new(executing.clone()), was: Some(ApprovalState::Approved) },

@@ -10,12 +10,11 @@ use crate::agent::prompt;
 use crate::agent::step::Budget;
 use crate::agent::turn::{Ended, Turn, Turned};
 use crate::clock::Clock;
+use crate::correlate::ARRIVAL;
 use crate::govern::audit;
 use crate::govern::gate::{Gate, Suggestion};
 use crate::govern::scope::Scope;
-use crate::model::{
-    Caller, Card, IncidentState, Investigation, InvestigationState, Origin, Report, Severity,
-};
+use crate::model::{Caller, Card, IncidentState, Investigation, InvestigationState, Origin, Report, Severity};
 use crate::redact::{Redacted, Redactor};
 use crate::stages::Ran;
 use crate::store::{Claim, Durability, Store, Usage, Write};
@@ -85,7 +84,8 @@ impl Investigate {
         if card.report.as_ref().is_some_and(|report| report.origin == Origin::Model) {
             return self.conclude(&card, InvestigationState::Done, claim).await;
         }
-        if matches!(card.incident.state, IncidentState::Over { .. }) {
+        // What is over, or was there before us, is not paid for.
+        if matches!(card.incident.state, IncidentState::Over { .. }) || card.incident.fault == ARRIVAL {
             return self.conclude(&card, InvestigationState::Off, claim).await;
         }
         let limits = &self.gate.policy().limits;
@@ -326,9 +326,9 @@ fn unmarked(mut message: Value) -> Value {
 
 /// Replies with this mark: in a row at the end for `silent`, all of them for `unproved`.
 fn marked(transcript: &[crate::store::Turn], what: &str) -> u32 {
-    let replies = transcript.iter().filter_map(|turn| {
-        turn.messages.as_array()?.iter().find(|message| message["role"] == "assistant")
-    });
+    let replies = transcript
+        .iter()
+        .filter_map(|turn| turn.messages.as_array()?.iter().find(|message| message["role"] == "assistant"));
     let holds = |message: &&Value| message[MARK] == what;
     let count = if what == "silent" {
         replies.collect::<Vec<_>>().into_iter().rev().take_while(holds).count()

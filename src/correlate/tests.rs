@@ -1,0 +1,159 @@
+//! Stories of signals that become incidents.
+
+use super::*;
+use crate::model::{Ending, Heard, Warning, WarningSource};
+use crate::redact::Redactor;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+fn alert(name: &str, labels: &[(&str, &str)], status: AlertStatus, started: i64) -> Signal {
+    let redact = |text: &str| Redactor::default().redact(text);
+    let labels: BTreeMap<String, Redacted> = labels.iter().map(|(k, v)| ((*k).to_owned(), redact(v))).collect();
+    Signal {
+        id: SignalId::derive(&[name, &format!("{labels:?}{status:?}{started}")]),
+        cluster: crate::model::ClusterName::parse("c").unwrap(),
+        heard_at: at(started),
+        body: SignalBody::Alert(Alert {
+            receiver: "r".into(),
+            group_key: "g".into(),
+            fingerprint: "f".into(),
+            name: redact(name),
+            status,
+            labels,
+            annotations: BTreeMap::new(),
+            starts_at: at(started),
+            ends_at: None,
+            generator_url: None,
+            truncated: 0,
+        }),
+    }
+}
+
+fn warning(object: &ObjectRef, on_arrival: bool) -> Signal {
+    Signal {
+        id: SignalId::derive(&["w", &object.to_string()]),
+        cluster: crate::model::ClusterName::parse("c").unwrap(),
+        heard_at: at(0),
+        body: SignalBody::Warning(Warning {
+            object: object.clone(),
+            source: WarningSource::PodState,
+            reason: "CrashLoopBackOff".into(),
+            message: "".into(),
+            first_at: at(0),
+            last_at: at(0),
+            count: 1,
+            on_arrival,
+        }),
+    }
+}
+
+fn workload(namespace: &str, name: &str) -> ObjectRef {
+    ObjectRef::new(Kind::Deployment, Some(namespace), name).unwrap()
+}
+
+/// Plans signals one after the other and returns the incidents and how many signals were ignored.
+fn run(signals: &[(Signal, Option<ObjectRef>)]) -> (Vec<Incident>, usize) {
+    let mut incidents: Vec<Incident> = Vec::new();
+    let mut ignored = 0;
+    for (signal, subject) in signals {
+        let resolved = [Resolved { signal: signal.clone(), subject: subject.clone() }];
+        let now = signal.heard_at;
+        for change in plan(&incidents, &resolved, &BTreeMap::new(), &|_| Severity::Medium, &Rules::default(), now) {
+            match change {
+                Change::Ignore { .. } => ignored += 1,
+                Change::Open { incident, .. } => incidents.push(*incident),
+                Change::Join { incident, .. } => {
+                    let place = incidents.iter().position(|known| known.id == incident.id).unwrap();
+                    incidents[place] = *incident;
+                }
+            }
+        }
+    }
+    (incidents, ignored)
+}
+
+#[test]
+fn four_alert_names_of_one_workload_are_one_incident_and_its_neighbour_another() {
+    let checkout = Some(workload("shop", "checkout"));
+    let names =
+        ["KubePodNotReady", "KubeDeploymentReplicasMismatch", "KubeDeploymentRolloutStuck", "KubePodCrashLooping"];
+    let mut heard: Vec<_> = names
+        .iter()
+        .map(|name| (alert(name, &[("namespace", "shop")], AlertStatus::Firing, 0), checkout.clone()))
+        .collect();
+    heard.push((
+        alert("KubePodNotReady", &[("namespace", "shop")], AlertStatus::Firing, 5),
+        Some(workload("shop", "cart")),
+    ));
+    let (incidents, ignored) = run(&heard);
+    assert_eq!((incidents.len(), ignored), (2, 0));
+    assert_eq!(incidents[0].why.len(), 4);
+    assert_eq!(
+        incidents[0].why[1].sentence.as_str(),
+        "alert KubeDeploymentReplicasMismatch: same Deployment shop/checkout, 0 s apart"
+    );
+}
+
+#[test]
+fn what_fires_always_opens_nothing() {
+    let heard = [("Watchdog", "critical"), ("InfoInhibitor", "warning"), ("Anything", "none")];
+    let heard: Vec<_> = heard
+        .iter()
+        .map(|(name, severity)| (alert(name, &[("severity", severity)], AlertStatus::Firing, 0), None))
+        .collect();
+    assert_eq!(run(&heard), (Vec::new(), 3));
+}
+
+#[test]
+fn same_names_in_two_namespaces_are_two_incidents() {
+    let heard = ["shop", "shop-eu"].map(|ns| (alert("A", &[], AlertStatus::Firing, 0), Some(workload(ns, "checkout"))));
+    assert_eq!(run(&heard).0.len(), 2);
+}
+
+#[test]
+fn a_resolve_joins_what_it_ends_and_opens_nothing_by_itself() {
+    let checkout = Some(workload("shop", "checkout"));
+    let firing = (alert("A", &[], AlertStatus::Firing, 0), checkout.clone());
+    let resolved = (alert("A", &[], AlertStatus::Resolved, 0), checkout);
+    assert_eq!(run(&[resolved.clone()]).1, 1);
+    assert_eq!(run(&[firing, resolved]).0[0].why.len(), 2);
+}
+
+#[test]
+fn an_alert_that_names_no_object_is_its_own_subject() {
+    let (incidents, _) = run(&[
+        (alert("Certificates Expiring!", &[("namespace", "edge")], AlertStatus::Firing, 0), None),
+        (alert("Certificates Expiring!", &[("namespace", "edge")], AlertStatus::Firing, 60), None),
+    ]);
+    assert_eq!(incidents.len(), 1);
+    assert_eq!(incidents[0].subject.to_string(), "Alert edge.Certificates-Expiring-");
+}
+
+#[test]
+fn trouble_found_at_the_first_start_is_one_incident_and_news_about_it_another() {
+    let objects = [workload("shop", "a"), workload("shop", "b"), workload("c", "c")];
+    let mut heard: Vec<_> = objects.iter().map(|object| (warning(object, true), Some(object.clone()))).collect();
+    heard.push((alert("A", &[], AlertStatus::Firing, 10), Some(objects[0].clone())));
+    let (incidents, _) = run(&heard);
+    assert_eq!(incidents.len(), 2);
+    assert_eq!((incidents[0].fault.as_str(), incidents[0].also.len()), (ARRIVAL, 3));
+}
+
+#[test]
+fn an_incident_ends_as_its_alerts_and_its_subject_tell() {
+    let (incidents, _) = run(&[(alert("A", &[], AlertStatus::Firing, 0), Some(workload("shop", "checkout")))]);
+    let heard = |firing| Heard { alerts: 1, alerts_firing: firing, ..Heard::default() };
+    let mut incident = incidents[0].clone();
+    assert_eq!(ending::of(&incident, &heard(1), at(60)), None);
+    assert_eq!(ending::of(&incident, &heard(0), at(60)), Some(Ending::Resolved));
+    ending::note_health(&mut incident, ending::Health::Unhealthy, at(10));
+    assert_eq!(ending::of(&incident, &heard(0), at(60)), None, "the alert resolved, the subject is in trouble still");
+    ending::note_health(&mut incident, ending::Health::Healthy, at(70));
+    assert_eq!(ending::of(&incident, &heard(1), at(80)), None);
+    assert_eq!(ending::of(&incident, &heard(1), at(70 + 15 * 60)), Some(Ending::Presumed));
+    let never_unhealthy = incidents[0].clone();
+    assert_eq!(ending::of(&never_unhealthy, &heard(1), at(16 * 60)), None);
+    assert_eq!(ending::of(&never_unhealthy, &heard(1), at(24 * 3600)), Some(Ending::ResolveNotSeen));
+}
