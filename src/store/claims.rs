@@ -50,10 +50,17 @@ impl Store {
         Ok(matches!(self.operate(operation, false).await?, Outcome::Held(true)))
     }
 
-    /// Gives an undone unit back without counting the attempt (a shutdown, nothing to do). A unit that is done is
-    /// released within its commit (`Write::Release`).
+    /// Lets go of a unit that is done: its attempts are forgotten. Within a commit: `Write::Release`.
     pub async fn release(&self, claim: Claim) -> anyhow::Result<()> {
-        self.operate(Operation::GiveBack { claim }, false).await?;
+        self.operate(Operation::Release { claim }, false).await?;
+        Ok(())
+    }
+
+    /// Gives an undone unit back, claimable from `until` on, without counting the attempt: a shutdown, or another's
+    /// order to wait. It is no failure, so it never parks.
+    pub async fn postpone(&self, claim: Claim, until: Timestamp) -> anyhow::Result<()> {
+        let wait_ms = until.as_millisecond() - self.clock().now_ms();
+        self.operate(Operation::Postpone { claim, wait_ms }, false).await?;
         Ok(())
     }
 
@@ -124,22 +131,24 @@ pub(super) async fn renew(conn: &mut Conn<'_>, context: &Context, claim: &Claim,
     Ok(conn.execute(SQL, args).await? == 1)
 }
 
-/// The unit is done: its row goes, and with it the count of attempts.
-pub(super) async fn done(conn: &mut Conn<'_>, context: &Context, claim: &Claim) -> Result<(), Fault> {
+/// The unit is done: its row goes, and with it the count of attempts. False when the claim was lost.
+pub(super) async fn done(conn: &mut Conn<'_>, context: &Context, claim: &Claim) -> Result<bool, Fault> {
     const SQL: &str = "DELETE FROM claim WHERE cluster = $1 AND stage = $2 AND unit = $3 AND owner = $4";
-    if conn.execute(SQL, key(context, claim)).await? == 1 { Ok(()) } else { Err(Fault::LostClaim) }
+    Ok(conn.execute(SQL, key(context, claim)).await? == 1)
 }
 
-pub(super) async fn give_back(conn: &mut Conn<'_>, context: &Context, claim: &Claim) -> Result<bool, Fault> {
-    const SQL: &str = "UPDATE claim SET owner = '', until_ms = 0, attempt = attempt - 1
+pub(super) async fn postpone(
+    conn: &mut Conn<'_>,
+    context: &Context,
+    claim: &Claim,
+    wait_ms: i64,
+) -> Result<bool, Fault> {
+    const SQL: &str = "UPDATE claim SET owner = '', until_ms = $5, attempt = attempt - 1
         WHERE cluster = $1 AND stage = $2 AND unit = $3 AND owner = $4";
-    let held = conn.execute(SQL, key(context, claim)).await? == 1;
-    if held && claim.attempt == 1 {
-        const NEVER: &str =
-            "DELETE FROM claim WHERE cluster = $1 AND stage = $2 AND unit = $3 AND owner = '' AND attempt = 0";
-        conn.execute(NEVER, args![context.cluster.as_str(), claim.stage, claim.unit.as_str()]).await?;
-    }
-    Ok(held)
+    let until_ms = context.lease_now_ms(conn).await?.saturating_add(wait_ms);
+    let mut args = key(context, claim);
+    args.push(until_ms.into());
+    Ok(conn.execute(SQL, args).await? == 1)
 }
 
 pub(super) async fn fail(

@@ -45,7 +45,8 @@ pub(super) enum Operation {
     Commit { writes: Vec<Write>, claim: Option<Claim> },
     Claim { stage: &'static str, unit: String, lease_ms: i64 },
     Renew { claim: Claim, lease_ms: i64 },
-    GiveBack { claim: Claim },
+    Release { claim: Claim },
+    Postpone { claim: Claim, wait_ms: i64 },
     Fail { claim: Claim, retry_in_ms: i64 },
     Seal { limit: u32 },
     Prune { before_ms: i64, limit: u32 },
@@ -93,7 +94,7 @@ impl From<serde_json::Error> for Fault {
 impl Operation {
     /// Whether others may find work in what it did.
     pub(super) fn wakes(&self) -> bool {
-        !matches!(self, Operation::Claim { .. } | Operation::Renew { .. })
+        !matches!(self, Operation::Claim { .. } | Operation::Renew { .. } | Operation::Postpone { .. })
     }
 
     /// Does it. An error means that the transaction must not be committed.
@@ -116,7 +117,10 @@ impl Operation {
             Operation::Renew { claim, lease_ms } => {
                 Ok(Outcome::Held(claims::renew(conn, context, claim, *lease_ms).await?))
             }
-            Operation::GiveBack { claim } => Ok(Outcome::Held(claims::give_back(conn, context, claim).await?)),
+            Operation::Release { claim } => Ok(Outcome::Held(claims::done(conn, context, claim).await?)),
+            Operation::Postpone { claim, wait_ms } => {
+                Ok(Outcome::Held(claims::postpone(conn, context, claim, *wait_ms).await?))
+            }
             Operation::Fail { claim, retry_in_ms } => {
                 Ok(Outcome::Held(claims::fail(conn, context, claim, *retry_in_ms).await?))
             }

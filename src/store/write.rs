@@ -153,7 +153,11 @@ pub(super) async fn apply(
         }
         Write::Call(call) => put_call(conn, context, call).await?,
         Write::Audit(entry) => audit::insert(conn, context, entry).await?,
-        Write::Release(claim) => claims::done(conn, context, claim).await?,
+        Write::Release(claim) => {
+            if !claims::done(conn, context, claim).await? {
+                return Err(Fault::LostClaim);
+            }
+        }
     }
     touched.extend(shown_by(write).cloned());
     Ok(())

@@ -46,12 +46,12 @@ async fn a_unit_that_failed_five_times_is_parked() {
         put(&store, [Write::Incident(incident.clone())]).await;
         put(&store, [Write::Delivered { incident: incident.id.clone(), version: 1 }]).await;
         let returned = store.claim("investigate", "i1", LEASE).await.unwrap().unwrap();
-        store.release(returned).await.unwrap();
+        store.postpone(returned, world.now()).await.unwrap();
         for attempt in 1..=5 {
             assert!(store.parked(&incident.id).await.unwrap().is_empty());
             assert_eq!(store.to_investigate(10).await.unwrap().len(), 1);
             let claim = store.claim("investigate", "i1", LEASE).await.unwrap().unwrap();
-            assert_eq!(claim.attempt, attempt, "what was given back undone is no attempt");
+            assert_eq!(claim.attempt, attempt, "what was postponed is no attempt");
             assert!(store.to_investigate(10).await.unwrap().is_empty(), "held");
             store.fail(claim, world.now()).await.unwrap();
         }
@@ -66,15 +66,26 @@ async fn a_unit_that_failed_five_times_is_parked() {
 }
 
 #[tokio::test]
-async fn a_failed_unit_waits_for_its_retry() {
+async fn a_failed_or_postponed_unit_waits_for_its_time() {
     on_each_engine(async |world| {
         let store = world.open().await;
-        let claim = store.claim("deliver", "i1", LEASE).await.unwrap().unwrap();
-        store.fail(claim, world.now() + jiff::SignedDuration::from_secs(60)).await.unwrap();
-        assert_eq!(store.claim("deliver", "i1", LEASE).await.unwrap(), None);
+        let later = world.now() + jiff::SignedDuration::from_secs(60);
+        for (unit, failed) in [("i1", true), ("i2", false)] {
+            let claim = store.claim("deliver", unit, LEASE).await.unwrap().unwrap();
+            if failed {
+                store.fail(claim, later).await.unwrap();
+            } else {
+                store.postpone(claim, later).await.unwrap();
+            }
+            assert_eq!(store.claim("deliver", unit, LEASE).await.unwrap(), None);
+        }
         if world.is_lite() {
             world.pass_ms(60_000);
-            assert_eq!(store.claim("deliver", "i1", LEASE).await.unwrap().unwrap().attempt, 2);
+            let again = store.claim("deliver", "i1", LEASE).await.unwrap().unwrap();
+            assert_eq!(again.attempt, 2);
+            assert_eq!(store.claim("deliver", "i2", LEASE).await.unwrap().unwrap().attempt, 1);
+            store.release(again).await.unwrap();
+            assert_eq!(store.claim("deliver", "i1", LEASE).await.unwrap().unwrap().attempt, 1, "done, so forgotten");
         }
         store.close().await;
     })

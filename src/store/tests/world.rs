@@ -40,8 +40,11 @@ pub(super) async fn on_each_engine(story: impl AsyncFn(&World)) {
         run(&mut admin, &format!("DROP SCHEMA {schema} CASCADE")).await;
         engines = "sqlite, postgres";
     }
-    // Not by println!: that would be shown for failed tests alone.
-    let _ = writeln!(std::io::stdout(), "store tests ran on: {engines}");
+    // Once, and not by println!, which is shown for failed tests alone.
+    static SAID: std::sync::Once = std::sync::Once::new();
+    SAID.call_once(|| {
+        let _ = writeln!(std::io::stdout(), "store tests ran on: {engines}");
+    });
 }
 
 async fn run(conn: &mut PgConnection, sql: &str) {
