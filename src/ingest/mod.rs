@@ -1,3 +1,4 @@
 //! Ingest: what is heard from outside becomes signals.
 
 pub mod alertmanager;
+pub mod watch;

@@ -1,0 +1,57 @@
+//! Whether the watches know the cluster's state, for `/readyz`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The state of each watch. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Health(Arc<Mutex<BTreeMap<&'static str, State>>>);
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    synced: bool,
+    error: Option<String>,
+}
+
+impl Health {
+    pub(super) fn begins(&self, watch: &'static str) {
+        self.with(watch, |state| *state = State::default());
+    }
+
+    pub(super) fn synced(&self, watch: &'static str) {
+        self.with(watch, |state| *state = State { synced: true, error: None });
+    }
+
+    /// A watch that was synced stays so while it is being taken up again: what it knows is only not of this second.
+    pub(super) fn failed(&self, watch: &'static str, error: String) {
+        self.with(watch, |state| state.error = Some(error));
+    }
+
+    /// Whether every watch has read its first list.
+    pub fn is_synced(&self) -> bool {
+        let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !states.is_empty() && states.values().all(|state| state.synced)
+    }
+
+    /// Fine, or which watches are not synced or have lost their connection, with the last error.
+    pub fn state(&self) -> Result<(), String> {
+        let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if states.is_empty() {
+            return Err("not started".to_owned());
+        }
+        let ill: Vec<String> = states
+            .iter()
+            .filter(|(_, state)| !state.synced || state.error.is_some())
+            .map(|(watch, state)| match &state.error {
+                Some(error) => format!("{watch}: {error}"),
+                None => format!("{watch}: not synced yet"),
+            })
+            .collect();
+        if ill.is_empty() { Ok(()) } else { Err(ill.join("; ")) }
+    }
+
+    fn with(&self, watch: &'static str, change: impl FnOnce(&mut State)) {
+        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(states.entry(watch).or_default());
+    }
+}

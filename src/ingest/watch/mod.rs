@@ -1,0 +1,147 @@
+//! Watches of the cluster: rollouts, pods and nodes in trouble, and Warning events become signals, each debounced.
+
+mod events;
+mod follow;
+mod health;
+mod nodes;
+mod pods;
+mod rollouts;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use kube::core::{DynamicObject, PartialObjectMeta};
+use kube::runtime::watcher;
+use tokio::sync::mpsc::{Receiver, channel};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::ingest::watch::events::Events;
+use crate::ingest::watch::follow::{Source, api, follow};
+pub use crate::ingest::watch::health::Health;
+use crate::ingest::watch::nodes::Nodes;
+use crate::ingest::watch::pods::Pods;
+use crate::ingest::watch::rollouts::{Daemons, Sets, Statefuls};
+use crate::model::{ClusterName, Kind, Signal, SignalBody};
+use crate::redact::Redactor;
+use crate::store::{Durability, Store, Write};
+use crate::telemetry::{Metrics, SignalLabels};
+
+/// Batches of signals that wait for the store; then the watches wait as well.
+const WAITING_MAX: usize = 256;
+/// Signals of one commit.
+const COMMIT_MAX: usize = 500;
+/// A store that refuses is asked again after this, doubling up to the next.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// What the watches need. `client` may retry by itself: a watch may wait as long as it takes.
+pub struct Watch {
+    pub client: kube::Client,
+    pub store: Store,
+    pub cluster: ClusterName,
+    pub redactor: Redactor,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub health: Health,
+}
+
+/// What makes signals of one cluster's objects.
+#[derive(Clone)]
+struct Speaker {
+    cluster: ClusterName,
+    redactor: Redactor,
+    clock: Clock,
+    /// Trouble in the first lists was there on arrival: the store is empty.
+    arrival: bool,
+}
+
+impl Speaker {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+impl Watch {
+    /// Watches until `stop`. Errors of the API server are waited out (0.8 s, doubling to 30 s) and shown in `health`.
+    pub async fn run(self, stop: CancellationToken) {
+        let speaker = Speaker {
+            cluster: self.cluster.clone(),
+            redactor: self.redactor.clone(),
+            clock: self.clock.clone(),
+            arrival: is_empty(&self.store).await,
+        };
+        let (heard, waiting) = channel(WAITING_MAX);
+        let commit = commit(self.store.clone(), self.metrics.clone(), waiting, stop.clone());
+        let source = |name| Source { name, health: self.health.clone(), heard: heard.clone(), stop: stop.clone() };
+        let client = &self.client;
+        let all = watcher::Config::default();
+        // The list of events is of this hour alone, and only trouble is asked for.
+        let warnings = watcher::Config::default().fields("type=Warning");
+        let sets: kube::Api<PartialObjectMeta<ReplicaSet>> = kube::Api::all(client.clone());
+        let (stateful, daemons) = (api(client, Kind::StatefulSet), api(client, Kind::DaemonSet));
+        let (pods, nodes) = (api(client, Kind::Pod), api(client, Kind::Node));
+        let events: kube::Api<DynamicObject> = api(client, Kind::Event);
+        let (mut of_sets, mut of_statefuls) = (Sets::new(speaker.clone()), Statefuls::new(speaker.clone()));
+        let (mut of_daemons, mut of_pods) = (Daemons::new(speaker.clone()), Pods::new(speaker.clone()));
+        let (mut of_nodes, mut of_events) = (Nodes::new(speaker.clone()), Events::new(speaker));
+        let watches = async {
+            tokio::join!(
+                follow(source("replicasets"), sets, all.clone(), |happened| of_sets.hear(happened)),
+                follow(source("statefulsets"), stateful, all.clone(), |happened| of_statefuls.hear(happened)),
+                follow(source("daemonsets"), daemons, all.clone(), |happened| of_daemons.hear(happened)),
+                follow(source("pods"), pods, all.clone(), |happened| of_pods.hear(happened)),
+                follow(source("nodes"), nodes, all, |happened| of_nodes.hear(happened)),
+                follow(source("events"), events, warnings, |happened| of_events.hear(happened)),
+            );
+        };
+        tokio::join!(watches, commit);
+    }
+}
+
+/// Whether this is the first start: nothing was ever heard.
+async fn is_empty(store: &Store) -> bool {
+    let incidents = store.recent_incidents(Timestamp::UNIX_EPOCH).await;
+    let signals = store.signals_unresolved(1).await;
+    matches!((incidents, signals), (Ok(incidents), Ok(signals)) if incidents.is_empty() && signals.is_empty())
+}
+
+/// Stores what was heard; a store that refuses is asked until it takes it or `stop` comes: the next start hears of
+/// trouble that still is.
+async fn commit(store: Store, metrics: Metrics, mut waiting: Receiver<Vec<Signal>>, stop: CancellationToken) {
+    loop {
+        let mut signals = tokio::select! {
+            () = stop.cancelled() => return,
+            heard = waiting.recv() => match heard {
+                Some(signals) => signals,
+                None => return,
+            },
+        };
+        while signals.len() < COMMIT_MAX
+            && let Ok(more) = waiting.try_recv()
+        {
+            signals.extend(more);
+        }
+        let mut pause = RETRY_FIRST;
+        while let Err(error) = store.commit(vec![Write::Signals(signals.clone())], Durability::Durable, None).await {
+            tracing::warn!(%error, signals = signals.len(), "what the watches heard could not be stored yet");
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(pause) => pause = (pause * 2).min(RETRY_MAX),
+            }
+        }
+        for signal in &signals {
+            let kind = match signal.body {
+                SignalBody::Alert(_) => "alert",
+                SignalBody::Warning(_) => "warning",
+                SignalBody::Rollout(_) => "rollout",
+            };
+            metrics.signals.get_or_create(&SignalLabels { kind }).inc();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! Rollouts: a workload has a new template. The first list only says what there is.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use kube::ResourceExt;
+use kube::core::{Object, PartialObjectMeta};
+use serde::Deserialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::ingest::watch::Speaker;
+use crate::ingest::watch::follow::Happened;
+use crate::model::{Kind, ObjectRef, Rollout, Signal, SignalBody, SignalId};
+use crate::observe::typed::workload::REVISION;
+
+/// A ReplicaSet this young was made by the rollout itself; an older one came back, and only the watch knows when.
+const YOUNG_SECONDS: i64 = 300;
+
+/// The newest template of each workload.
+struct Newest {
+    speaker: Speaker,
+    known: HashMap<ObjectRef, (i64, String)>,
+    /// The first list has been read.
+    whole: bool,
+}
+
+impl Newest {
+    fn new(speaker: Speaker) -> Self {
+        Self { speaker, known: HashMap::new(), whole: false }
+    }
+
+    /// A signal if the template is new. `number` orders templates where it is known, else any other one is new.
+    fn see(&mut self, object: ObjectRef, number: Option<i64>, template: String, at: Timestamp) -> Option<Signal> {
+        let known = self.known.get(&object);
+        let is_new = match (known, number) {
+            (Some((before, _)), Some(number)) => number > *before,
+            (Some((_, before)), None) => template != *before,
+            (None, _) => true,
+        };
+        if !is_new {
+            return None;
+        }
+        self.known.insert(object.clone(), (number.unwrap_or(0), template.clone()));
+        if !self.whole {
+            return None;
+        }
+        let now = self.speaker.now();
+        let said = number.map_or_else(String::new, |number| number.to_string());
+        let cluster = &self.speaker.cluster;
+        let id = SignalId::derive(&["rollout", cluster.as_str(), &object.to_string(), &said, &template]);
+        let at = if (now.as_second() - at.as_second()).abs() <= YOUNG_SECONDS { at } else { now };
+        let body = SignalBody::Rollout(Rollout { object, revision: number, template, at });
+        Some(Signal { id, cluster: cluster.clone(), heard_at: now, body })
+    }
+
+    fn hear<K>(&mut self, happened: Happened<K>, read: impl Fn(&K) -> Option<Seen>) -> Vec<Signal> {
+        match happened {
+            Happened::Listed(object) | Happened::Changed(object) => {
+                let seen = read(&object);
+                seen.and_then(|seen| self.see(seen.workload, seen.number, seen.template, seen.at)).into_iter().collect()
+            }
+            Happened::Whole => {
+                self.whole = true;
+                Vec::new()
+            }
+            // A ReplicaSet that is gone says nothing: old ones are cleaned away. A workload that comes back is new
+            // only by its template.
+            Happened::Gone(_) | Happened::Begins | Happened::Tick => Vec::new(),
+        }
+    }
+}
+
+/// A template as an object shows it.
+struct Seen {
+    workload: ObjectRef,
+    number: Option<i64>,
+    template: String,
+    at: Timestamp,
+}
+
+fn created(object: &impl ResourceExt) -> Timestamp {
+    object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}
+
+/// Deployments, by the revision of their ReplicaSets: their metadata says it all.
+pub(super) struct Sets(Newest);
+
+impl Sets {
+    pub(super) fn new(speaker: Speaker) -> Self {
+        Self(Newest::new(speaker))
+    }
+}
+
+impl Sets {
+    pub(super) fn hear(&mut self, happened: Happened<PartialObjectMeta<ReplicaSet>>) -> Vec<Signal> {
+        self.0.hear(happened, |set| {
+            let owner = set.owner_references().iter().find(|owner| owner.controller == Some(true))?;
+            if owner.kind != Kind::Deployment.as_str() {
+                return None;
+            }
+            let number = set.annotations().get(REVISION)?.parse().ok()?;
+            Some(Seen {
+                workload: ObjectRef::new(Kind::Deployment, set.namespace().as_deref(), &owner.name)?,
+                number: Some(number),
+                template: set.labels().get("pod-template-hash").cloned().unwrap_or_else(|| set.name_any()),
+                at: created(set),
+            })
+        })
+    }
+}
+
+/// What a StatefulSet's status says of its template.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct UpdateRevision {
+    update_revision: Option<String>,
+}
+
+/// A spec that is not looked at.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Ignored {}
+
+/// StatefulSets, by their status's `updateRevision`.
+pub(super) struct Statefuls(Newest);
+
+impl Statefuls {
+    pub(super) fn new(speaker: Speaker) -> Self {
+        Self(Newest::new(speaker))
+    }
+}
+
+impl Statefuls {
+    pub(super) fn hear(&mut self, happened: Happened<Object<Ignored, UpdateRevision>>) -> Vec<Signal> {
+        self.0.hear(happened, |set| {
+            Some(Seen {
+                workload: ObjectRef::new(Kind::StatefulSet, set.namespace().as_deref(), &set.name_any())?,
+                number: None,
+                template: set.status.as_ref()?.update_revision.clone()?,
+                at: created(set),
+            })
+        })
+    }
+}
+
+/// The template of a DaemonSet, whose status does not name it.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct WithTemplate {
+    template: Value,
+}
+
+/// DaemonSets, by a hash of their template.
+pub(super) struct Daemons(Newest);
+
+impl Daemons {
+    pub(super) fn new(speaker: Speaker) -> Self {
+        Self(Newest::new(speaker))
+    }
+}
+
+impl Daemons {
+    pub(super) fn hear(&mut self, happened: Happened<Object<WithTemplate, Ignored>>) -> Vec<Signal> {
+        self.0.hear(happened, |set| {
+            Some(Seen {
+                workload: ObjectRef::new(Kind::DaemonSet, set.namespace().as_deref(), &set.name_any())?,
+                number: None,
+                // Ten hex digits tell the few templates of one DaemonSet apart.
+                template: hex::encode(&Sha256::digest(set.spec.template.to_string())[..5]),
+                at: created(set),
+            })
+        })
+    }
+}

@@ -1,0 +1,248 @@
+//! Watches over a simulated cluster, and the states that debounce them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::clock::from_ms;
+use crate::ingest::watch::follow::Happened;
+use crate::model::Warning;
+use crate::sim::cluster::{Cluster, Fault, Shift};
+use crate::store::Options;
+
+const START_MS: i64 = 1_774_370_400_000;
+
+fn speaker(arrival: bool) -> (Speaker, Clock) {
+    let clock = Clock::manual(from_ms(START_MS));
+    let cluster = ClusterName::parse("test").unwrap();
+    (Speaker { cluster, redactor: Redactor::default(), clock: clock.clone(), arrival }, clock)
+}
+
+fn pass(clock: &Clock, seconds: i64) {
+    clock.set(from_ms(clock.now_ms() + seconds * 1000));
+}
+
+fn said(signals: Vec<Signal>) -> Vec<String> {
+    let one = |signal: Signal| match signal.body {
+        SignalBody::Warning(Warning { object, reason, on_arrival, .. }) => {
+            format!("{object} {reason}{}", if on_arrival { " on arrival" } else { "" })
+        }
+        SignalBody::Rollout(rollout) => format!("{} {:?}", rollout.object, rollout.revision),
+        SignalBody::Alert(alert) => alert.name.as_str().to_owned(),
+    };
+    signals.into_iter().map(one).collect()
+}
+
+fn pod<K: serde::de::DeserializeOwned>(state: Value, restarts: u32) -> K {
+    serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "web-1", "namespace": "shop", "uid": "u1", "creationTimestamp": "2026-03-24T16:00:00Z"},
+        "spec": {"nodeName": "n1"},
+        "status": {"phase": "Running", "containerStatuses": [{"name": "app", "restartCount": restarts, "state": state}]},
+    }))
+    .unwrap()
+}
+
+fn waiting(reason: &str) -> Value {
+    json!({"waiting": {"reason": reason, "message": "m"}})
+}
+
+#[test]
+fn a_failed_pull_must_hold_and_a_healed_one_says_nothing() {
+    let (speaker, clock) = speaker(false);
+    let mut pods = Pods::new(speaker);
+    assert!(pods.hear(Happened::Whole).is_empty());
+    assert!(pods.hear(Happened::Changed(pod(waiting("ErrImagePull"), 0))).is_empty());
+    pass(&clock, 20);
+    assert!(pods.hear(Happened::Changed(pod(json!({"running": {}}), 0))).is_empty());
+    pass(&clock, 20);
+    assert!(pods.hear(Happened::Tick).is_empty(), "it healed");
+    assert!(pods.hear(Happened::Changed(pod(waiting("ErrImagePull"), 0))).is_empty());
+    pass(&clock, 20);
+    assert!(pods.hear(Happened::Changed(pod(waiting("ImagePullBackOff"), 0))).is_empty());
+    pass(&clock, 11);
+    assert_eq!(said(pods.hear(Happened::Tick)), ["Pod shop/web-1 ImagePullBackOff"]);
+    assert!(pods.hear(Happened::Changed(pod(waiting("ErrImagePull"), 0))).is_empty(), "once is enough");
+}
+
+#[test]
+fn a_crash_loop_is_one_signal_until_it_has_been_over() {
+    let (speaker, clock) = speaker(false);
+    let mut pods = Pods::new(speaker.clone());
+    pods.hear(Happened::Whole);
+    let crash = || pod(waiting("CrashLoopBackOff"), 2);
+    let first = pods.hear(Happened::Changed(crash()));
+    assert_eq!(said(first.clone()), ["Pod shop/web-1 CrashLoopBackOff"]);
+    for _ in 0..6 {
+        pass(&clock, 200);
+        assert!(pods.hear(Happened::Changed(pod(json!({"running": {}}), 3))).is_empty());
+        assert!(pods.hear(Happened::Changed(crash())).is_empty());
+    }
+    let mut restarted = Pods::new(speaker);
+    pods.hear(Happened::Changed(pod(json!({"running": {}}), 3)));
+    pass(&clock, 700);
+    let again = pods.hear(Happened::Changed(crash()));
+    assert_ne!(again[0].id, first[0].id, "a relapse is a new signal");
+    clock.set(from_ms(START_MS));
+    restarted.hear(Happened::Begins);
+    restarted.hear(Happened::Listed(crash()));
+    let same_hour = clock.now_ms() / 3_600_000 == START_MS / 3_600_000;
+    let repeated = restarted.hear(Happened::Whole);
+    assert_eq!(repeated[0].id == first[0].id, same_hour, "a restart within the hour repeats nothing");
+}
+
+#[test]
+fn kills_for_memory_are_read_from_the_last_termination() {
+    let (speaker, _) = speaker(false);
+    let mut pods = Pods::new(speaker);
+    pods.hear(Happened::Whole);
+    let killed = |restarts: u32, at: &str| {
+        let mut value: Value = json!({"metadata": {"name": "web-1", "namespace": "shop", "uid": "u1"}, "spec": {}});
+        value["status"] = json!({"phase": "Running", "containerStatuses": [{"name": "app", "restartCount": restarts,
+            "state": {"running": {}}, "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": at}}}]});
+        value["apiVersion"] = "v1".into();
+        value["kind"] = "Pod".into();
+        serde_json::from_value(value).unwrap()
+    };
+    assert!(pods.hear(Happened::Changed(killed(5, "2026-03-24T12:00:00Z"))).is_empty(), "of the past");
+    assert!(pods.hear(Happened::Changed(killed(1, "2026-03-24T16:39:00Z"))).is_empty(), "once may be a freak");
+    assert_eq!(said(pods.hear(Happened::Changed(killed(2, "2026-03-24T16:39:00Z")))), ["Pod shop/web-1 OOMKilled"]);
+}
+
+#[test]
+fn trouble_of_the_first_list_is_marked_and_a_pod_that_left_the_list_is_forgotten() {
+    let (speaker, clock) = speaker(true);
+    let mut pods = Pods::new(speaker);
+    pods.hear(Happened::Begins);
+    assert!(pods.hear(Happened::Listed(pod(waiting("ImagePullBackOff"), 0))).is_empty());
+    assert_eq!(said(pods.hear(Happened::Whole)), ["Pod shop/web-1 ImagePullBackOff on arrival"]);
+    pods.hear(Happened::Begins);
+    pods.hear(Happened::Whole);
+    pass(&clock, 60);
+    pods.hear(Happened::Changed(pod(waiting("ImagePullBackOff"), 0)));
+    pass(&clock, 31);
+    assert_eq!(said(pods.hear(Happened::Tick)), ["Pod shop/web-1 ImagePullBackOff"]);
+}
+
+fn event(reason: &str, count: u32, last: &str) -> kube::core::DynamicObject {
+    serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Event",
+        "metadata": {"name": format!("e-{reason}"), "namespace": "shop", "uid": format!("u-{reason}")},
+        "involvedObject": {"kind": "Job", "namespace": "shop", "name": "import"},
+        "type": "Warning", "reason": reason, "message": "m", "count": count,
+        "firstTimestamp": "2026-03-24T16:30:00Z", "lastTimestamp": last,
+    }))
+    .unwrap()
+}
+
+#[test]
+fn an_event_speaks_once_it_is_more_than_a_hiccup() {
+    let (speaker, _) = speaker(false);
+    let mut events = Events::new(speaker);
+    let now = "2026-03-24T16:39:00Z";
+    assert!(events.hear(Happened::Listed(event("FailedCreate", 9, "2026-03-24T16:10:00Z"))).is_empty(), "long ago");
+    assert!(events.hear(Happened::Changed(event("FailedMount", 2, now))).is_empty());
+    assert_eq!(said(events.hear(Happened::Changed(event("FailedMount", 3, now)))), ["Job shop/import FailedMount"]);
+    assert!(events.hear(Happened::Changed(event("FailedMount", 4, now))).is_empty(), "said already");
+    assert!(events.hear(Happened::Changed(event("BackOff", 40, now))).is_empty(), "the pod's own state says it");
+    assert_eq!(said(events.hear(Happened::Changed(event("BackoffLimitExceeded", 1, now)))).len(), 1);
+}
+
+/// A world of its own: a served scenario and an empty store.
+struct World {
+    cluster: Cluster,
+    store: Store,
+    health: Health,
+    stop: CancellationToken,
+    _folder: tempfile::TempDir,
+}
+
+async fn watched(scenario: &str) -> World {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let scenario = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/scenarios").join(scenario);
+    let (speaker, clock) = speaker(true);
+    let cluster = Cluster::load(&scenario, clock.clone(), Shift::Keep).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, server) = (CancellationToken::new(), cluster.clone());
+    let stopped = stop.clone();
+    tokio::spawn(async move { server.serve(listener, stopped).await });
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
+    let store = Store::open(&url, clock.clone(), Options::new(speaker.cluster.clone())).await.unwrap();
+    let health = Health::default();
+    let watch = Watch {
+        client: kube::Client::try_from(kube::Config::new(format!("http://{address}").parse().unwrap())).unwrap(),
+        store: store.clone(),
+        cluster: speaker.cluster,
+        redactor: speaker.redactor,
+        clock,
+        metrics: Metrics::new(),
+        health: health.clone(),
+    };
+    tokio::spawn(watch.run(stop.clone()));
+    World { cluster, store, health, stop, _folder: folder }
+}
+
+impl World {
+    /// What was heard, once it is `count` signals.
+    async fn heard(&self, count: usize) -> Vec<String> {
+        let mut changes = self.store.changes();
+        let enough = async {
+            loop {
+                let signals = self.store.signals_unresolved(100).await.unwrap();
+                if signals.len() >= count {
+                    return said(signals);
+                }
+                changes.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), enough).await.expect("the signals came")
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[tokio::test]
+async fn the_first_list_tells_trouble_and_no_rollouts_and_a_new_revision_is_a_rollout() {
+    let world = watched("d12-bad-image-rollout").await;
+    let mut heard = world.heard(2).await;
+    heard.sort();
+    let pods = ["bktdv", "d5j6m"].map(|end| format!("Pod fleet-ops/dispatch-api-xzvmtldvgs-{end}"));
+    assert_eq!(heard, pods.map(|pod| format!("{pod} ImagePullBackOff on arrival")));
+    while !world.health.is_synced() {
+        tokio::task::yield_now().await;
+    }
+    let mut set = world.cluster.get("ReplicaSet", "fleet-ops", "dispatch-api-x7ft9mqdn").unwrap();
+    set["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "11".into();
+    world.cluster.put(set).unwrap();
+    let heard = world.heard(3).await;
+    assert!(heard.contains(&"Deployment fleet-ops/dispatch-api Some(11)".to_owned()), "{heard:?}");
+}
+
+#[tokio::test]
+async fn an_error_inside_a_watch_shows_in_its_health_and_does_not_spin() {
+    let world = watched("d07-watchdog").await;
+    let settled = async |wanted: bool| {
+        let look = async {
+            while world.health.state().is_ok() != wanted {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), look).await.expect("the watches settled")
+    };
+    settled(true).await;
+    let asked = || world.cluster.requests().iter().filter(|request| request.path.starts_with("/api/v1/nodes")).count();
+    let before = asked();
+    world.cluster.fault(Fault::WatchError { path: "/api/v1/nodes".into(), code: 500 });
+    settled(false).await;
+    assert!(world.health.state().unwrap_err().contains("nodes"));
+    assert!(asked() <= before + 1, "it waits before it asks again");
+}
