@@ -1,5 +1,7 @@
 //! The application: the only place that builds clients and spawns stages.
 
+pub mod clients;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,7 @@ use crate::http::Credential;
 use crate::http::admin::{Admin, Condition};
 use crate::http::slack::Interactivity;
 use crate::http::webhook::Webhook;
+use crate::ingest::watch;
 use crate::model::ClusterName;
 use crate::observe::Reader;
 use crate::redact::Redactor;
@@ -48,8 +51,6 @@ const SWEEP: Duration = Duration::from_secs(1);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// At shutdown units under way may finish for this long; then their leases run out by themselves.
 const FINISH_WITHIN: Duration = Duration::from_secs(8);
-/// No request of tools or actions waits longer for the API server's next byte.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Everything that an application is made of.
 pub struct Setup {
@@ -107,15 +108,9 @@ impl Stages {
     /// When a client cannot be built.
     pub async fn new(setup: &Setup) -> anyhow::Result<Self> {
         let Setup { store, clock, redactor, metrics, policy, .. } = setup;
-        let mut tools = setup.kubernetes.clone();
-        tools.default_retry = false;
-        tools.read_timeout = Some(READ_TIMEOUT);
-        tools.reset_reader_on_write = true;
-        let client = kube::Client::try_from(tools.clone())?;
+        let (client, server) = clients::tools(&setup.kubernetes)?;
         let reader = Reader::new(client.clone(), setup.cluster.clone(), redactor.clone(), clock.clone());
         let (namespace, prefix, writes) = setup.accounts.clone();
-        let mut server = tools;
-        server.auth_info = kube::config::AuthInfo::default();
         let accounts = Accounts { daemon: client, server, namespace, prefix, writes, redactor: redactor.clone() };
         let actor = Actor::new(reader.clone(), accounts);
         let gate = Gate::start(GateOptions {
@@ -131,7 +126,7 @@ impl Stages {
             Some(options) => Some(Llm::new(options.clone(), redactor.clone())?),
             None => None,
         };
-        let turn_timeout = setup.llm.as_ref().map_or(READ_TIMEOUT, |options| options.turn_timeout);
+        let turn_timeout = setup.llm.as_ref().map_or(clients::READ_TIMEOUT, |options| options.turn_timeout);
         let (store, clock, metrics, redactor) = (store.clone(), clock.clone(), metrics.clone(), redactor.clone());
         let limits = policy.limits.clone();
         Ok(Self {
@@ -216,7 +211,24 @@ impl App {
     pub async fn start(setup: Setup, listeners: Listeners) -> anyhow::Result<Self> {
         let stages = Arc::new(Stages::new(&setup).await?);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let conditions: Vec<Condition> = Vec::new();
+        let mut conditions: Vec<Condition> = Vec::new();
+        if listeners.watch {
+            let health = watch::Health::default();
+            let shown = health.clone();
+            conditions.push(Arc::new(move || ("watches".to_owned(), shown.state())));
+            // The watch client keeps kube's own retries: it may wait as long as it takes.
+            let client = kube::Client::try_from(setup.kubernetes.clone())?;
+            let watch = watch::Watch {
+                client,
+                store: setup.store.clone(),
+                cluster: setup.cluster.clone(),
+                redactor: setup.redactor.clone(),
+                clock: setup.clock.clone(),
+                metrics: setup.metrics.clone(),
+                health,
+            };
+            tasks.spawn(watch.run(stop.child_token()));
+        }
         let app = Self { stop, tasks, store: setup.store.clone() };
         app.serve(&setup, listeners, conditions);
         app.drive_all(&stages, &setup.metrics);

@@ -1,6 +1,7 @@
 //! The command line: what each command is called and how it ends.
 
 pub mod audit;
+pub mod check;
 pub mod demo;
 pub mod eval;
 pub mod run;
@@ -140,7 +141,7 @@ pub fn main() -> ExitCode {
             Command::Run(args) => run::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Eval(args) => eval::run(args).await,
-            Command::Check(_) => anyhow::bail!("not yet"),
+            Command::Check(args) => check::run(args).await,
             Command::Audit(AuditCommand::Verify { config }) => audit::verify(&config).await,
         }
     });

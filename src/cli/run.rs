@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use kube::config::KubeConfigOptions;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::llm::LlmOptions;
+use crate::app::clients;
 use crate::app::{App, Listeners, Setup};
 use crate::cli::RunArgs;
 use crate::clock::Clock;
@@ -63,7 +63,7 @@ pub async fn setup(config: &Config) -> anyhow::Result<Setup> {
     Ok(Setup {
         cluster,
         clock,
-        kubernetes: kubernetes(config).await?,
+        kubernetes: clients::kubernetes(&config.kubernetes).await?,
         accounts: (config.kubernetes.namespace.clone(), config.kubernetes.account.clone(), config.kubernetes.writes),
         policy: policy(config.policy_file.as_deref())?,
         llm: config.model.as_ref().map(|model| LlmOptions {
@@ -92,24 +92,6 @@ pub fn slack_client(slack: &config::Slack, redactor: &Redactor, metrics: &Metric
         redactor: redactor.clone(),
         metrics: metrics.clone(),
     })
-}
-
-/// How to reach the API server: as the ServiceAccount inside a cluster, else by the kubeconfig.
-///
-/// # Errors
-/// When neither is usable.
-pub async fn kubernetes(config: &Config) -> anyhow::Result<kube::Config> {
-    let options = KubeConfigOptions { context: config.kubernetes.context.clone(), ..KubeConfigOptions::default() };
-    if let Some(file) = &config.kubernetes.kubeconfig {
-        let read = kube::config::Kubeconfig::read_from(file).context("kubernetes.kubeconfig")?;
-        return kube::Config::from_custom_kubeconfig(read, &options).await.context("kubernetes.kubeconfig");
-    }
-    match kube::Config::incluster() {
-        Ok(config) => Ok(config),
-        Err(_) => kube::Config::from_kubeconfig(&options)
-            .await
-            .context("no ServiceAccount (not in a cluster) and no kubeconfig: set kubernetes.kubeconfig"),
-    }
 }
 
 /// The policy; without a file nobody may approve anything.

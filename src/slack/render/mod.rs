@@ -83,6 +83,12 @@ pub fn answer(text: &Redacted, offer_reason: Option<&ApprovalId>) -> Message {
     Message { text, blocks }
 }
 
+/// What `firstlook check --send-card` posts: plainly a test.
+pub fn test_card() -> Message {
+    let text = "firstlook: this is a test card. Posting works; no incident is behind it.";
+    Message { text: text.to_owned(), blocks: vec![section(text)] }
+}
+
 /// Steps with their buttons, and the advice in words.
 fn push_steps(blocks: &mut Vec<SlackBlock>, card: &Card, now: Timestamp) {
     let mut below = Vec::new();

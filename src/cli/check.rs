@@ -1,0 +1,212 @@
+//! `firstlook check`: tries everything that the daemon needs, and says of each what to do.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::act::account::{Account, Accounts};
+use crate::agent::llm::{Llm, LlmOptions};
+use crate::app::clients;
+use crate::cli::{CheckArgs, run};
+use crate::clock::Clock;
+use crate::config;
+use crate::config::Config;
+use crate::model::{IncidentId, Kind, Nonce, Tier};
+use crate::observe::Reader;
+use crate::redact::Redactor;
+use crate::slack::client::Slack;
+use crate::slack::render;
+use crate::store::{Options, Store};
+use crate::telemetry::Metrics;
+
+/// One answer of the model is enough to see that it is there; local models need a while to load.
+const MODEL_TIMEOUT: Duration = Duration::from_secs(60);
+/// What the bot token must be allowed to do, and what for.
+const SCOPES: [(&str, &str); 3] = [
+    ("chat:write", "to post and edit cards"),
+    ("channels:history", "to find a card again whose post was cut off (groups:history for a private channel)"),
+    ("usergroups:read", "to read the members of groups that the policy names"),
+];
+
+/// What the scene and the watches cannot do without.
+const READ: [Kind; 9] = [
+    Kind::Pod,
+    Kind::Event,
+    Kind::Node,
+    Kind::Deployment,
+    Kind::ReplicaSet,
+    Kind::StatefulSet,
+    Kind::DaemonSet,
+    Kind::Service,
+    Kind::EndpointSlice,
+];
+
+struct Report {
+    failed: bool,
+}
+
+impl Report {
+    fn passed(&self, what: &str, says: impl std::fmt::Display) {
+        println!("ok    {what}: {says}");
+    }
+
+    fn failed(&mut self, what: &str, says: impl std::fmt::Display) {
+        self.failed = true;
+        println!("FAIL  {what}: {says}");
+    }
+
+    fn skipped(&self, what: &str, says: &str) {
+        println!("-     {what}: {says}");
+    }
+}
+
+/// Runs every check: exit 1 if one failed.
+pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
+    crate::telemetry::start_logging(false, "error");
+    let mut report = Report { failed: false };
+    let config = match Config::load(&args.config, &config::environment()) {
+        Ok(config) => config,
+        Err(error) => {
+            report.failed("config", error);
+            return Ok(ExitCode::from(1));
+        }
+    };
+    report.passed("config", args.config.display());
+    match run::policy(config.policy_file.as_deref()) {
+        Ok(policy) if policy.approvers.is_empty() => {
+            report.skipped("policy", "nobody may approve anything: set policy_file to offer buttons");
+        }
+        Ok(policy) => report.passed("policy", format!("{} approver rule(s)", policy.approvers.len())),
+        Err(error) => report.failed("policy", format!("{error:#}")),
+    }
+    let redactor = Redactor::new(config.secrets());
+    store(&config, &mut report).await;
+    kubernetes(&config, &redactor, &mut report).await;
+    slack(&config, &redactor, args.send_card, &mut report).await;
+    model(&config, &redactor, &mut report).await;
+    Ok(if report.failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+async fn store(config: &Config, report: &mut Report) {
+    let Ok(cluster) = config.cluster_name() else { return };
+    match Store::open(config.store_url(), Clock::system(), Options::new(cluster)).await {
+        Ok(store) => {
+            report.passed("store", "opened, migrated and writable");
+            store.close().await;
+        }
+        Err(error) => report.failed("store", format!("{error}; see store.url")),
+    }
+}
+
+async fn kubernetes(config: &Config, redactor: &Redactor, report: &mut Report) {
+    let reached = match clients::kubernetes(&config.kubernetes).await {
+        Ok(kubernetes) => clients::tools(&kubernetes),
+        Err(error) => Err(error),
+    };
+    let (client, server) = match reached {
+        Ok(both) => both,
+        Err(error) => return report.failed("kubernetes", format!("{error:#}")),
+    };
+    let Ok(cluster) = config.cluster_name() else { return };
+    let reader = Reader::new(client.clone(), cluster, redactor.clone(), Clock::system());
+    match reader.version().await {
+        Ok(version) => report.passed("kubernetes", format!("API server {version}")),
+        Err(error) => return report.failed("kubernetes", format!("{error}; is the kubeconfig's server reachable?")),
+    }
+    for kind in READ {
+        let mut missing = Vec::new();
+        for verb in ["get", "list", "watch"] {
+            match reader.may(verb, kind, None, None).await {
+                Ok(true) => {}
+                Ok(false) => missing.push(verb.to_owned()),
+                Err(error) => missing.push(format!("{verb} ({error})")),
+            }
+        }
+        let (group, _, plural) = kind.resource();
+        let what = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
+        if missing.is_empty() {
+            report.passed("access", format!("{what} can be read"));
+        } else {
+            report.failed("access", format!("{what}: {} not allowed; apply deploy/base", missing.join(", ")));
+        }
+    }
+    if !config.kubernetes.writes {
+        return report.skipped("actions", "off (kubernetes.writes: false)");
+    }
+    let accounts = Accounts {
+        daemon: client,
+        server,
+        namespace: config.kubernetes.namespace.clone(),
+        prefix: config.kubernetes.account.clone(),
+        writes: true,
+        redactor: redactor.clone(),
+    };
+    for (account, name) in [(Account::Preview, "preview"), (Account::Write(Tier::Reversible), "write")] {
+        let what = format!("{}-{name}", config.kubernetes.account);
+        match accounts.is_guarded(account).await {
+            Ok(true) => report.passed("admission policy", &what),
+            Ok(false) => report.failed("admission policy", format!("{what} is not there: apply deploy/base")),
+            Err(error) => report.failed("admission policy", format!("{what}: {error}")),
+        }
+        match accounts.can_speak_as(account).await {
+            Ok(()) => report.passed("account", &what),
+            Err(error) => report.failed("account", format!("{what}: {error}; apply deploy/base")),
+        }
+    }
+}
+
+async fn slack(config: &Config, redactor: &Redactor, send_card: bool, report: &mut Report) {
+    let Some(settings) = &config.slack else {
+        return report.skipped("slack", "not configured: cards go to stdout");
+    };
+    let client = match run::slack_client(settings, redactor, &Metrics::new()) {
+        Ok(client) => client,
+        Err(error) => return report.failed("slack", format!("{error:#}")),
+    };
+    match client.auth_test().await {
+        Ok(identity) => {
+            report.passed("slack", format!("{} in {}", identity.user, identity.team));
+            for (scope, purpose) in SCOPES {
+                let has = |scope: &str| identity.scopes.iter().any(|s| s.as_str() == scope);
+                if has(scope) || (scope == "channels:history" && has("groups:history")) {
+                    report.passed("slack scope", scope);
+                } else {
+                    report.failed("slack scope", format!("{scope} is missing: add it to the app, {purpose}"));
+                }
+            }
+        }
+        Err(error) => return report.failed("slack", format!("{error}; see slack.bot_token_file")),
+    }
+    if send_card {
+        test_card(&client, &settings.channel, report).await;
+    }
+}
+
+async fn test_card(client: &Slack, channel: &str, report: &mut Report) {
+    let message = render::test_card();
+    let Some(incident) = IncidentId::parse("check") else { return };
+    match client.post(channel, None, &message, &incident, &Nonce::fresh()).await {
+        Ok(_) => report.passed("slack channel", format!("a test card stands in {channel}")),
+        Err(error) => report.failed("slack channel", format!("{error}; invite the app to {channel}")),
+    }
+}
+
+async fn model(config: &Config, redactor: &Redactor, report: &mut Report) {
+    let Some(model) = &config.model else {
+        return report.skipped("model", "not configured: cards are made from rules alone");
+    };
+    let options = LlmOptions {
+        base_url: model.base_url.clone(),
+        model: model.name.clone(),
+        api_key: model.api_key.clone(),
+        turn_timeout: MODEL_TIMEOUT,
+    };
+    let llm = match Llm::new(options, redactor.clone()) {
+        Ok(llm) => llm,
+        Err(error) => return report.failed("model", format!("{error:#}")),
+    };
+    let question = serde_json::json!({"role": "user", "content": "Answer with the one word: ready"});
+    match llm.complete(&[question], &serde_json::Value::Array(Vec::new())).await {
+        Ok(_) => report.passed("model", format!("{} answers", model.name)),
+        Err(error) => report.failed("model", format!("{error}; see model.base_url, name and api_key_file")),
+    }
+}
