@@ -289,10 +289,7 @@ async fn hear(
 
 /// The result contract, of the incident that holds the last trigger.
 async fn result(store: &Store, last: &[SignalId], clock: &Clock) -> anyhow::Result<Value> {
-    let mut incidents = store.open_incidents().await?;
-    incidents.extend(store.recent_incidents(Timestamp::UNIX_EPOCH).await?);
-    incidents.sort_by(|a, b| a.id.cmp(&b.id));
-    incidents.dedup_by(|a, b| a.id == b.id);
+    let incidents = store.recent_incidents(Timestamp::UNIX_EPOCH).await?;
     let count = incidents.len();
     let mut holder = None;
     for incident in &incidents {

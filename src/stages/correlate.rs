@@ -40,8 +40,7 @@ impl Correlate {
         let Some(claim) = self.store.claim("correlate", "all", LEASE).await? else { return Ok(Ran::Idle) };
         let now = self.clock.now();
         let since = now.checked_sub(self.rules.reopen).unwrap_or(now);
-        let mut incidents = self.store.open_incidents().await?;
-        incidents.extend(self.store.recent_incidents(since).await?);
+        let incidents = self.store.recent_incidents(since).await?;
         let signals: Vec<Resolved> =
             unplaced.into_iter().map(|(signal, subject, _)| Resolved { signal, subject }).collect();
         let scenes = self.scenes(&signals, &incidents).await?;

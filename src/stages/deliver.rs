@@ -59,9 +59,9 @@ impl Deliver {
             let result = self.deliver(&incident, version).await;
             match result {
                 Ok(()) => self.store.release(claim).await?,
-                // The claim is kept for as long as nobody should try.
                 Err(Trouble::Later(wait)) => {
-                    self.store.renew(&claim, wait).await?;
+                    let until = self.clock.now().checked_add(SignedDuration::try_from(wait)?)?;
+                    self.store.postpone(claim, until).await?;
                 }
                 Err(Trouble::Failed(error)) => {
                     let retry_at = self.clock.now().checked_add(RETRY_AFTER)?;
