@@ -50,7 +50,8 @@ impl Gate {
     /// # Errors
     /// When the store or (for a new proposal) the cluster could not be asked: the click stays to be handled.
     pub async fn press(&self, click: &Click, groups: &Groups) -> anyhow::Result<Answered> {
-        let _turn = self.deciding().lock().await;
+        let asks = matches!(click.what, Pressed::AskAgain { .. } | Pressed::Undo { .. });
+        let _turn = if asks { None } else { Some(self.voting().lock().await) };
         let mut tries = 0;
         loop {
             let (approval, answered, mut writes) = self.judge_press(click, groups).await?;
@@ -236,7 +237,7 @@ impl Gate {
         let caller = Caller::Person { user: click.user.clone() };
         let (incident, scene, findings) = (&incident, scene.as_ref(), findings.as_slice());
         let suggestion = Suggestion { incident, scene, findings, proposal: &proposal, caller, undoes };
-        let made = self.propose_held(suggestion).await?;
+        let made = self.propose(suggestion).await?;
         Ok(match made.state {
             ApprovalState::Refused => Answered::new("stale", text!("Not possible now: {}.", made.because)),
             _ => Answered::new("proposed", "Asked: the card shows it with buttons after a new dry run.".into()),

@@ -46,8 +46,10 @@ struct Inner {
     /// Every tool, by name.
     tools: Vec<Tool>,
     counters: Mutex<HashMap<IncidentId, Weak<Mutex<Counters>>>>,
-    /// Held while an approval is made or answered, so that two of the same cannot pass each other.
-    deciding: tokio::sync::Mutex<()>,
+    /// Held while an approval is made, so that two of the same cannot pass each other. It may wait for the cluster.
+    proposing: tokio::sync::Mutex<()>,
+    /// Held while a yes or no is counted, for the same reason. It waits for the store alone.
+    voting: tokio::sync::Mutex<()>,
 }
 
 /// What the calls of one incident have used, shared by all its connections.
@@ -84,8 +86,9 @@ impl Gate {
             anyhow::ensure!(mcp::tool(&tool.name).is_some(), "the tool {} has no tier", tool.name);
         }
         tools.sort_by(|a, b| a.name.cmp(&b.name));
-        let (counters, deciding) = (Mutex::default(), tokio::sync::Mutex::default());
-        Ok(Self(Arc::new(Inner { options, servers, tools, counters, deciding })))
+        let counters = Mutex::default();
+        let (proposing, voting) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
+        Ok(Self(Arc::new(Inner { options, servers, tools, counters, proposing, voting })))
     }
 
     /// A client of the gate for this caller in this incident, over a pipe in this process. The caller belongs to the
@@ -124,8 +127,8 @@ impl Gate {
         &self.0.options
     }
 
-    pub(super) fn deciding(&self) -> &tokio::sync::Mutex<()> {
-        &self.0.deciding
+    pub(super) fn voting(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.voting
     }
 
     /// The client of the server that has this tool.

@@ -28,9 +28,9 @@ pub(super) struct OneWorkload {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OneObject {
-    /// Such as Pod, Service, ConfigMap, Node
+    /// Such as Pod, Service, ConfigMap, Ingress, PersistentVolumeClaim, Node
     pub(super) kind: String,
-    /// None for a Node
+    /// Leave out for a Node and others that live in none
     pub(super) namespace: Option<String>,
     pub(super) name: String,
 }
@@ -38,7 +38,9 @@ pub(super) struct OneObject {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Events {
+    /// Leave out for a Node
     pub(super) namespace: Option<String>,
+    /// Together with name; without both all events of the namespace
     pub(super) kind: Option<String>,
     pub(super) name: Option<String>,
 }
@@ -48,9 +50,11 @@ pub(super) struct Events {
 pub(super) struct OneLog {
     pub(super) namespace: String,
     pub(super) pod: String,
+    /// Leave out for all
     pub(super) container: Option<String>,
     /// true: only the run before the last restart; false: only the present one
     pub(super) previous: Option<bool>,
+    /// 500 if left out, at most 5000
     pub(super) tail_lines: Option<u32>,
 }
 
@@ -65,6 +69,7 @@ pub(super) struct Search {
     pub(super) pattern: String,
     /// The pattern is a regular expression
     pub(super) regex: Option<bool>,
+    /// Only lines that are no older
     pub(super) since_minutes: Option<u32>,
 }
 

@@ -188,3 +188,19 @@ async fn every_tool_has_a_tier_and_says_whether_it_only_reads() {
     }
     assert_eq!(seen, TOOLS.len());
 }
+
+#[tokio::test]
+async fn what_a_model_is_offered_stays_small_and_the_same() {
+    let world = world("d12-bad-image-rollout").await;
+    let mut offered = Vec::new();
+    for (_, client) in &world.servers {
+        let all = client.list_all_tools().await.unwrap();
+        offered.extend(all.into_iter().filter(|one| tool(&one.name).unwrap().1 == Tier::ReadOnly));
+    }
+    let first = crate::agent::prompt::tools(&offered);
+    offered.reverse();
+    assert_eq!(first, crate::agent::prompt::tools(&offered), "in whatever order the servers answer");
+    let text = serde_json::to_string(&first).unwrap();
+    let tokens = tiktoken_rs::o200k_base().unwrap().encode_ordinary(&text).len();
+    assert!(tokens <= 1_800, "{tokens} tokens: {text}");
+}

@@ -22,9 +22,7 @@ use crate::govern::policy::{Ask, Usage};
 use crate::govern::scope::Scope;
 use crate::mcp;
 use crate::mcp::{Pipe, SEGMENTS_MAX, Told};
-use crate::model::{
-    Call, CallId, CallOutcome, Caller, Evidence, EvidenceId, IncidentId, Reading, Segment, Tier, Verdict,
-};
+use crate::model::{Call, CallId, CallOutcome, Caller, Evidence, EvidenceId, IncidentId, Reading, Tier, Verdict};
 use crate::redact::Redacted;
 use crate::store::{Durability, Write};
 use crate::text;
@@ -201,9 +199,6 @@ impl Door {
         let told = result.structured_content.and_then(|value| serde_json::from_value::<Told>(value).ok());
         let Some(mut told) = told else { return Err("it answered without evidence".into()) };
         told.segments.truncate(SEGMENTS_MAX);
-        told.segments.iter_mut().for_each(|segment: &mut Segment| {
-            segment.text = redactor.redact(segment.text.as_str());
-        });
         Ok((told, shown.as_str().to_owned()))
     }
 }

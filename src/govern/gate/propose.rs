@@ -58,12 +58,7 @@ impl Gate {
     /// # Errors
     /// When the cluster or the store could not be asked: nothing is stored, try again later.
     pub async fn propose(&self, suggestion: Suggestion<'_>) -> anyhow::Result<Approval> {
-        let _turn = self.deciding().lock().await;
-        self.propose_held(suggestion).await
-    }
-
-    /// The same for a caller that holds the lock on decisions.
-    pub(in crate::govern) async fn propose_held(&self, suggestion: Suggestion<'_>) -> anyhow::Result<Approval> {
+        let _turn = self.0.proposing.lock().await;
         let options = self.options();
         let known = options.store.approvals_of(&suggestion.incident.id).await?;
         let same = |other: &&Approval| other.proposal == *suggestion.proposal;

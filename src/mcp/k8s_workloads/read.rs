@@ -149,8 +149,10 @@ pub(super) async fn get_object(reader: &Reader, ask: &OneObject) -> Result<Answe
 }
 
 pub(super) async fn list_events(reader: &Reader, ask: &Events) -> Result<Answer, ToolError> {
-    let object = match (&ask.kind, &ask.name) {
-        (Some(kind), Some(name)) => Some(arguments::object(reader.redactor(), kind, ask.namespace.as_deref(), name)?),
+    // Models give empty texts for what they leave out.
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let object = match (given(&ask.kind), given(&ask.name)) {
+        (Some(kind), Some(name)) => Some(arguments::object(reader.redactor(), &kind, ask.namespace.as_deref(), &name)?),
         (None, None) => None,
         _ => return Err(ToolError::Refused("give kind and name together, or neither".into())),
     };
