@@ -90,8 +90,11 @@ fn cause(scene: &Scene, said: &[(&LogTail, &LogLine)]) -> Finding {
             (None, says, text!("its TLS certificate {}", expired))
         }
     };
+    // The present run's last words first.
+    let mut quoted: Vec<&(&LogTail, &LogLine)> = said.iter().rev().collect();
+    quoted.sort_by_key(|(log, _)| log.previous);
     let mut citations: Vec<Citation> =
-        said.iter().rev().filter_map(|(log, line)| proof::line(scene, log, line)).take(2).collect();
+        quoted.into_iter().filter_map(|(log, line)| proof::line(scene, log, line)).take(2).collect();
     citations.extend(
         map(scene, about.as_ref()).and_then(|map| proof::field(scene, map.at, "name", &text!("{}", map.object.name))),
     );
