@@ -65,8 +65,13 @@ impl Gate {
         if let Some(open) = known.iter().find(|other| same(other) && !other.state.is_final()) {
             return Ok(open.clone());
         }
-        let Judged { action, verdict } =
+        let mut judged =
             self.judge(suggestion.incident, suggestion.scene, suggestion.findings, suggestion.proposal).await?;
+        if suggestion.undoes.is_none() && judged.action.as_ref().is_some_and(|action| brings_back(action, &known)) {
+            judged =
+                Judged::no("check", "it would bring back the revision that was rolled back in this incident".into());
+        }
+        let Judged { action, verdict } = judged;
         // Another name for the same change ("the one before" and its number).
         let open = |other: &&Approval| !other.state.is_final() && other.action.is_some() && other.action == action;
         if let Some(open) = known.iter().find(open) {
@@ -197,6 +202,15 @@ impl Gate {
             outcome,
         }
     }
+}
+
+/// Whether a rollback leads to what an earlier one of this incident led away from: after it, "the one before" is that.
+fn brings_back(action: &Action, known: &[Approval]) -> bool {
+    let Action::RolloutUndo { object, to_revision, .. } = action else { return false };
+    known.iter().filter(|done| done.state == ApprovalState::Executed).any(|done| match &done.action {
+        Some(Action::RolloutUndo { object: same, from_revision, .. }) => same == object && from_revision == to_revision,
+        _ => false,
+    })
 }
 
 fn arguments(proposal: &Proposal) -> Map<String, Value> {

@@ -302,3 +302,24 @@ async fn without_a_policy_nobody_may_approve_and_the_setting_is_named() {
     assert!(approval.rule.is_empty() && approval.action.is_some());
     assert!(approval.because.as_str().contains("add approvers for reversible in `fleet-ops`"), "{}", approval.because);
 }
+
+#[tokio::test]
+async fn a_second_rollback_never_brings_the_broken_revision_back() {
+    let world = world().await;
+    let undo = Proposal::RolloutUndo { object: deployment("dispatch-api"), to_revision: None };
+    let mut done = world.propose(&undo).await;
+    // As after the rollback: what is "before" now is what was rolled back.
+    if let Some(Action::RolloutUndo { to_revision, from_revision, .. }) = &mut done.action {
+        std::mem::swap(to_revision, from_revision);
+    }
+    done.state = ApprovalState::Executed;
+    let write = Write::Approval { approval: Box::new(done.clone()), was: Some(ApprovalState::Proposed) };
+    world.store.commit(vec![write], Durability::Durable, None).await.unwrap();
+    let again = world.propose(&undo).await;
+    assert_eq!(again.state, ApprovalState::Refused);
+    assert!(again.because.as_str().contains("bring back"), "{}", again.because);
+    let (incident, scene, proposal) = (&world.incident, Some(&world.scene), &undo);
+    let caller = Caller::Person { user: "U024BE7LH".into() };
+    let asked = Suggestion { incident, scene, findings: &[], proposal, caller, undoes: Some(done.id) };
+    assert_eq!(world.gate.propose(asked).await.unwrap().state, ApprovalState::Proposed, "a person may ask for it");
+}
