@@ -124,8 +124,7 @@ impl Story {
     /// Tells every step until `done`, and then what is left to tell.
     async fn narrate(&self, done: &CancellationToken) -> anyhow::Result<()> {
         let (world, store) = (&self.world, &self.living.store);
-        let mut narrator =
-            Narrator::new(store.clone(), world.cluster.clone(), world.slack.clone(), world.clock.now());
+        let mut narrator = Narrator::new(store.clone(), world.cluster.clone(), world.slack.clone(), world.clock.now());
         loop {
             let last = done.is_cancelled();
             for line in narrator.catch_up().await? {

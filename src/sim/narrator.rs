@@ -290,9 +290,11 @@ fn verified(approval: &Approval) -> Option<(Option<Timestamp>, &'static str, Str
         Verification::Watching { ready, wanted } => {
             Some((None, "watched", format!("rolling out, {ready} of {wanted} ready")))
         }
-        Verification::Better { at, ready, wanted } => {
-            Some((Some(*at), "verified", format!("{ready} of {wanted} ready, {} is healthy", approval.proposal.object())))
-        }
+        Verification::Better { at, ready, wanted } => Some((
+            Some(*at),
+            "verified",
+            format!("{ready} of {wanted} ready, {} is healthy", approval.proposal.object()),
+        )),
         Verification::NotBetter { at, why } => Some((Some(*at), "no better", why.to_string())),
     }
 }
@@ -315,7 +317,8 @@ mod tests {
     #[test]
     fn a_rehearsal_is_told_apart_from_a_change() {
         let path = "/apis/apps/v1/namespaces/shop/deployments/web?fieldManager=firstlook";
-        let told = |path: &str, status| write(&request("PATCH", path, "system:serviceaccount:f:firstlook-write", status));
+        let told =
+            |path: &str, status| write(&request("PATCH", path, "system:serviceaccount:f:firstlook-write", status));
         assert_eq!(told(path, 200).unwrap().text, "PATCH deployments/web as firstlook-write: accepted");
         assert_eq!(told(path, 403).unwrap().text, "PATCH deployments/web as firstlook-write: refused (403)");
         assert_eq!(told(&format!("{path}&dryRun=All"), 200).unwrap().verb, "rehearsed");

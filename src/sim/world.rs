@@ -142,12 +142,7 @@ impl World {
     ///
     /// # Errors
     /// When a file of the scenario is wrong, or no loopback port is free.
-    pub async fn start(
-        scenario: Scenario,
-        clock: Clock,
-        slack: Slack,
-        model_delay: Duration,
-    ) -> anyhow::Result<Self> {
+    pub async fn start(scenario: Scenario, clock: Clock, slack: Slack, model_delay: Duration) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
         let cluster =
             Cluster::from_parts(scenario.json("cluster.json")?, scenario.logs(), clock.clone(), Shift::ToNow)?;
@@ -160,7 +155,18 @@ impl World {
         let (listener, model_at) = loopback().await?;
         tokio::spawn(http::serve(listener, model.router(), stop.clone()));
         let guard = stop.clone().drop_guard();
-        Ok(Self { scenario, clock, cluster, slack, model, cluster_at, slack_at, model_at, stop, _ends_with_this: guard })
+        Ok(Self {
+            scenario,
+            clock,
+            cluster,
+            slack,
+            model,
+            cluster_at,
+            slack_at,
+            model_at,
+            stop,
+            _ends_with_this: guard,
+        })
     }
 
     /// Serves the page with the channel on this listener, as long as the world lasts.
