@@ -15,7 +15,7 @@ use crate::observe::Reader;
 use crate::redact::Redactor;
 use crate::slack::client::Slack;
 use crate::slack::render;
-use crate::store::{Options, Store};
+use crate::store::{OpenError, Options, Store};
 use crate::telemetry::Metrics;
 
 /// One answer of the model is enough to see that it is there; local models need a while to load.
@@ -27,18 +27,8 @@ const SCOPES: [(&str, &str); 3] = [
     ("usergroups:read", "to read the members of groups that the policy names"),
 ];
 
-/// What the scene and the watches cannot do without.
-const READ: [Kind; 9] = [
-    Kind::Pod,
-    Kind::Event,
-    Kind::Node,
-    Kind::Deployment,
-    Kind::ReplicaSet,
-    Kind::StatefulSet,
-    Kind::DaemonSet,
-    Kind::Service,
-    Kind::EndpointSlice,
-];
+/// What is watched, and so cannot be done without.
+const WATCHED: [Kind; 6] = [Kind::Pod, Kind::Event, Kind::Node, Kind::ReplicaSet, Kind::StatefulSet, Kind::DaemonSet];
 
 struct Report {
     failed: bool,
@@ -93,6 +83,8 @@ async fn store(config: &Config, report: &mut Report) {
             report.passed("store", "opened, migrated and writable");
             store.close().await;
         }
+        // The usual case inside the pod: the daemon itself holds the file.
+        Err(OpenError::Locked { by, .. }) => report.passed("store", format!("in use by {by}")),
         Err(error) => report.failed("store", format!("{error}; see store.url")),
     }
 }
@@ -112,23 +104,7 @@ async fn kubernetes(config: &Config, redactor: &Redactor, report: &mut Report) {
         Ok(version) => report.passed("kubernetes", format!("API server {version}")),
         Err(error) => return report.failed("kubernetes", format!("{error}; is the kubeconfig's server reachable?")),
     }
-    for kind in READ {
-        let mut missing = Vec::new();
-        for verb in ["get", "list", "watch"] {
-            match reader.may(verb, kind, None, None).await {
-                Ok(true) => {}
-                Ok(false) => missing.push(verb.to_owned()),
-                Err(error) => missing.push(format!("{verb} ({error})")),
-            }
-        }
-        let (group, _, plural) = kind.resource();
-        let what = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
-        if missing.is_empty() {
-            report.passed("access", format!("{what} can be read"));
-        } else {
-            report.failed("access", format!("{what}: {} not allowed; apply deploy/base", missing.join(", ")));
-        }
-    }
+    access(&reader, report).await;
     if !config.kubernetes.writes {
         return report.skipped("actions", "off (kubernetes.writes: false)");
     }
@@ -144,13 +120,49 @@ async fn kubernetes(config: &Config, redactor: &Redactor, report: &mut Report) {
         let what = format!("{}-{name}", config.kubernetes.account);
         match accounts.is_guarded(account).await {
             Ok(true) => report.passed("admission policy", &what),
-            Ok(false) => report.failed("admission policy", format!("{what} is not there: apply deploy/base")),
+            Ok(false) => report.failed("admission policy", format!("{what} is not there: apply deploy/")),
             Err(error) => report.failed("admission policy", format!("{what}: {error}")),
         }
         match accounts.can_speak_as(account).await {
             Ok(()) => report.passed("account", &what),
-            Err(error) => report.failed("account", format!("{what}: {error}; apply deploy/base")),
+            Err(error) => report.failed("account", format!("{what}: {error}; apply deploy/")),
         }
+    }
+}
+
+/// What is watched must be readable; what is only read makes the cards poorer when it is not.
+async fn access(reader: &Reader, report: &mut Report) {
+    let mut readable = 0;
+    for &kind in Kind::ALL.iter().filter(|kind| **kind != Kind::Alert) {
+        let watched = WATCHED.contains(&kind);
+        let verbs: &[&str] = if watched { &["get", "list", "watch"] } else { &["get", "list"] };
+        let mut missing = Vec::new();
+        for verb in verbs {
+            match reader.may(verb, kind, None, None).await {
+                Ok(true) => {}
+                Ok(false) => missing.push((*verb).to_owned()),
+                Err(error) => missing.push(format!("{verb} ({error})")),
+            }
+        }
+        let (group, _, plural) = kind.resource();
+        let what = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
+        match (missing.is_empty(), watched) {
+            (true, _) => readable += 1,
+            (false, true) => {
+                report.failed("access", format!("{what}: {} not allowed; apply deploy/", missing.join(", ")))
+            }
+            (false, false) => {
+                report.skipped("access", &format!("{what}: {} not allowed; cards will say so", missing.join(", ")));
+            }
+        }
+    }
+    match reader.may("get", Kind::Pod, Some("log"), None).await {
+        Ok(true) => report.passed("access", "logs can be read"),
+        Ok(false) => report.skipped("access", "pods/log: get not allowed; cards will say so"),
+        Err(error) => report.failed("access", format!("pods/log: {error}")),
+    }
+    if readable > 0 {
+        report.passed("access", format!("{readable} kinds can be read"));
     }
 }
 

@@ -7,9 +7,9 @@ from identities import DAEMON, NAMESPACE, PREVIEW, WRITE, install
 # What the daemon reads for a scene, and must therefore be able to.
 READS = [("list", r) for r in (
     "pods", "deployments.apps", "replicasets.apps", "statefulsets.apps", "daemonsets.apps", "controllerrevisions.apps", "jobs.batch", "cronjobs.batch",
-    "events", "events.events.k8s.io", "nodes", "namespaces", "configmaps", "persistentvolumeclaims", "services", "endpointslices.discovery.k8s.io",
+    "events", "nodes", "namespaces", "configmaps", "persistentvolumeclaims", "services", "endpointslices.discovery.k8s.io",
     "ingresses.networking.k8s.io", "ingressclasses.networking.k8s.io", "resourcequotas", "horizontalpodautoscalers.autoscaling", "poddisruptionbudgets.policy",
-)] + [("get", "pods/log"), ("watch", "pods"), ("watch", "events"), ("watch", "deployments.apps")]
+)] + [("get", "pods/log"), ("watch", "pods"), ("watch", "events"), ("watch", "replicasets.apps")]
 # What it must never be able to, by its own account.
 NEVER = [("get", "secrets"), ("list", "secrets"), ("watch", "secrets"), ("patch", "deployments.apps"), ("update", "deployments.apps"), ("create", "pods"),
          ("delete", "pods"), ("create", "pods/exec"), ("create", "pods/eviction"), ("patch", "nodes"), ("update", "deployments.apps/scale"),
