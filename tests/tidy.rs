@@ -1,5 +1,7 @@
 //! The rules of the house, checked over the text of the repository: imports, sizes, first lines, names.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot read the repository should fail right there")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -116,8 +118,7 @@ fn violations(sources: &[Source]) -> Vec<String> {
         }
         let code = code.join("\n");
         found.extend(imports(source, &code));
-        let strip = Regex::new(r"//[^\n]*").unwrap();
-        let code = strip.replace_all(&code, "");
+        let code = without_comments(&code);
         for (pattern, says) in [
             (r"super::super", "reaches over its parent"),
             (r"use crate::\{", "groups imports of several modules"),
@@ -126,7 +127,7 @@ fn violations(sources: &[Source]) -> Vec<String> {
             (r"\b(todo|unimplemented|dbg)!", "is not finished"),
             (r"cfg\(test\)", "forks on cfg(test)"),
         ] {
-            if Regex::new(pattern).unwrap().is_match(&code) {
+            if is_match(pattern, &code) {
                 found.push(format!("{here}: {says}"));
             }
         }
@@ -134,11 +135,18 @@ fn violations(sources: &[Source]) -> Vec<String> {
     found
 }
 
+fn without_comments(code: &str) -> String {
+    Regex::new(r"//[^\n]*").unwrap().replace_all(code, "").into_owned()
+}
+
+fn is_match(pattern: &str, code: &str) -> bool {
+    Regex::new(pattern).unwrap().is_match(code)
+}
+
 fn imports(source: &Source, code: &str) -> Vec<String> {
     let mut found = Vec::new();
     let here = source.path.display();
-    let strip = Regex::new(r"//[^\n]*").unwrap();
-    let code = strip.replace_all(code, "");
+    let code = without_comments(code);
     // The row that names this module most closely.
     let row = OURS.iter().filter(|(module, _)| source.is_in(module)).max_by_key(|(module, _)| module.len());
     let Some((_, allowed)) = row else {
@@ -154,7 +162,7 @@ fn imports(source: &Source, code: &str) -> Vec<String> {
         }
     }
     for (krate, owners) in CRATES {
-        let named = Regex::new(&format!(r"\b{krate}::|\buse {krate}\b")).unwrap().is_match(&code);
+        let named = is_match(&format!(r"\b{krate}::|\buse {krate}\b"), &code);
         if named && !owners.split(' ').any(|owner| source.is_in(owner)) {
             found.push(format!("{here}: only {owners} may name {krate}"));
         }

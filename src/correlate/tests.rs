@@ -117,7 +117,7 @@ fn a_resolve_joins_what_it_ends_and_opens_nothing_by_itself() {
     let checkout = Some(workload("shop", "checkout"));
     let firing = (alert("A", &[], AlertStatus::Firing, 0), checkout.clone());
     let resolved = (alert("A", &[], AlertStatus::Resolved, 0), checkout);
-    assert_eq!(run(&[resolved.clone()]).1, 1);
+    assert_eq!(run(std::slice::from_ref(&resolved)).1, 1);
     assert_eq!(run(&[firing, resolved]).0[0].why.len(), 2);
 }
 

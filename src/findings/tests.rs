@@ -350,10 +350,6 @@ fn container(image: &str) -> Container {
     }
 }
 
-fn image(image: &str) -> Template {
-    Template { containers: vec![container(image)], ..Template::default() }
-}
-
 fn state(state: State, last: Option<Terminated>, restarts: u32) -> ContainerState {
     let ready = matches!(state, State::Running { .. });
     ContainerState {

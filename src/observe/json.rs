@@ -169,10 +169,9 @@ fn prune(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|key, value| {
-                !value.is_null()
-                    && !NOISE.contains(&key.as_str())
-                    && !NOISY_ANNOTATIONS.contains(&key.as_str())
-                    && !(key == "securityContext" && value.as_object().is_some_and(Map::is_empty))
+                let noise = NOISE.contains(&key.as_str()) || NOISY_ANNOTATIONS.contains(&key.as_str());
+                let empty = key == "securityContext" && value.as_object().is_some_and(Map::is_empty);
+                !(value.is_null() || noise || empty)
             });
             fields.values_mut().for_each(prune);
         }

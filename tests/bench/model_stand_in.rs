@@ -14,11 +14,13 @@ use axum::routing::{get, post};
 use axum::{Router, serve};
 use serde_json::{Value, json};
 
+type Seen = (Instant, usize, u128);
+
 #[derive(Clone)]
 struct Model {
     rounds: usize,
     /// First user message -> when it was first seen, and how many turns it had by when.
-    seen: Arc<Mutex<HashMap<String, (Instant, usize, u128)>>>,
+    seen: Arc<Mutex<HashMap<String, Seen>>>,
 }
 
 #[tokio::main]

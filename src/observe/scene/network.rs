@@ -123,7 +123,7 @@ impl Look<'_> {
     async fn behind(&self, services: &[Value], logs: &[LogTail], pods: &Shared) -> Result<Vec<Behind>, ReadError> {
         let mut chosen = self.choose(services, logs, pods);
         let foreign = self.foreign(logs);
-        let found = try_join_all(foreign.iter().map(|(service, _)| self.reader.get(service))).await?;
+        let found = try_join_all(foreign.keys().map(|service| self.reader.get(service))).await?;
         let found = found.into_iter().zip(foreign).filter_map(|(value, (_, because))| Some((value?, because)));
         chosen.extend(found);
         chosen.truncate(SERVICES_MAX);

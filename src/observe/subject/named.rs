@@ -147,7 +147,7 @@ fn host(text: &str) -> Option<String> {
     (plain && host.len() <= 253 && (host.contains('.') || host.contains(':'))).then_some(host)
 }
 
-fn is_address(host: &String) -> bool {
+fn is_address(host: &str) -> bool {
     host.parse::<IpAddr>().is_ok()
 }
 
