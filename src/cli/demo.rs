@@ -64,18 +64,21 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
 pub struct Teller {
     out: Arc<Mutex<dyn Write + Send>>,
     coloured: bool,
-    began: Arc<Mutex<Option<Timestamp>>>,
+    /// The instants of the first line and of the last: time does not run backwards in a story.
+    told: Arc<Mutex<Option<(Timestamp, Timestamp)>>>,
 }
 
 impl Teller {
     /// Writes to `out`, in colours where asked for.
     pub fn new(out: impl Write + Send + 'static, coloured: bool) -> Self {
-        Self { out: Arc::new(Mutex::new(out)), coloured, began: Arc::default() }
+        Self { out: Arc::new(Mutex::new(out)), coloured, told: Arc::default() }
     }
 
     fn tell(&self, line: &Line) {
-        let mut began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = line.at.duration_since(*began.get_or_insert(line.at)).as_millis().max(0);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let (first, last) = told.map_or((line.at, line.at), |(first, last)| (first, last.max(line.at)));
+        *told = Some((first, last));
+        let since = last.duration_since(first).as_millis();
         let time = format!("{:>3}.{:03} s", since / 1000, since % 1000);
         let (dim, bold, plain) = if self.coloured { ("\x1b[2m", colour(line.verb), "\x1b[0m") } else { ("", "", "") };
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
@@ -264,6 +267,34 @@ impl Story {
         self.until_over().await
     }
 
+    /// Plays and tells, within a minute.
+    async fn told_to_its_end(&self) -> anyhow::Result<()> {
+        let done = CancellationToken::new();
+        let played = async {
+            let played = timeout(ONCE_WITHIN, self.play()).await;
+            done.cancel();
+            played
+        };
+        let (played, told) = tokio::join!(played, self.narrate(&done));
+        match played {
+            Ok(ended) => ended.with_context(|| self.standing())?,
+            Err(_) => anyhow::bail!("not over after {} s; {}", ONCE_WITHIN.as_secs(), self.standing()),
+        }
+        told?;
+        self.audited().await
+    }
+
+    /// Proves the audit chain of everything that was told.
+    async fn audited(&self) -> anyhow::Result<()> {
+        let verdict = self.living.store.audit_verify().await?;
+        if let Some(fault) = verdict.fault {
+            anyhow::bail!("the audit chain is broken: {fault}");
+        }
+        let text = format!("the hash chain of {} entries holds", verdict.sealed);
+        self.tell(&Line { at: self.world.clock.now(), verb: "audited", text });
+        Ok(())
+    }
+
     /// Where the story stands, for the one who asks why it did not end.
     fn standing(&self) -> String {
         let messages = self.world.slack.messages();
@@ -279,19 +310,9 @@ impl Story {
 pub async fn once(scenario: Scenario, to: Teller) -> anyhow::Result<()> {
     let slack = Slack::new(Clock::system(), SlackOptions::default());
     let story = Story::begin(scenario, slack, Duration::ZERO, to).await?;
-    let done = CancellationToken::new();
-    let played = async {
-        let played = timeout(ONCE_WITHIN, story.play()).await;
-        done.cancel();
-        played
-    };
-    let (played, told) = tokio::join!(played, story.narrate(&done));
-    let ended = match played {
-        Ok(ended) => ended.with_context(|| story.standing()),
-        Err(_) => Err(anyhow::anyhow!("not over after {} s; {}", ONCE_WITHIN.as_secs(), story.standing())),
-    };
+    let ended = story.told_to_its_end().await;
     story.living.end().await;
-    ended.and(told)
+    ended
 }
 
 /// Serves the page and plays the world around it until told to stop.
@@ -311,4 +332,71 @@ async fn page(scenario: Scenario, listen: std::net::SocketAddr) -> anyhow::Resul
     eprintln!("Open it in a browser. Everything runs in this process and ends with it: Ctrl-C.");
     let never = CancellationToken::new();
     tokio::try_join!(story.narrate(&never), story.alertmanager()).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was told, line by line.
+    #[derive(Clone, Default)]
+    struct Told(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Told {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Plays a scenario whose Deployment must then run again what its ReplicaSet of `revision` holds.
+    async fn ends_well(name: &str, deployment: &str, revision: &str) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let told = Told::default();
+        let slack = Slack::new(Clock::system(), SlackOptions::default());
+        let scenario = Scenario::find(name).unwrap();
+        let story = Story::begin(scenario, slack, Duration::ZERO, Teller::new(told.clone(), false)).await.unwrap();
+        let cluster = &story.world.cluster;
+        let numbered = |set: &&serde_json::Value| {
+            let of = set["metadata"]["ownerReferences"][0]["name"] == deployment;
+            of && set["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == revision
+        };
+        let before = cluster.list("ReplicaSet", "shop").iter().find(numbered).cloned().unwrap();
+        story.told_to_its_end().await.unwrap();
+        let told = String::from_utf8(told.0.lock().unwrap().clone()).unwrap();
+
+        let after = cluster.get("Deployment", "shop", deployment).unwrap();
+        assert_eq!(after["spec"]["template"]["spec"], before["spec"]["template"]["spec"], "{told}");
+        let messages = story.world.slack.messages();
+        let cards: Vec<_> = messages.iter().filter(|m| m.thread_ts.is_none() && m.ephemeral_to.is_none()).collect();
+        assert_eq!(cards.len(), 1, "one incident, one card");
+        assert!(cards[0].text.starts_with('✅') && cards[0].buttons().iter().all(|b| b["action_id"] != APPROVE));
+        assert!(story.world.model.missing().is_empty(), "the script has every answer");
+        let writes = cluster.requests().into_iter().filter(|r| r.method == "PATCH" && !r.path.contains("dryRun"));
+        let writers: Vec<String> = writes.map(|request| request.user).collect();
+        assert_eq!(writers, ["system:serviceaccount:firstlook:firstlook-write"], "one change, by the one who may");
+        let verbs: Vec<&str> = told.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+        let at = |verb: &str| verbs.iter().position(|told| *told == verb).unwrap_or_else(|| panic!("{verb}: {told}"));
+        let order = ["heard", "found", "posted", "asked", "proved", "offered", "clicked", "changed", "verified", "over"];
+        assert!(order.is_sorted_by_key(|verb| at(verb)), "{told}");
+        story.living.end().await;
+    }
+
+    #[tokio::test]
+    async fn a_bad_image_is_rolled_back_by_one_click() {
+        ends_well("bad-image-rollout", "checkout", "6").await;
+    }
+
+    #[tokio::test]
+    async fn an_oom_loop_is_rolled_back_by_one_click() {
+        ends_well("oom-loop", "pricing", "11").await;
+    }
+
+    #[test]
+    fn a_scenario_that_is_not_there_names_those_that_are() {
+        let error = Scenario::find("no-such").unwrap_err().to_string();
+        assert!(error.contains("bad-image-rollout, oom-loop"), "{error}");
+    }
 }

@@ -53,9 +53,20 @@ impl Narrator {
     /// # Errors
     /// The store's.
     pub async fn catch_up(&mut self) -> anyhow::Result<Vec<Line>> {
-        let mut lines = Vec::new();
+        let mut lines = self.requests();
+        for incident in self.store.recent_incidents(self.since).await? {
+            self.incident(&incident, &mut lines).await?;
+        }
+        // What the store says now may rest on requests that came meanwhile: they are told with it.
+        lines.extend(self.requests());
+        lines.sort_by_key(|line| line.at);
+        Ok(lines)
+    }
+
+    fn requests(&mut self) -> Vec<Line> {
         let (new, seen) = self.cluster.requests_after(self.requests);
         self.requests = seen;
+        let mut lines = Vec::new();
         for request in new {
             match write(&request) {
                 Some(line) => lines.push(line),
@@ -63,11 +74,7 @@ impl Narrator {
                 None => {}
             }
         }
-        for incident in self.store.recent_incidents(self.since).await? {
-            self.incident(&incident, &mut lines).await?;
-        }
-        lines.sort_by_key(|line| line.at);
-        Ok(lines)
+        lines
     }
 
     async fn incident(&mut self, incident: &Incident, lines: &mut Vec<Line>) -> anyhow::Result<()> {
@@ -81,22 +88,29 @@ impl Narrator {
         // Later ones belong to tool calls and to watching the rollout, which are told as such.
         self.reads.clear();
         self.posted(id, incident, lines).await?;
-        let calls = self.store.calls_of(id).await?;
-        for turn in self.store.transcript(id).await? {
-            if self.is_new(format!("{id} turn {}", turn.number)) {
-                lines.push(asked(&turn));
-            }
-        }
-        for call in calls {
-            if !matches!(call.outcome, CallOutcome::NotRun) && self.is_new(format!("{id} call {}", call.id)) {
-                lines.push(called(&call));
-            }
-        }
+        self.turns(id, lines).await?;
         self.reported(&card, lines);
         for approval in card.approvals.iter().rev() {
             self.approval(approval, lines);
         }
         self.state(&card, lines);
+        Ok(())
+    }
+
+    /// The model's turns, each with the calls that it asked for. A turn is stored when they are done.
+    async fn turns(&mut self, id: &IncidentId, lines: &mut Vec<Line>) -> anyhow::Result<()> {
+        let calls = self.store.calls_of(id).await?;
+        let mut after = Timestamp::MIN;
+        for turn in self.store.transcript(id).await? {
+            if self.is_new(format!("{id} turn {}", turn.number)) {
+                let made = |call: &&Call| call.called_at > after && call.called_at <= turn.at;
+                let made: Vec<&Call> = calls.iter().filter(made).collect();
+                let at = made.iter().map(|call| call.called_at).min().unwrap_or(turn.at);
+                lines.push(asked(&turn, at));
+                lines.extend(made.into_iter().filter_map(called));
+            }
+            after = turn.at;
+        }
         Ok(())
     }
 
@@ -126,7 +140,7 @@ impl Narrator {
             let quotes = report.citations.len();
             let struck = if report.struck > 0 { format!(", {} struck", report.struck) } else { String::new() };
             let text = format!("{} ({quotes} quotes found word for word in the evidence{struck})", report.headline);
-            lines.push(Line { at: card.incident.updated_at, verb: "proved", text });
+            lines.push(Line { at: self.now(), verb: "proved", text });
         }
     }
 
@@ -138,14 +152,15 @@ impl Narrator {
         }
         let pressed = before.as_ref().map_or(0, |(_, presses, _)| *presses);
         for press in approval.presses.iter().skip(pressed) {
-            let name = self.slack.options().users.iter().find(|user| user.id == press.user.as_str());
-            let name = name.map_or_else(|| press.user.to_string(), |user| user.name.clone());
             let says = if press.yes { "yes" } else { "no" };
-            lines.push(Line { at: press.at, verb: "clicked", text: format!("@{name} says {says}") });
+            let text = format!("{} says {says}", self.name(press.user.as_str()));
+            lines.push(Line { at: press.at, verb: "clicked", text });
         }
         let moved = before.as_ref().is_none_or(|(state, ..)| *state != approval.state);
-        if let Some((verb, text)) = moved.then(|| stands(approval)).flatten() {
-            lines.push(Line { at: last_instant(approval), verb, text });
+        if let Some((verb, text)) = moved.then(|| self.stands(approval)).flatten() {
+            // Its preview stands in no instant of its own: it is told when it is seen.
+            let at = if approval.state == ApprovalState::Pending { self.now() } else { last_instant(approval) };
+            lines.push(Line { at, verb, text });
         }
         if before.is_none_or(|(_, _, verification)| verification != approval.verification)
             && let Some((at, verb, text)) = verified(approval)
@@ -166,6 +181,31 @@ impl Narrator {
             }
             IncidentState::Open => {}
         }
+    }
+
+    /// Where an approval stands now, where that is a step worth telling.
+    fn stands(&self, approval: &Approval) -> Option<(&'static str, String)> {
+        let what = format!("{} of {}", approval.proposal.tool(), approval.proposal.object());
+        Some(match approval.state {
+            ApprovalState::Pending => {
+                let who: Vec<String> = approval.approvers.iter().map(|who| self.name(who.as_str())).collect();
+                ("offered", format!("{what}; may be approved by {}", who.join(", ")))
+            }
+            ApprovalState::Refused => ("refused", format!("{what}: {}", approval.because)),
+            ApprovalState::Rejected => ("rejected", what),
+            ApprovalState::Expired => ("expired", what),
+            ApprovalState::Withdrawn => ("withdrawn", format!("{what}: {}", approval.because)),
+            ApprovalState::Failed => ("failed", format!("{what}: {}", approval.because)),
+            ApprovalState::OutcomeUnknown => ("unknown", format!("{what}: {}", approval.because)),
+            ApprovalState::Executed => ("executed", what),
+            ApprovalState::Proposed | ApprovalState::Approved | ApprovalState::Executing => return None,
+        })
+    }
+
+    /// `@oncall` for a user's id; what else a policy names stays as it is.
+    fn name(&self, id: &str) -> String {
+        let user = self.slack.options().users.iter().find(|user| user.id == id);
+        user.map_or_else(|| id.to_owned(), |user| format!("@{}", user.name))
     }
 
     fn now(&self) -> Timestamp {
@@ -236,16 +276,17 @@ fn kind(path: &str) -> &str {
 }
 
 /// What the model answered in a turn.
-fn asked(turn: &Turn) -> Line {
+fn asked(turn: &Turn, at: Timestamp) -> Line {
     let messages = turn.messages.as_array().map(Vec::as_slice).unwrap_or_default();
     let calls = messages.iter().flat_map(|message| message["tool_calls"].as_array().into_iter().flatten());
     let names: Vec<&str> = calls.filter_map(|call| call["function"]["name"].as_str()).collect();
     let said = if names.is_empty() { "no tool".to_owned() } else { names.join(", ") };
     let tokens = turn.usage.input_tokens + turn.usage.output_tokens;
-    Line { at: turn.at, verb: "asked", text: format!("the model, turn {} ({tokens} tokens): {said}", turn.number) }
+    let text = format!("the model, turn {} ({tokens} tokens): {said}", turn.number + 1);
+    Line { at, verb: "asked", text }
 }
 
-fn called(call: &Call) -> Line {
+fn called(call: &Call) -> Option<Line> {
     let arguments: serde_json::Value = serde_json::from_str(call.arguments.as_str()).unwrap_or_default();
     let values: Vec<String> = ["kind", "name", "pod", "pattern"]
         .iter()
@@ -254,28 +295,10 @@ fn called(call: &Call) -> Line {
     let came = match &call.outcome {
         CallOutcome::Read { evidence } => format!("→ {evidence}"),
         CallOutcome::Failed { why } => format!("→ nothing: {why}"),
-        CallOutcome::NotRun => String::new(),
+        CallOutcome::NotRun => return None,
     };
-    Line { at: call.called_at, verb: "read", text: format!("{} {} {came}", call.tool, values.join(" ")) }
-}
-
-/// Where an approval stands now, where that is a step worth telling.
-fn stands(approval: &Approval) -> Option<(&'static str, String)> {
-    let what = format!("{} of {}", approval.proposal.tool(), approval.proposal.object());
-    Some(match approval.state {
-        ApprovalState::Pending => {
-            let who: Vec<&str> = approval.approvers.iter().map(|who| who.as_str()).collect();
-            ("offered", format!("{what}; may be approved by {}", who.join(", ")))
-        }
-        ApprovalState::Refused => ("refused", format!("{what}: {}", approval.because)),
-        ApprovalState::Rejected => ("rejected", what),
-        ApprovalState::Expired => ("expired", what),
-        ApprovalState::Withdrawn => ("withdrawn", format!("{what}: {}", approval.because)),
-        ApprovalState::Failed => ("failed", format!("{what}: {}", approval.because)),
-        ApprovalState::OutcomeUnknown => ("unknown", format!("{what}: {}", approval.because)),
-        ApprovalState::Executed => ("executed", what),
-        ApprovalState::Proposed | ApprovalState::Approved | ApprovalState::Executing => return None,
-    })
+    let text = [call.tool.clone(), values.join(" "), came].into_iter().filter(|part| !part.is_empty());
+    Some(Line { at: call.called_at, verb: "read", text: text.collect::<Vec<_>>().join(" ") })
 }
 
 /// The latest instant that an approval knows of.

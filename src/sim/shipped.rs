@@ -22,6 +22,9 @@ pub(crate) const SHIPPED: &[(&str, &[File])] = &[
         "logs/shop/checkout-ztmvh6dgk-tbk5f/checkout.log",
         "logs/shop/storefront-xp9hhzw8d-sdsvd/storefront.log",
         "logs/shop/storefront-xp9hhzw8d-xfdfv/storefront.log",
+        "model/1/0001.json",
+        "model/1/0002.json",
+        "model/1/0003.json",
         "trigger.json",
     ),
     files!("oom-loop":
@@ -38,6 +41,9 @@ pub(crate) const SHIPPED: &[(&str, &[File])] = &[
         "logs/shop/pricing-z5w6whvwm-xt27d/pricing.previous.log",
         "logs/shop/storefront-85q9h879x-sg2dg/storefront.log",
         "logs/shop/storefront-85q9h879x-xldwv/storefront.log",
+        "model/1/0001.json",
+        "model/1/0002.json",
+        "model/1/0003.json",
         "trigger.json",
     ),
 ];

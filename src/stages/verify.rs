@@ -12,7 +12,7 @@ use crate::correlate::ending;
 use crate::correlate::ending::Health;
 use crate::findings;
 use crate::model::{
-    Approval, ApprovalState, Card, Incident, IncidentState, InvestigationState, Origin, Scene, Verification,
+    Approval, ApprovalState, Card, Incident, IncidentId, IncidentState, InvestigationState, Origin, Scene, Verification,
 };
 use crate::observe::{Reader, scene};
 use crate::redact::Redacted;
@@ -31,6 +31,8 @@ const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(15);
 const ROLLOUT_MAX: SignedDuration = SignedDuration::from_mins(10);
 /// Restarts of one container in the new revision that are no start-up hiccup.
 const RESTARTS_MAX: u32 = 2;
+/// Longer than it takes to write what a look came to.
+const CORRELATE_LEASE: Duration = Duration::from_secs(30);
 /// Executed approvals looked at in one run.
 const EXECUTED_MAX: u32 = 50;
 
@@ -40,8 +42,9 @@ pub struct Verify {
     reader: Reader,
     clock: Clock,
     metrics: Metrics,
-    /// When each incident or approval was last looked at; at most the open ones and 50 approvals.
-    looked: Mutex<BTreeMap<String, Timestamp>>,
+    /// When each incident or approval was last looked at, and the incident's `updated_at` then; at most the open ones
+    /// and 50 approvals.
+    looked: Mutex<BTreeMap<String, (Timestamp, Option<Timestamp>)>>,
 }
 
 impl Verify {
@@ -75,13 +78,19 @@ impl Verify {
     fn is_due(&self, unit: &str, every: SignedDuration, news_at: Option<Timestamp>) -> bool {
         let now = self.clock.now();
         let Ok(mut looked) = self.looked.lock() else { return false };
-        let due = looked
-            .get(unit)
-            .is_none_or(|last| now.duration_since(*last) >= every || news_at.is_some_and(|news| news > *last));
+        // Other news than last time, not later news: two signals may be placed within one millisecond.
+        let due = looked.get(unit).is_none_or(|(last, seen)| now.duration_since(*last) >= every || *seen != news_at);
         if due {
-            looked.insert(unit.to_owned(), now);
+            looked.insert(unit.to_owned(), (now, news_at));
         }
         due
+    }
+
+    /// Makes a unit due again.
+    fn forget(&self, unit: &str) {
+        if let Ok(mut looked) = self.looked.lock() {
+            looked.remove(unit);
+        }
     }
 
     fn forget_all_but(&self, open: &[Incident]) {
@@ -119,10 +128,38 @@ impl Verify {
 
     /// Looks how the subject of an open incident fares; true if the incident changed.
     async fn look(&self, incident: &Incident) -> anyhow::Result<bool> {
-        let now = self.clock.now();
         let scene = scene::read(&self.reader, &incident.subject, &incident.also, SCENE_DEADLINE).await;
+        // Correlate writes incidents too: while its claim is held here nothing that it wrote is overwritten.
+        let Some(claim) = self.store.claim("correlate", "all", CORRELATE_LEASE).await? else {
+            self.forget(incident.id.as_str());
+            return Ok(false);
+        };
+        let noted = self.note(&incident.id, scene).await;
+        match noted {
+            Ok((mut writes, changed)) if !writes.is_empty() => {
+                writes.push(Write::Release(claim.clone()));
+                if let Err(error) = self.store.commit(writes, Durability::Durable, Some(&claim)).await {
+                    self.store.release(claim).await?;
+                    return Err(error.into());
+                }
+                Ok(changed)
+            }
+            noted => {
+                self.store.release(claim).await?;
+                noted.map(|_| false)
+            }
+        }
+    }
+
+    /// What a look at the subject changes about its incident as it is stored now; whether the incident changes.
+    async fn note(&self, id: &IncidentId, scene: Scene) -> anyhow::Result<(Vec<Write>, bool)> {
+        let now = self.clock.now();
         let health = health(&scene);
-        let Some(card) = self.store.card(&incident.id).await? else { return Ok(false) };
+        let Some(card) = self.store.card(id).await? else { return Ok((Vec::new(), false)) };
+        let incident = &card.incident;
+        if incident.state != IncidentState::Open {
+            return Ok((Vec::new(), false));
+        }
         let mut next = incident.clone();
         let mut changed = ending::note_health(&mut next, health, now);
         let mut writes = Vec::new();
@@ -144,14 +181,13 @@ impl Verify {
             }));
         }
         if !changed && writes.is_empty() {
-            return Ok(false);
+            return Ok((writes, false));
         }
         if changed {
             writes.push(Write::Incident(next));
         }
         writes.push(Write::Scene { scene: Box::new(scene) });
-        self.store.commit(writes, Durability::Durable, None).await?;
-        Ok(changed)
+        Ok((writes, changed))
     }
 
     /// While no model has spoken, the findings follow the scene: parts that were missing at first are there now.
