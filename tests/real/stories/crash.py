@@ -156,8 +156,9 @@ class World:
         plot.set_up_bare(self.cluster, self.namespace)
         hit, rule = self.arm(point) if point else (threading.Event(), None)
         then = point.then if isinstance(point, Hold) else None
-        began, sent, crashed = "2026-01-01T00:00:00Z", {}, point is None and kill_at_s is None
+        sent, crashed = {}, point is None and kill_at_s is None
         plot.break_it(self.cluster, self.namespace)
+        began = plot.now()
         start = time.monotonic()
         sent["firing"] = self.insist("firing", lambda: self.send_alert("firing", began))
         while True:
