@@ -43,7 +43,7 @@ def break_it(cluster, namespace):
 
 
 def image(cluster, namespace):
-    return cluster.get("-n", namespace, "deployment", "checkout")["spec"]["template"]["spec"]["containers"][0]["image"]
+    return cluster.deployment(namespace, "checkout")["spec"]["template"]["spec"]["containers"][0]["image"]
 
 
 def now():
@@ -174,7 +174,7 @@ class Exporter:
 
     def page(self):
         self.scrapes += 1
-        found = self.cluster.get("-n", self.namespace, "deployment", "checkout")
+        found = self.cluster.deployment(self.namespace, "checkout")
         status, labels = found["status"], f'namespace="{self.namespace}",deployment="checkout"'
         return "".join(f"{name}{{{labels}}} {value}\n" for name, value in (
             ("kube_deployment_spec_replicas", found["spec"]["replicas"]),
