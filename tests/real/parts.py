@@ -279,6 +279,10 @@ class Cluster:
     def apply(self, *objects):
         self.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
 
+    def deployment(self, namespace, name):
+        """One Deployment, without the price of a kubectl process: for what is asked many times a second."""
+        return self.request("GET", f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}", self.admin_token()).json()
+
     def admin_token(self):
         return (self.folder / "tokens.csv").read_text().split(",")[0]
 

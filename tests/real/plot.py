@@ -43,13 +43,17 @@ def break_it(cluster, namespace):
 
 
 def image(cluster, namespace):
-    return cluster.get("-n", namespace, "deployment", "checkout")["spec"]["template"]["spec"]["containers"][0]["image"]
+    return cluster.deployment(namespace, "checkout")["spec"]["template"]["spec"]["containers"][0]["image"]
+
+
+def now():
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def alert(namespace, status="firing", name="KubeDeploymentReplicasMismatch", began=None, **labels):
     """A webhook body of Alertmanager 0.25 with one alert about `checkout`."""
-    began = began or datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    ends = "0001-01-01T00:00:00Z" if status == "firing" else datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    began = began or now()
+    ends = "0001-01-01T00:00:00Z" if status == "firing" else now()
     labels = {"alertname": name, "namespace": namespace, "deployment": "checkout", "severity": "warning", **labels}
     annotations = {"summary": "Deployment has not matched the expected number of replicas."}
     fingerprint = hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()[:16]
@@ -67,18 +71,23 @@ def first_calls(namespace):
 
 
 def evidence_with(messages, quote):
-    """The id of evidence that the messages show to hold `quote` (the nearest `eN` before it), or None."""
-    text = "\n".join(json.dumps(m.get("content"), ensure_ascii=False) if not isinstance(m.get("content"), str) else m["content"] for m in messages)
-    at = text.find(quote)
-    if at < 0:
-        at = text.find(json.dumps(quote)[1:-1])
-    found = re.findall(r"\be(\d+)\b", text[:at]) if at >= 0 else []
-    return f"e{found[-1]}" if found else None
+    """The id of evidence that the messages show to hold `quote`, or None.
+
+    The task writes ids in brackets at the end of a line, a tool's answer at its beginning."""
+    for message in messages:
+        text = message.get("content") or ""
+        for line in text.splitlines():
+            if quote in line:
+                if ids := re.search(r"\[(e\d+)[^\]]*\]$", line.strip()):
+                    return ids[1]
+                if message["role"] == "tool" and (first := re.match(r"(e\d+)\b", text)):
+                    return first[1]
+    return None
 
 
 def report_call(namespace, messages):
     """`submit_report` with the cause, a quote that the evidence holds, and the rollback."""
-    quote = next((q for q in (FATAL, '"reason": "CrashLoopBackOff"', "CrashLoopBackOff") if evidence_with(messages, q)), None)
+    quote = next((q for q in (FATAL, "Back-off restarting failed container") if evidence_with(messages, q)), None)
     citations = [{"evidence": evidence_with(messages, quote), "quote": quote}] if quote else []
     workload = {"kind": "Deployment", "namespace": namespace, "name": "checkout"}
     return ("submit_report", {
@@ -165,7 +174,7 @@ class Exporter:
 
     def page(self):
         self.scrapes += 1
-        found = self.cluster.get("-n", self.namespace, "deployment", "checkout")
+        found = self.cluster.deployment(self.namespace, "checkout")
         status, labels = found["status"], f'namespace="{self.namespace}",deployment="checkout"'
         return "".join(f"{name}{{{labels}}} {value}\n" for name, value in (
             ("kube_deployment_spec_replicas", found["spec"]["replicas"]),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the real stories: every function of stories/*.py whose only parameter is `run`.
 
-usage: run.py [--binary PATH] [--picture PATH] [--seed N] [--list] [--keep] [WORD ...]
+usage: run.py [--binary PATH] [--picture PATH] [--seed N] [--point WORD] [--list] [--keep] [WORD ...]
 
 WORDs choose the stories whose file or name holds one of them. Prints each story with its time and ends with
 'N passed, N failed'. Exit code 0 when none failed.
@@ -33,10 +33,10 @@ class Run:
     """What a story gets: the binary, its own folder, and the counterparts, the slow ones shared between stories."""
 
     def __init__(self, options, folder):
-        self.binary, self.picture, self.seed = options.binary, options.picture, options.seed
+        self.binary, self.picture, self.seed, self.point = options.binary, options.picture, options.seed, options.point
         self.all_work, self.work = folder, folder
         self.shared, self.story = ExitStack(), ExitStack()
-        self._cluster = None
+        self._cluster, self._postgres, self._databases = None, None, 0
 
     def start(self, part):
         """Enters a context manager that ends with this story."""
@@ -47,6 +47,15 @@ class Run:
         if self._cluster is None:
             self._cluster = self.shared.enter_context(parts.control_plane(self.all_work))
         return self._cluster
+
+    def database(self):
+        """The URL of a new, empty database of the PostgreSQL that all stories share."""
+        if self._postgres is None:
+            self._postgres = os.environ.get("FIRSTLOOK_TEST_POSTGRES_URL") or self.shared.enter_context(parts.postgres(self.all_work))
+        self._databases += 1
+        name = f"story_{os.getpid()}_{self._databases}"
+        parts.run_tool(["psql", "-q", self._postgres, "-c", f"create database {name}"])
+        return self._postgres.rsplit("/", 1)[0] + f"/{name}"
 
 
 def stories(words):
@@ -91,6 +100,7 @@ def main():
     options.add_argument("--binary", type=Path, default=parts.CACHE / "target" / "debug" / "firstlook")
     options.add_argument("--picture", type=Path, help="keep the demo page's screenshot of the card here")
     options.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32), help="of the random crash points")
+    options.add_argument("--point", default="", help="only the crash points whose name holds this")
     options.add_argument("--list", action="store_true")
     options.add_argument("--keep", action="store_true", help="keep the work folder, and say where it is")
     options.add_argument("words", nargs="*")

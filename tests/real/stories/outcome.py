@@ -44,7 +44,7 @@ def a_bad_rollout_is_seen_explained_approved_undone_verified_and_closed(run):
 
     ts, approve = slack.wait_for_button("approve")
     card = slack.wait_for_card("Roll back", "checkout")
-    assert "revision 1" in card["plain"], card["plain"]
+    assert "revision 1" in card["plain"] and "exceed the role" in card["plain"], f"the model's report is not on the card:\n{card['plain']}"
     assert plot.image(cluster, SHOP) == plot.BAD, "nobody has clicked yet"
     verdict = model.verdict()
     assert not verdict.get("findings"), f"llmock's verdict on the client: {verdict}"
@@ -78,10 +78,10 @@ def a_bad_rollout_is_seen_explained_approved_undone_verified_and_closed(run):
 
     the_daemons_and_the_preview_token_cannot_do_it(cluster)
     every_payload_is_good(slack)
-    assert "verified" in daemon.audit_verifies().lower() or daemon.audit_verifies(), "audit verify says nothing"
+    assert "the chain holds" in daemon.audit_verifies()
     code, seconds = daemon.stop()
     assert code == 0 and seconds <= 10, f"SIGTERM: exit {code} after {seconds:.1f} s"
-    daemon.audit_verifies()
+    assert "the chain holds" in daemon.audit_verifies()
 
 
 def only_the_right_person_with_slacks_signature_counts(slack, daemon, ts, approve):
