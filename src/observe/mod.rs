@@ -1,5 +1,6 @@
 //! Observe: layer 1, what is read from the cluster. It has no other verb than to read and to ask what one may.
 
+pub mod access;
 pub mod changes;
 pub mod fold;
 pub mod json;
