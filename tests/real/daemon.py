@@ -106,7 +106,7 @@ class Daemon:
         """Until its watches have seen the cluster: the first webhook may come before that, a story about events may not."""
         def synced():
             answer = self.readyz()
-            return answer.status == 200 and answer.json().get("watches", "ok") == "ok"
+            return answer.status == 200 and answer.json().get("watches") == "ok"
         wait_until(synced, "its watches to be in sync", timeout_s)
 
     def command(self, *arguments, check=True):

@@ -121,8 +121,8 @@ def python_environment():
 
 
 def tail(path, lines=15):
-    """The last lines of a log, for an error message."""
-    return "\n".join(Path(path).read_text(errors="replace").splitlines()[-lines:]) if Path(path).exists() else "(no log)"
+    """The last lines of a log, for an error message; long ones are cut."""
+    return "\n".join(line[:400] for line in Path(path).read_text(errors="replace").splitlines()[-lines:]) if Path(path).exists() else "(no log)"
 
 
 class Process:

@@ -71,6 +71,7 @@ class Proxy:
         self.rewrite = rewrite
         self.seen, self.rules, self.lock = [], [], threading.RLock()
         self.loop = asyncio.new_event_loop()
+        self.tasks = set()  # asyncio itself holds its tasks only weakly
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.ready = threading.Event()
 
@@ -113,10 +114,11 @@ class Proxy:
         while tasks := asyncio.all_tasks(self.loop):
             for task in tasks:
                 task.cancel()
-            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self.loop.run_until_complete(asyncio.wait(tasks))
         self.loop.close()
 
     async def _serve(self, reader, writer):
+        self.tasks.add(asyncio.current_task())
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             lines = head.decode("latin-1").split("\r\n")
@@ -135,11 +137,18 @@ class Proxy:
                 writer.write(f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
                 await writer.drain()
                 return
-            await self._forward(seen, headers, writer, rule)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
+            forward, gone = (self.loop.create_task(c) for c in (self._forward(seen, headers, writer, rule), reader.read(1)))
+            self.tasks |= {forward, gone}
+            _, rest = await asyncio.wait({forward, gone}, return_when=asyncio.FIRST_COMPLETED)
+            for task in rest:
+                task.cancel()
+            await asyncio.gather(forward, gone, return_exceptions=True)
+            self.tasks -= {forward, gone}
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # either side went away, which is what stories are about
         finally:
             writer.close()
+            self.tasks.discard(asyncio.current_task())
 
     def _take(self, seen):
         with self.lock:

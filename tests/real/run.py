@@ -90,7 +90,7 @@ def tell(run, file, name, function):
         print(f"     a part could not start: {failure}", flush=True)
     elif failure is not None:
         traceback.print_exception(failure, file=sys.stdout)
-        for log in sorted(run.work.glob("*.log")):
+        for log in sorted(run.work.glob("*.log"))[:4]:
             print(f"--- the end of {log.name}\n{parts.tail(log)}", flush=True)
     return failure is None
 

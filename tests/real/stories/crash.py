@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import plot
 from daemon import WEBHOOK_TOKEN, Daemon
 from identities import NAMESPACE, install
-from parts import request, wait_until
+from parts import request, tail, wait_until
 from proxy import Proxy, only
 from workspace import ONCALL, send_signed, workspace
 
@@ -171,11 +171,13 @@ class World:
                 self.crash(rule)
                 if then:
                     hit, rule, then, crashed, point = *second, None, False, then
-            cards = self.workspace.cards()
+            cards = self.cards()
             button = next((b for c in cards for b in c["buttons"] if b["action_id"].startswith("approve")), None)
             if button and "click" not in sent:
                 ts = cards[0]["message"]["ts"]
                 payload = self.workspace.payload(ts, button["action_id"], ONCALL)
+                # Answers go where firstlook believes Slack to be.
+                payload["response_url"] = payload["response_url"].replace(self.workspace.api.removesuffix("/api"), self.slack.url.removesuffix("/api"))
                 sent["click"] = self.insist("click", lambda: send_signed(self.daemon.interactivity_url, payload))
             if self.patches() and "resolved" not in sent and self.healthy():
                 sent["resolved"] = self.insist("resolved", lambda: self.send_alert("resolved", began))
@@ -183,18 +185,23 @@ class World:
                 return time.monotonic() - start
             time.sleep(0.03)
 
+    def cards(self):
+        """The cards of incidents. A kill before anything was stored makes the next start a first start, and its list of what was
+        found on arrival is a card of its own."""
+        return [c for c in self.workspace.cards() if "Found on arrival" not in c["plain"]]
+
     def healthy(self):
         found = self.cluster.deployment(self.namespace, "checkout")
         status = found["status"]
         return status.get("observedGeneration") == found["metadata"]["generation"] and status.get("readyReplicas") == status.get("updatedReplicas") == found["spec"]["replicas"]
 
     def state(self):
-        cards = "\n---\n".join(c["plain"] for c in self.workspace.cards())
+        cards = "\n---\n".join(c["plain"] for c in self.cards())
         return f"{len(self.patches())} rollbacks, {self.restarts} restarts, cards:\n{cards}"
 
     def check(self):
         """One card, one rollback, no reply twice, an audit chain that holds."""
-        cards = self.workspace.cards()
+        cards = self.cards()
         assert len(cards) == 1, f"{len(cards)} cards: {self.state()}"
         assert len(self.patches()) == 1, f"{len(self.patches())} rollbacks: {self.state()}"
         assert plot.image(self.cluster, self.namespace) == plot.GOOD
@@ -238,7 +245,7 @@ def many(run, plays, stores=(None,)):
                 world.check()
             said = "ok"
         except Exception as e:
-            said = f"FAILED: {type(e).__name__}: {e}"
+            said = f"FAILED: {type(e).__name__}: {e}\n--- the end of its log\n{tail(run.work / f'crash-{number}.log')}"
             with lock:
                 failures.append(f"{name}: {said}")
         finally:
