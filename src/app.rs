@@ -36,6 +36,7 @@ use crate::stages::deliver::{Deliver, Outlet};
 use crate::stages::execute::Execute;
 use crate::stages::expire::Expire;
 use crate::stages::investigate::Investigate;
+use crate::stages::pace::Pace;
 use crate::stages::preview::Preview;
 use crate::stages::resolve::Resolve;
 use crate::stages::seal::Seal;
@@ -67,6 +68,8 @@ pub struct Setup {
     pub llm: Option<LlmOptions>,
     pub outlet: Outlet,
     pub rules: Rules,
+    /// How long what is over is kept, in days.
+    pub keep_days: u32,
 }
 
 /// The listeners, bound already, each with its credential.
@@ -167,7 +170,14 @@ impl Stages {
                 metrics: metrics.clone(),
             },
             verify: Verify::new(store.clone(), reader, clock.clone(), metrics),
-            expire: Expire { store: store.clone(), actor, clock },
+            expire: Expire {
+                store: store.clone(),
+                actor,
+                clock,
+                keep_days: setup.keep_days,
+                pruned_at_ms: 0.into(),
+                pace: Pace::default(),
+            },
             seal: Seal { store },
         })
     }

@@ -10,8 +10,9 @@ use crate::cli::{CheckArgs, run};
 use crate::clock::Clock;
 use crate::config;
 use crate::config::Config;
-use crate::model::{IncidentId, Kind, Nonce, Tier};
+use crate::model::{IncidentId, Nonce, Tier};
 use crate::observe::Reader;
+use crate::observe::access;
 use crate::redact::Redactor;
 use crate::slack::client::Slack;
 use crate::slack::render;
@@ -26,9 +27,6 @@ const SCOPES: [(&str, &str); 3] = [
     ("channels:history", "to find a card again whose post was cut off (groups:history for a private channel)"),
     ("usergroups:read", "to read the members of groups that the policy names"),
 ];
-
-/// What is watched, and so cannot be done without.
-const WATCHED: [Kind; 6] = [Kind::Pod, Kind::Event, Kind::Node, Kind::ReplicaSet, Kind::StatefulSet, Kind::DaemonSet];
 
 struct Report {
     failed: bool,
@@ -132,37 +130,18 @@ async fn kubernetes(config: &Config, redactor: &Redactor, report: &mut Report) {
 
 /// What is watched must be readable; what is only read makes the cards poorer when it is not.
 async fn access(reader: &Reader, report: &mut Report) {
-    let mut readable = 0;
-    for &kind in Kind::ALL.iter().filter(|kind| **kind != Kind::Alert) {
-        let watched = WATCHED.contains(&kind);
-        let verbs: &[&str] = if watched { &["get", "list", "watch"] } else { &["get", "list"] };
-        let mut missing = Vec::new();
-        for verb in verbs {
-            match reader.may(verb, kind, None, None).await {
-                Ok(true) => {}
-                Ok(false) => missing.push((*verb).to_owned()),
-                Err(error) => missing.push(format!("{verb} ({error})")),
+    for access in access::all(reader).await {
+        let what = access.what;
+        match access.missing {
+            Ok(missing) if missing.is_empty() => report.passed("access", what),
+            Ok(missing) if access.watched => {
+                report.failed("access", format!("{what}: {} not allowed; apply deploy/", missing.join(", ")));
             }
-        }
-        let (group, _, plural) = kind.resource();
-        let what = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
-        match (missing.is_empty(), watched) {
-            (true, _) => readable += 1,
-            (false, true) => {
-                report.failed("access", format!("{what}: {} not allowed; apply deploy/", missing.join(", ")))
-            }
-            (false, false) => {
+            Ok(missing) => {
                 report.skipped("access", &format!("{what}: {} not allowed; cards will say so", missing.join(", ")));
             }
+            Err(error) => report.failed("access", format!("{what}: {error}")),
         }
-    }
-    match reader.may("get", Kind::Pod, Some("log"), None).await {
-        Ok(true) => report.passed("access", "logs can be read"),
-        Ok(false) => report.skipped("access", "pods/log: get not allowed; cards will say so"),
-        Err(error) => report.failed("access", format!("pods/log: {error}")),
-    }
-    if readable > 0 {
-        report.passed("access", format!("{readable} kinds can be read"));
     }
 }
 

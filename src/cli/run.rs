@@ -77,6 +77,7 @@ pub async fn setup(config: &Config) -> anyhow::Result<Setup> {
         store,
         outlet,
         rules: Rules::default(),
+        keep_days: config.store.keep_days,
     })
 }
 

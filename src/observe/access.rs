@@ -53,6 +53,8 @@ const NEEDS: &[Need] = &[
 pub struct Access {
     /// `pods/log`, `deployments.apps`.
     pub what: String,
+    /// Whether it is watched, and so cannot be done without.
+    pub watched: bool,
     /// Verbs that are not allowed; empty when all is well.
     pub missing: Result<Vec<&'static str>, ReadError>,
 }
@@ -63,7 +65,7 @@ pub async fn all(reader: &Reader) -> Vec<Access> {
         let (group, _, plural) = need.kind.resource();
         let plural = need.subresource.map_or_else(|| plural.to_owned(), |sub| format!("{plural}/{sub}"));
         let what = if group.is_empty() { plural } else { format!("{plural}.{group}") };
-        Access { what, missing: missing(reader, need).await }
+        Access { what, watched: need.verbs.contains(&"watch"), missing: missing(reader, need).await }
     }))
     .await
 }

@@ -110,6 +110,7 @@ impl Replay {
             llm: self.llm(stop.clone()).await?,
             outlet: Outlet::Nowhere,
             rules: Rules { openers: Openers::Only(openers), ..Rules::default() },
+            keep_days: 30,
         };
         let stages = Stages::new(&setup).await?;
         let webhook = Webhook {

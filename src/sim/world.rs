@@ -235,6 +235,7 @@ impl World {
             llm: Some(llm).filter(|_| !self.model.is_empty()),
             outlet: Outlet::Slack { slack, channel },
             rules: Rules::default(),
+            keep_days: 30,
         })
     }
 }

@@ -1,6 +1,8 @@
 //! Expire: requests for leave that ran out, or whose world changed, end by themselves and say why.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use jiff::SignedDuration;
 
 use crate::act::{Actor, Refusal, change};
 use crate::clock::Clock;
@@ -8,44 +10,71 @@ use crate::govern::audit;
 use crate::model::{Approval, ApprovalState, Ending, IncidentState};
 use crate::redact::Redacted;
 use crate::stages::Ran;
-use crate::store::{Durability, Store, Write};
+use crate::stages::pace::Pace;
+use crate::store::{CommitError, Durability, Store, Write};
 use crate::text;
 
 /// Requests for leave that wait at once; more than a team could answer.
 const PENDING_MAX: u32 = 100;
-const LEASE: Duration = Duration::from_secs(60);
+/// A request for leave is compared with the cluster this often; at its execution everything is compared again.
+const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(2);
+/// Old incidents are looked for once an hour: they come one by one.
+const PRUNE_EVERY: SignedDuration = SignedDuration::from_hours(1);
+/// Incidents of one prune, so that it never holds the writer for long.
+const PRUNE_MAX: u32 = 200;
 
 /// The stage.
 pub struct Expire {
     pub store: Store,
     pub actor: Actor,
     pub clock: Clock,
+    /// How long what is over is kept, in days.
+    pub keep_days: u32,
+    /// When old incidents were last looked for, in milliseconds since the epoch; 0 before the first time.
+    pub pruned_at_ms: AtomicI64,
+    pub pace: Pace,
 }
 
 impl Expire {
-    /// Looks at every request for leave that waits.
+    /// Looks at every request for leave that waits, and forgets what is old enough.
     ///
     /// # Errors
     /// The store's.
     pub async fn run_once(&self) -> anyhow::Result<Ran> {
-        let mut ran = Ran::Idle;
-        for approval in self.store.approvals_in(&[ApprovalState::Pending], PENDING_MAX).await? {
-            let Some(claim) = self.store.claim("expire", approval.id.as_str(), LEASE).await? else { continue };
-            if let Some((state, why)) = self.end(&approval).await? {
-                let ended = Approval { state, because: why, ..approval };
-                let writes = vec![
-                    Write::Audit(audit::approval(self.clock.now(), &ended)),
-                    Write::Approval { approval: Box::new(ended), was: Some(ApprovalState::Pending) },
-                ];
-                // A click may have been quicker: then it stands.
-                if let Err(error) = self.store.commit(writes, Durability::Durable, Some(&claim)).await {
-                    tracing::info!("request for leave not ended: {error}");
-                }
-                ran = Ran::Worked;
+        let (mut ran, now) = (self.prune().await?, self.clock.now());
+        let pending = self.store.approvals_in(&[ApprovalState::Pending], PENDING_MAX).await?;
+        self.pace.keep(|unit| pending.iter().any(|approval| approval.id.as_str() == unit));
+        for approval in pending {
+            if !self.pace.is_due(approval.id.as_str(), LOOK_EVERY, None, now) {
+                continue;
             }
-            self.store.release(claim).await?;
+            let Some((state, why)) = self.end(&approval).await? else { continue };
+            let ended = Approval { state, because: why, ..approval };
+            let writes = vec![
+                Write::Audit(audit::approval(self.clock.now(), &ended)),
+                Write::Approval { approval: Box::new(ended), was: Some(ApprovalState::Pending) },
+            ];
+            match self.store.commit(writes, Durability::Durable, None).await {
+                Ok(()) => ran = Ran::Worked,
+                // A click was quicker: it stands.
+                Err(CommitError::Conflict(what)) => tracing::info!("request for leave not ended: {what}"),
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(ran)
+    }
+
+    async fn prune(&self) -> anyhow::Result<Ran> {
+        let now = self.clock.now();
+        if now.as_millisecond() - self.pruned_at_ms.load(Ordering::Relaxed) < PRUNE_EVERY.as_millis() as i64 {
+            return Ok(Ran::Idle);
+        }
+        let before = now.checked_sub(SignedDuration::from_hours(24 * i64::from(self.keep_days)))?;
+        if self.store.prune(before, PRUNE_MAX).await? == 0 {
+            self.pruned_at_ms.store(now.as_millisecond(), Ordering::Relaxed);
+            return Ok(Ran::Idle);
+        }
+        Ok(Ran::Worked)
     }
 
     /// How the request ends now, if it does.

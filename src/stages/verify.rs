@@ -1,7 +1,5 @@
 //! Verify: what came of each action, how each open incident's subject fares, and how incidents end.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -17,6 +15,7 @@ use crate::model::{
 use crate::observe::{Reader, scene};
 use crate::redact::Redacted;
 use crate::stages::Ran;
+use crate::stages::pace::Pace;
 use crate::store::{AuditEntry, Durability, Store, Write};
 use crate::telemetry::{IncidentLabels, Metrics};
 use crate::text;
@@ -42,15 +41,13 @@ pub struct Verify {
     reader: Reader,
     clock: Clock,
     metrics: Metrics,
-    /// When each incident or approval was last looked at, and the incident's `updated_at` then; at most the open ones
-    /// and 50 approvals.
-    looked: Mutex<BTreeMap<String, (Timestamp, Option<Timestamp>)>>,
+    pace: Pace,
 }
 
 impl Verify {
     /// The stage, with nothing looked at yet.
     pub fn new(store: Store, reader: Reader, clock: Clock, metrics: Metrics) -> Self {
-        Self { store, reader, clock, metrics, looked: Mutex::default() }
+        Self { store, reader, clock, metrics, pace: Pace::default() }
     }
 
     /// Looks at what is due.
@@ -58,46 +55,26 @@ impl Verify {
     /// # Errors
     /// The store's.
     pub async fn run_once(&self) -> anyhow::Result<Ran> {
-        let mut ran = Ran::Idle;
-        for approval in self.store.approvals_in(&[ApprovalState::Executed], EXECUTED_MAX).await? {
+        let (mut ran, now) = (Ran::Idle, self.clock.now());
+        let executed = self.store.approvals_in(&[ApprovalState::Executed], EXECUTED_MAX).await?;
+        let open = self.store.open_incidents().await?;
+        self.pace.keep(|unit| {
+            open.iter().any(|incident| incident.id.as_str() == unit) || executed.iter().any(|a| a.id.as_str() == unit)
+        });
+        for approval in executed {
             let open = matches!(approval.verification, Verification::NotStarted | Verification::Watching { .. });
-            if open && self.is_due(approval.id.as_str(), WATCH_EVERY, None) && self.follow(approval).await? {
+            if open && self.pace.is_due(approval.id.as_str(), WATCH_EVERY, None, now) && self.follow(approval).await? {
                 ran = Ran::Worked;
             }
         }
-        let open = self.store.open_incidents().await?;
-        self.forget_all_but(&open);
         for incident in open {
-            if self.is_due(incident.id.as_str(), LOOK_EVERY, Some(incident.updated_at)) && self.look(&incident).await? {
+            if self.pace.is_due(incident.id.as_str(), LOOK_EVERY, Some(incident.updated_at), now)
+                && self.look(&incident).await?
+            {
                 ran = Ran::Worked;
             }
         }
         Ok(ran)
-    }
-
-    fn is_due(&self, unit: &str, every: SignedDuration, news_at: Option<Timestamp>) -> bool {
-        let now = self.clock.now();
-        let Ok(mut looked) = self.looked.lock() else { return false };
-        // Other news than last time, not later news: two signals may be placed within one millisecond.
-        let due = looked.get(unit).is_none_or(|(last, seen)| now.duration_since(*last) >= every || *seen != news_at);
-        if due {
-            looked.insert(unit.to_owned(), (now, news_at));
-        }
-        due
-    }
-
-    /// Makes a unit due again.
-    fn forget(&self, unit: &str) {
-        if let Ok(mut looked) = self.looked.lock() {
-            looked.remove(unit);
-        }
-    }
-
-    fn forget_all_but(&self, open: &[Incident]) {
-        if let Ok(mut looked) = self.looked.lock() {
-            // Approvals are few and short-lived; incidents are the ones that would add up.
-            looked.retain(|unit, _| !unit.starts_with('i') || open.iter().any(|incident| incident.id.as_str() == unit));
-        }
     }
 
     /// Follows the rollout that an action began; true if the card changes.
@@ -131,7 +108,7 @@ impl Verify {
         let scene = scene::read(&self.reader, &incident.subject, &incident.also, SCENE_DEADLINE).await;
         // Correlate writes incidents too: while its claim is held here nothing that it wrote is overwritten.
         let Some(claim) = self.store.claim("correlate", "all", CORRELATE_LEASE).await? else {
-            self.forget(incident.id.as_str());
+            self.pace.forget(incident.id.as_str());
             return Ok(false);
         };
         let noted = self.note(&incident.id, scene).await;
