@@ -1,6 +1,8 @@
 //! `firstlook demo`: the whole story in an embedded world, on a page with working buttons or, with `--once`, by itself.
 
+use std::future::Future;
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -44,18 +46,20 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     crate::telemetry::start_logging(false, "error");
     let scenario = Scenario::find(&args.scenario)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let played = async {
-        if args.once {
-            let to = Teller::new(std::io::stdout(), std::io::stdout().is_terminal());
-            once(scenario, to).await.map(|()| ExitCode::SUCCESS)
-        } else {
-            page(scenario, args.listen).await.map(|()| ExitCode::SUCCESS)
+    let told_to_stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
     };
+    if !args.once {
+        page(scenario, args.listen, told_to_stop).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let to = Teller::new(std::io::stdout(), std::io::stdout().is_terminal());
     tokio::select! {
-        ended = played => ended,
-        _ = terminate.recv() => Ok(ExitCode::SUCCESS),
-        _ = interrupt.recv() => Ok(if args.once { ExitCode::from(1) } else { ExitCode::SUCCESS }),
+        ended = once(scenario, to) => ended.map(|()| ExitCode::SUCCESS),
+        () = told_to_stop => anyhow::bail!("stopped before the story was over"),
     }
 }
 
@@ -93,7 +97,7 @@ fn colour(verb: &str) -> &'static str {
         "heard" => "\x1b[1;33m",
         "verified" | "over" => "\x1b[1;32m",
         "clicked" | "changed" | "executed" => "\x1b[1;35m",
-        "refused" | "failed" | "unknown" | "no better" => "\x1b[1;31m",
+        "refused" | "failed" | "unknown" | "unmended" => "\x1b[1;31m",
         _ => "\x1b[1;36m",
     }
 }
@@ -315,8 +319,8 @@ pub async fn once(scenario: Scenario, to: Teller) -> anyhow::Result<()> {
     ended
 }
 
-/// Serves the page and plays the world around it until told to stop.
-async fn page(scenario: Scenario, listen: std::net::SocketAddr) -> anyhow::Result<()> {
+/// Serves the page and plays the world around it until `stop`.
+async fn page(scenario: Scenario, listen: SocketAddr, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let listener = match TcpListener::bind(listen).await {
         Ok(listener) => listener,
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
@@ -331,7 +335,13 @@ async fn page(scenario: Scenario, listen: std::net::SocketAddr) -> anyhow::Resul
     story.world.serve_page(listener);
     eprintln!("Open it in a browser. Everything runs in this process and ends with it: Ctrl-C.");
     let never = CancellationToken::new();
-    tokio::try_join!(story.narrate(&never), story.alertmanager()).map(|_| ())
+    let played = async { tokio::try_join!(story.narrate(&never), story.alertmanager()).map(|_| ()) };
+    let ended = tokio::select! {
+        ended = played => ended,
+        () = stop => Ok(()),
+    };
+    story.living.end().await;
+    ended
 }
 
 #[cfg(test)]

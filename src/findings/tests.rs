@@ -133,6 +133,7 @@ impl World {
         let hash = format!("h{number}");
         let revision = Revision {
             number,
+            earlier_numbers: Vec::new(),
             object,
             uid: hash.clone(),
             hash,

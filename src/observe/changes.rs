@@ -133,7 +133,8 @@ pub fn of_revisions(workload: &Value, revisions: &[Revision], typed: Typed<'_>, 
     let written = json::spec_written(workload);
     let mut changes = Vec::new();
     for (place, revision) in revisions.iter().take(COMPARED_MAX).enumerate() {
-        let before = revisions.get(place + 1);
+        let before = before(revisions, revision);
+        let (before, from_revision) = (before.map(|(before, _)| before), before.map(|(_, number)| number));
         // Only the oldest revision that is kept can have none before it; whether it was the first is said by its number.
         if before.is_none() && revision.number > 1 {
             break;
@@ -151,7 +152,7 @@ pub fn of_revisions(workload: &Value, revisions: &[Revision], typed: Typed<'_>, 
             object: object.clone(),
             changed_at,
             by: by.or_else(|| cause(workload, revision, place, typed)),
-            from_revision: before.map(|before| before.number),
+            from_revision,
             to_revision: Some(revision.number),
             lines: before
                 .map(|before| compare(&before.template, &revision.template, typed.redactor))
@@ -160,6 +161,15 @@ pub fn of_revisions(workload: &Value, revisions: &[Revision], typed: Typed<'_>, 
         });
     }
     changes
+}
+
+/// The revision that ran before `revision`, and the number that it had then.
+fn before<'a>(revisions: &'a [Revision], revision: &Revision) -> Option<(&'a Revision, i64)> {
+    let others = revisions.iter().filter(|other| other.uid != revision.uid);
+    let numbered = others.flat_map(|other| {
+        std::iter::once(other.number).chain(other.earlier_numbers.iter().copied()).map(move |number| (other, number))
+    });
+    numbered.filter(|(_, number)| *number < revision.number).max_by_key(|(_, number)| *number)
 }
 
 fn progressed(workload: &Value) -> Option<jiff::Timestamp> {
@@ -203,6 +213,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::observe::typed::workload::REVISION;
 
     fn lines(before: Value, after: Value) -> Vec<String> {
         let redactor = Redactor::default();
@@ -210,6 +221,34 @@ mod tests {
         let lines = compare(&typed.template(&before), &typed.template(&after), &redactor);
         let side = |value: Option<Redacted>| value.map_or("-".to_owned(), |value| value.as_str().to_owned());
         lines.into_iter().map(|line| format!("{}: {} > {}", line.field, side(line.before), side(line.after))).collect()
+    }
+
+    #[test]
+    fn after_a_rollback_each_change_is_told_against_what_ran_before_it() {
+        let set = |number: &str, history: &str, minute: u32, image: &str| {
+            json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": format!("web-{image}"), "namespace": "n",
+                "uid": image, "creationTimestamp": format!("2026-03-24T16:{minute}:00Z"), "annotations": {
+                    REVISION: number, "deployment.kubernetes.io/revision-history": history}},
+                "spec": {"template": {"spec": {"containers": [{"name": "app", "image": image}]}}}})
+        };
+        let redactor = Redactor::default();
+        let typed = Typed { redactor: &redactor };
+        let at = At { evidence: crate::model::EvidenceId(2), segment: 0 };
+        // b ran as revision 6, was replaced by c as 7, and runs again as 8.
+        let sets = [set("8", "6", 20, "b"), set("7", "", 30, "c"), set("5", "", 10, "a")];
+        let revisions: Vec<Revision> = sets.iter().map(|set| typed.revision(set, at).unwrap()).collect();
+        let root = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "n",
+            "managedFields": [{"manager": "firstlook", "time": "2026-03-24T16:40:00Z", "spec": true}]}});
+        let told: Vec<String> = of_revisions(&root, &revisions, typed, at)
+            .iter()
+            .map(|change| {
+                let side = |text: &Option<Redacted>| text.as_ref().map_or("-".to_owned(), Redacted::to_string);
+                let image = change.lines.iter().map(|l| format!("{}>{}", side(&l.before), side(&l.after)));
+                let (from, to) = (change.from_revision.unwrap(), change.to_revision.unwrap());
+                format!("{from}->{to} {} {}", change.changed_at, image.collect::<String>())
+            })
+            .collect();
+        assert_eq!(told, ["7->8 2026-03-24T16:40:00Z c>b", "6->7 2026-03-24T16:30:00Z b>c"]);
     }
 
     #[test]

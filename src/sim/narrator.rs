@@ -318,7 +318,7 @@ fn verified(approval: &Approval) -> Option<(Option<Timestamp>, &'static str, Str
             "verified",
             format!("{ready} of {wanted} ready, {} is healthy", approval.proposal.object()),
         )),
-        Verification::NotBetter { at, why } => Some((Some(*at), "no better", why.to_string())),
+        Verification::NotBetter { at, why } => Some((Some(*at), "unmended", why.to_string())),
     }
 }
 

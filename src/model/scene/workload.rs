@@ -109,6 +109,9 @@ pub struct Reference {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Revision {
     pub number: i64,
+    /// The numbers it had before: going back to a Deployment's earlier template renumbers it.
+    #[serde(default)]
+    pub earlier_numbers: Vec<i64>,
     /// The ReplicaSet (or ControllerRevision).
     pub object: ObjectRef,
     pub uid: String,

@@ -9,6 +9,8 @@ use crate::observe::typed::Typed;
 
 /// The annotation that numbers a Deployment's revisions.
 pub const REVISION: &str = "deployment.kubernetes.io/revision";
+/// The annotation that keeps the numbers which a revision had before.
+const HISTORY: &str = "deployment.kubernetes.io/revision-history";
 
 impl Typed<'_> {
     /// A workload (or a ReplicaSet that none of ours owns); None for objects that make no pods.
@@ -64,6 +66,7 @@ impl Typed<'_> {
         let hash = hash.and_then(|(_, hash)| hash.as_str()).unwrap_or(object.name()).to_owned();
         Some(Revision {
             number: number.unwrap_or(0),
+            earlier_numbers: earlier(value),
             uid: json::text(value, "/metadata/uid").to_owned(),
             hash,
             created_at: json::created(value),
@@ -95,6 +98,12 @@ impl Typed<'_> {
             at,
         })
     }
+}
+
+/// The numbers that a ReplicaSet's revision had before, as the Deployment controller keeps them: `1,3`.
+fn earlier(value: &Value) -> Vec<i64> {
+    let kept = value.pointer("/metadata/annotations").and_then(|notes| notes.get(HISTORY)).and_then(Value::as_str);
+    kept.unwrap_or_default().split(',').filter_map(|number| number.trim().parse().ok()).collect()
 }
 
 /// The number of a Deployment's or ReplicaSet's revision.

@@ -112,7 +112,7 @@ fn create(cluster: &Cluster, write: &Write<'_>, sent: &Value) -> Outcome<Written
         }
         schema::validate(kind, &name, &object, &Value::Null)?;
         admit(world, write.attempt("CREATE", &name, &Value::Null, &object))?;
-        write.sign(&mut object, "Update");
+        write.sign(&mut object, &Value::Null, "Update");
         born(kind, &mut object, write.now);
         let stored = if write.dry_run { object } else { Value::clone(&world.put(key.clone(), object)) };
         if kind.kind == "Deployment" && !write.dry_run {
@@ -230,7 +230,7 @@ impl Write<'_> {
             return Ok(Written { unknown, ..Written::new(StatusCode::OK, as_kind(kind, before)) });
         }
         let apply = self.call.headers.get(header::CONTENT_TYPE).is_some_and(|v| v == "application/apply-patch+yaml");
-        self.sign(&mut after, if apply { "Apply" } else { "Update" });
+        self.sign(&mut after, before, if apply { "Apply" } else { "Update" });
         let stored = if self.dry_run { after } else { Value::clone(&world.put(key.clone(), after)) };
         if respecified && kind.kind == "Deployment" && !self.dry_run && sub != "status" {
             cluster.rollouts().touch(key.clone());
@@ -321,8 +321,11 @@ impl Write<'_> {
         Attempt { user, operation, kind, subresource: sub, name, before, after, dry_run }
     }
 
-    /// Notes in `metadata.managedFields` who wrote: the field manager, or the user agent's name. Field sets are left out.
-    fn sign(&self, object: &mut Value, operation: &str) {
+    /// Notes in `metadata.managedFields` who wrote: the field manager, or the user agent's name. Of the field sets only the
+    /// top is told: which of `spec` and `data` changed.
+    fn sign(&self, object: &mut Value, before: &Value, operation: &str) {
+        let parts = ["spec", "data"].into_iter().filter(|part| !same(&object[*part], &before[*part]));
+        let changed: serde_json::Map<String, Value> = parts.map(|part| (format!("f:{part}"), json!({}))).collect();
         let agent = self.call.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("unknown");
         let agent = agent.split('/').next().unwrap_or("unknown");
         let manager = self.call.query.get("fieldManager").unwrap_or(agent);
@@ -332,7 +335,7 @@ impl Write<'_> {
             fields.remove(0);
         }
         fields.push(json!({"manager": manager, "operation": operation, "apiVersion": self.target.kind.api_version(),
-            "time": stamp(self.now), "fieldsType": "FieldsV1", "fieldsV1": {}}));
+            "time": stamp(self.now), "fieldsType": "FieldsV1", "fieldsV1": changed}));
         object["metadata"]["managedFields"] = json!(fields);
     }
 }

@@ -239,13 +239,19 @@ function elapsed(ms) {
   return `${Math.floor(ms / 60_000)} min ${String(Math.floor(ms / 1000) % 60).padStart(2, "0")} s`;
 }
 
+// A step begins with its verb.
+function storyLine(text) {
+  const [verb, ...rest] = text.split(/\s+/);
+  return el("span", {}, el("b", {}, verb), " " + rest.join(" "));
+}
+
 function drawStory() {
   const { narration } = state;
   $(".story").hidden = !narration.length;
   if (!narration.length) return;
   const start = narration[0].at_ms;
   const lines = $(".lines");
-  lines.replaceChildren(...narration.map((line) => el("li", {}, el("time", {}, elapsed(line.at_ms - start)), el("span", {}, line.text))));
+  lines.replaceChildren(...narration.map((line) => el("li", {}, el("time", {}, elapsed(line.at_ms - start)), storyLine(line.text))));
   lines.scrollTop = lines.scrollHeight;
 }
 

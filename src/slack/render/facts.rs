@@ -11,6 +11,8 @@ use crate::slack::render::escape;
 
 /// Older changes are not what people ask for when something breaks now; they stay in the thread.
 const RECENT_SECONDS: i64 = 24 * 3600;
+/// As whom firstlook writes to the cluster (`metadata.managedFields`).
+const FIELD_MANAGER: &str = "firstlook";
 /// Quotes on the card; the rest is in the thread.
 const QUOTES_MAX: usize = 3;
 /// Differences of one change on the card; the rest is in the thread.
@@ -110,7 +112,9 @@ pub(super) fn changed(card: &Card, now: Timestamp) -> Option<String> {
     };
     let began = card.incident.began_at.as_second();
     let named = card.findings.iter().any(|finding| finding.role == Role::Change);
-    let recent = |change: &&Change| began - change.changed_at.as_second() <= RECENT_SECONDS;
+    // What firstlook itself changed stands with the step that did it.
+    let own = |change: &Change| change.by.as_ref().is_some_and(|by| by.as_str() == FIELD_MANAGER);
+    let recent = |change: &&Change| began - change.changed_at.as_second() <= RECENT_SECONDS && !own(change);
     let mut shown: Vec<&Change> = changes.iter().filter(recent).take(2).collect();
     if shown.is_empty() && named {
         shown.extend(changes.first());
@@ -198,6 +202,8 @@ pub(super) fn findings(card: &Card) -> Option<String> {
         Some(_) => return None,
     };
     let story = story(card);
+    // `What changed` says it above, in full.
+    let changes_shown = card.scene.as_ref().is_some_and(|scene| !scene.changes.items().is_empty());
     let said = |finding: &&Finding| {
         let says = escape::bare(finding.says.as_str());
         let report = card.report.as_ref();
@@ -210,6 +216,7 @@ pub(super) fn findings(card: &Card) -> Option<String> {
     let lines: Vec<String> = found(card)
         .into_iter()
         .filter(|finding| !(said(finding) || card.report.is_some() && finding.role == Role::RuledOut))
+        .filter(|finding| !(finding.role == Role::Change && changes_shown))
         .take(shown_max)
         .map(|finding| escape::prose(&escape::cut(finding.says.as_str(), 300)))
         .collect();
