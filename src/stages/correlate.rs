@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::correlate;
 use crate::correlate::{Change, Resolved, Rules};
 use crate::findings;
-use crate::model::{Incident, ObjectRef, Origin, Scene};
+use crate::model::{Incident, ObjectRef, Scene};
 use crate::stages::Ran;
 use crate::store::{AuditEntry, Durability, Store, Write};
 use crate::telemetry::{IncidentLabels, Metrics};
@@ -108,9 +108,9 @@ impl Correlate {
                     let evidence = evidence.clone();
                     writes.push(Write::Evidence { incident: id.clone(), evidence, replace: false });
                 }
-                writes.push(Write::Findings { incident: id.clone(), findings: found });
-                // What the model proved stands; the findings go on beside it.
-                if opened || self.store.report(&id).await?.is_none_or(|report| report.origin == Origin::Findings) {
+                // A subject that is well again does not rewrite what it had; what the model proved the store keeps.
+                if opened || matches!(findings::health(scene), findings::Health::Unhealthy { .. }) {
+                    writes.push(Write::Findings { incident: id.clone(), findings: found });
                     writes.push(Write::Report { incident: id, report: Box::new(report) });
                 }
             }

@@ -10,8 +10,8 @@ use jiff::SignedDuration;
 use self::world::{World, checkout, conflict, investigation, on_each_engine, put, try_put};
 use crate::clock::from_ms;
 use crate::model::{
-    ApprovalState, Call, CallId, CallOutcome, Caller, Click, Ending, EvidenceId, Incident, IncidentState,
-    InvestigationState, Nonce, Post, PostKind, Pressed, Tier, Verdict,
+    ApprovalState, Call, CallId, CallOutcome, Caller, Certainty, Click, Ending, EvidenceId, Incident, IncidentState,
+    InvestigationState, Nonce, Origin, Post, PostKind, Pressed, Report, Tier, Verdict,
 };
 use crate::redact::Redacted;
 use crate::store::{CommitError, Durability, Usage, Write};
@@ -43,6 +43,41 @@ async fn a_repeated_signal_is_stored_once_and_keeps_its_place_in_the_queue() {
         assert!(store.signals_unplaced(10).await.unwrap().is_empty());
         assert!(store.signals_unresolved(10).await.unwrap().is_empty());
         assert_eq!(store.signals_of(&incident.id, 10).await.unwrap(), [one]);
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_model_proved_is_not_replaced_by_what_the_rules_found() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let incident = world.incident("i1");
+        let id = incident.id.clone();
+        put(&store, [Write::Incident(incident)]).await;
+        let says = async |origin, headline| {
+            let report = Report {
+                origin,
+                headline: Redacted::literal(headline),
+                cause: "".into(),
+                certainty: Certainty::Likely,
+                culprit: None,
+                citations: Vec::new(),
+                ruled_out: Vec::new(),
+                advice: None,
+                proposals: Vec::new(),
+                reasoning: Vec::new(),
+                struck: 0,
+            };
+            put(&store, [Write::Report { incident: id.clone(), report: Box::new(report) }]).await;
+            store.report(&id).await.unwrap().unwrap().headline.to_string()
+        };
+        let quoting = r#"says {"origin":"model"} in its text"#;
+        assert_eq!(says(Origin::Findings, quoting).await, quoting);
+        assert_eq!(says(Origin::Findings, "second").await, "second");
+        assert_eq!(says(Origin::Model, "proved").await, "proved");
+        assert_eq!(says(Origin::Findings, "third").await, "proved");
+        assert_eq!(says(Origin::Model, "proved again").await, "proved again");
         store.close().await;
     })
     .await;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::model::{
     Approval, ApprovalState, Call, Click, Evidence, Finding, Incident, IncidentId, IncidentState, Investigation,
-    InvestigationState, ObjectRef, Post, PostKind, Reading, Report, Scene, Signal, SignalId,
+    InvestigationState, ObjectRef, Origin, Post, PostKind, Reading, Report, Scene, Signal, SignalId,
 };
 use crate::redact::Redacted;
 use crate::store::approvals;
@@ -53,7 +53,8 @@ pub enum Write {
         evidence: Evidence,
         replace: bool,
     },
-    /// Inserts or replaces.
+    /// Inserts or replaces; but a report of the findings never replaces one that a model wrote, which may have come
+    /// while they were looked for.
     Report {
         incident: IncidentId,
         report: Box<Report>,
@@ -126,11 +127,7 @@ pub(super) async fn apply(
         Write::Evidence { incident, evidence, replace } => {
             put_evidence(conn, context, incident, evidence, *replace).await?;
         }
-        Write::Report { incident, report } => {
-            const SQL: &str = "INSERT INTO report (incident, cluster, doc) VALUES ($1, $2, $3)
-                ON CONFLICT (incident) DO UPDATE SET doc = excluded.doc";
-            put_doc(conn, context, SQL, incident, serde_json::to_string(report)?).await?;
-        }
+        Write::Report { incident, report } => put_report(conn, context, incident, report).await?,
         Write::Findings { incident, findings } => {
             const SQL: &str = "INSERT INTO findings (incident, cluster, doc) VALUES ($1, $2, $3)
                 ON CONFLICT (incident) DO UPDATE SET doc = excluded.doc";
@@ -263,6 +260,21 @@ async fn put_evidence(
     ];
     conn.execute(if replace { REPLACE } else { KEEP }, args).await?;
     Ok(())
+}
+
+async fn put_report(
+    conn: &mut Conn<'_>,
+    context: &Context,
+    incident: &IncidentId,
+    report: &Report,
+) -> Result<(), Fault> {
+    const ANY: &str = "INSERT INTO report (incident, cluster, doc) VALUES ($1, $2, $3)
+        ON CONFLICT (incident) DO UPDATE SET doc = excluded.doc";
+    // The origin stands first in the document.
+    const OF_FINDINGS: &str = "INSERT INTO report (incident, cluster, doc) VALUES ($1, $2, $3)
+        ON CONFLICT (incident) DO UPDATE SET doc = excluded.doc WHERE report.doc NOT LIKE '{\"origin\":\"model\"%'";
+    let sql = if report.origin == Origin::Findings { OF_FINDINGS } else { ANY };
+    put_doc(conn, context, sql, incident, serde_json::to_string(report)?).await
 }
 
 async fn put_doc(
