@@ -195,7 +195,7 @@ impl Story {
         self.living.store.recent_incidents(Timestamp::UNIX_EPOCH).await
     }
 
-    /// Alertmanager's part, for as long as it is polled: alerts resolve when all is well, and fire when it is not again.
+    /// Alertmanager's part, for as long as it is polled: alerts resolve when all is well, and fire when it no longer is.
     async fn alertmanager(&self) -> anyhow::Result<()> {
         sleep(BEFORE_TROUBLE).await;
         self.fire(None, BETWEEN_ALERTS).await?;
@@ -362,7 +362,7 @@ mod tests {
     }
 
     /// Plays a scenario whose Deployment must then run again what its ReplicaSet of `revision` holds.
-    async fn ends_well(name: &str, deployment: &str, revision: &str) {
+    async fn ends_well(name: &str, deployment: &str, revision: &str, lines_changed: usize) {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let told = Told::default();
         let slack = Slack::new(Clock::system(), SlackOptions::default());
@@ -383,6 +383,12 @@ mod tests {
         let cards: Vec<_> = messages.iter().filter(|m| m.thread_ts.is_none() && m.ephemeral_to.is_none()).collect();
         assert_eq!(cards.len(), 1, "one incident, one card");
         assert!(cards[0].text.starts_with('✅') && cards[0].buttons().iter().all(|b| b["action_id"] != APPROVE));
+        let script = story.world.scenario.json("model/1/0003.json").unwrap();
+        let headline = script["tool_calls"][0]["arguments"]["headline"].as_str().unwrap();
+        let card = cards[0].plain();
+        assert!(card.contains(headline), "the model's report stands to the end:\n{card}");
+        let changes = card.matches(" → ").count();
+        assert_eq!(changes, lines_changed, "what changed is what went wrong, not what mended it:\n{card}");
         assert!(story.world.model.missing().is_empty(), "the script has every answer");
         let writes = cluster.requests().into_iter().filter(|r| r.method == "PATCH" && !r.path.contains("dryRun"));
         let writers: Vec<String> = writes.map(|request| request.user).collect();
@@ -397,12 +403,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_bad_image_is_rolled_back_by_one_click() {
-        ends_well("bad-image-rollout", "checkout", "6").await;
+        ends_well("bad-image-rollout", "checkout", "6", 1).await;
     }
 
     #[tokio::test]
     async fn an_oom_loop_is_rolled_back_by_one_click() {
-        ends_well("oom-loop", "pricing", "11").await;
+        ends_well("oom-loop", "pricing", "11", 2).await;
     }
 
     #[test]

@@ -321,11 +321,18 @@ impl Write<'_> {
         Attempt { user, operation, kind, subresource: sub, name, before, after, dry_run }
     }
 
-    /// Notes in `metadata.managedFields` who wrote: the field manager, or the user agent's name. Of the field sets only the
-    /// top is told: which of `spec` and `data` changed.
+    /// Notes in `metadata.managedFields` who wrote: the field manager, or the user agent's name. Of the field sets only
+    /// the top is told: which fields of `spec` and `data` changed.
     fn sign(&self, object: &mut Value, before: &Value, operation: &str) {
-        let parts = ["spec", "data"].into_iter().filter(|part| !same(&object[*part], &before[*part]));
-        let changed: serde_json::Map<String, Value> = parts.map(|part| (format!("f:{part}"), json!({}))).collect();
+        let mut changed = serde_json::Map::new();
+        for part in ["spec", "data"] {
+            let fields = object[part].as_object().into_iter().flatten();
+            let differ = fields.filter(|(field, value)| !same(value, &before[part][field.as_str()]));
+            let differ: serde_json::Map<String, Value> = differ.map(|(f, _)| (format!("f:{f}"), json!({}))).collect();
+            if !differ.is_empty() {
+                changed.insert(format!("f:{part}"), json!(differ));
+            }
+        }
         let agent = self.call.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("unknown");
         let agent = agent.split('/').next().unwrap_or("unknown");
         let manager = self.call.query.get("fieldManager").unwrap_or(agent);
