@@ -303,10 +303,7 @@ static RULES: LazyLock<[Rule; 8]> = LazyLock::new(|| {
         whole(
             r"xox[a-z]-[A-Za-z0-9-]{8,}|xapp-[A-Za-z0-9-]{8,}|gh[pousr]_[A-Za-z0-9]{20,}|glpat-[A-Za-z0-9_-]{16,}|AKIA[0-9A-Z]{16}|AIza[A-Za-z0-9_-]{30,}|\bsk-[A-Za-z0-9_-]{16,}",
         ),
-        Rule {
-            pattern: pattern(r#"([A-Za-z0-9_.-]*)(\\?"?\s*[:=]\s*\\?"?)([^\s"'\\,;&{}\[\]()]{3,})"#),
-            replace: key_and_value,
-        },
+        Rule { pattern: PAIR.clone(), replace: key_and_value },
         // The auth of a registry login: base64 of user:password.
         Rule {
             pattern: pattern(r#"("auth\\?"\s*:\s*\\?")([A-Za-z0-9+/=]{8,})"#),
@@ -316,10 +313,18 @@ static RULES: LazyLock<[Rule; 8]> = LazyLock::new(|| {
     ]
 });
 
+/// A key and its value, as in `KEY=value`, `key: value`, JSON, and JSON inside JSON.
+static PAIR: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r#"([A-Za-z0-9_.-]*)(\\?"?\s*[:=]\s*\\?"?)([^\s"'\\,;&{}\[\]()]{3,})"#));
+
 fn key_and_value(c: &Captures<'_>) -> String {
     let plain = matches!(&c[3], "true" | "false" | "null" | "none") || c[3].starts_with("[redacted");
-    if plain || !is_secret_key(&c[1]) {
+    if plain {
         return c[0].to_owned();
+    }
+    if !is_secret_key(&c[1]) {
+        // The value may be a pair itself: `"command": "password=..."`.
+        return format!("{}{}{}", &c[1], &c[2], PAIR.replace_all(&c[3], key_and_value));
     }
     format!("{}{}{}", &c[1], &c[2], placeholder("value", &c[3]))
 }
@@ -356,6 +361,8 @@ mod tests {
         check("authorization: Bearer abcdefgh12345678", "abcdefgh12345678");
         check("dial postgres://app:hunter22@db:5432/app failed", "hunter22");
         check("DB_PASSWORD=hunter22 starting", "hunter22");
+        check(r#"{"command": "password=hunter22"}"#, "hunter22");
+        check("args: --db-url=host:5432 --opts=user:app,password:hunter22", "hunter22");
         check(r#"{"apiKey": "k-3f9a88"}"#, "k-3f9a88");
         check(r#"{\"password\":\"hunter22\"}"#, "hunter22");
         check("token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abc", "eyJzdWIi");
