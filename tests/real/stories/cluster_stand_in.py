@@ -46,7 +46,6 @@ def the_same_requests_get_the_same_refusals_from_both(run):
     said = run.start(stand_in(run, "cluster_stand_in", SCENARIO, "127.0.0.1:0"))
     cluster = run.cluster()
     cluster.kubectl("create", "namespace", NAMESPACE, check=False)
-    run.story.callback(lambda: cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false", check=False))
     admin = cluster.admin_token()
     patch = "application/merge-patch+json"
     cases = [
@@ -76,7 +75,6 @@ def each_account_is_refused_in_the_same_words_by_both(run):
     cluster = run.cluster()
     install(cluster)
     cluster.apply(namespace_object(NAMESPACE), deployment(NAMESPACE, "dispatch-api", "dispatch:1", replicas=1))
-    run.story.callback(lambda: cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false", check=False))
     servers = {said["api"]: {"firstlook": said["token"]}, cluster.api: {"firstlook": cluster.token_of(HOME, "firstlook")}}
     target = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/dispatch-api"
     merge = "application/merge-patch+json"
