@@ -11,6 +11,7 @@ use crate::agent::step::Budget;
 use crate::agent::turn::{Ended, Turn, Turned};
 use crate::clock::Clock;
 use crate::correlate::ARRIVAL;
+use crate::findings;
 use crate::govern::audit;
 use crate::govern::gate::{Gate, Suggestion};
 use crate::govern::scope::Scope;
@@ -77,7 +78,7 @@ impl Investigate {
     ///
     /// # Errors
     /// The store's.
-    pub async fn take_turn(&self, card: Card, claim: Claim) -> anyhow::Result<()> {
+    pub async fn take_turn(&self, mut card: Card, claim: Claim) -> anyhow::Result<()> {
         let Some(llm) = &self.llm else {
             return self.conclude(&card, InvestigationState::Off, claim).await;
         };
@@ -96,7 +97,9 @@ impl Investigate {
             .flat_map(|turn| turn.messages.as_array().cloned().unwrap_or_default())
             .map(unmarked)
             .collect();
+        let mut writes = Vec::new();
         let opening = if conversation.is_empty() {
+            writes = self.take_over_scene(&mut card);
             let mut shown = card.clone();
             shown.incident.investigation.turns_max = limits.model_turns_per_incident;
             let opening = prompt::opening(&shown, limits.tool_calls_per_incident, self.clock.now())?;
@@ -116,10 +119,8 @@ impl Investigate {
         investigation.turns_max = limits.model_turns_per_incident;
         let id = card.incident.id.clone();
         // Durable before the request, so that a crash loop cannot spend without limit.
-        let writes = vec![
-            Write::Charge { incident: id.clone(), key: charge.clone(), tokens: reserved },
-            Write::Investigation { incident: id.clone(), investigation: investigation.clone() },
-        ];
+        writes.push(Write::Charge { incident: id.clone(), key: charge.clone(), tokens: reserved });
+        writes.push(Write::Investigation { incident: id.clone(), investigation: investigation.clone() });
         self.store.commit(writes, Durability::Durable, Some(&claim)).await?;
         let scope = Scope::of(&card.incident, card.scene.as_ref());
         let gate = self.gate.connect(Caller::Agent, id.clone(), scope).await?;
@@ -150,6 +151,25 @@ impl Investigate {
             }
             Err(error) => self.failed(&card, error, claim).await,
         }
+    }
+
+    /// The scene may have been read again since the incident was opened. What the model is shown is what its quotes are
+    /// proved against, so the incident's evidence and findings become those of the scene that stands in the task.
+    fn take_over_scene(&self, card: &mut Card) -> Vec<Write> {
+        let Some(scene) = &card.scene else { return Vec::new() };
+        let id = &card.incident.id;
+        let evidence = scene.evidence.iter().cloned();
+        let mut writes: Vec<Write> =
+            evidence.map(|evidence| Write::Evidence { incident: id.clone(), evidence, replace: true }).collect();
+        let found = findings::find(scene, self.clock.now());
+        if found != card.findings {
+            let report = findings::conclude(scene, found.clone(), self.clock.now());
+            writes.push(Write::Report { incident: id.clone(), report: Box::new(report.clone()) });
+            writes.push(Write::Findings { incident: id.clone(), findings: found.clone() });
+            card.report = Some(report);
+            card.findings = found;
+        }
+        writes
     }
 
     /// Stores what a turn gave, and ends the investigation when it is at its end.
