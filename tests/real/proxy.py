@@ -32,7 +32,8 @@ class Rule:
 
     when `before`: keep the request back; it has not reached the upstream. `after`: the upstream has accepted it and has
     answered; keep the answer back. `hit` is set when a request is being held; `release()` lets it go, `drop()` breaks its
-    connection. With `answer` (status, content type, body) the request never reaches the upstream at all. A rule with `since`
+    connection. With `answer` (status, content type, body; more header
+    lines may follow the content type) the request never reaches the upstream at all. A rule with `since`
     sleeps until that returns true.
     """
     name: str

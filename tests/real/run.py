@@ -36,7 +36,7 @@ class Run:
         self.binary, self.picture, self.seed, self.point = options.binary, options.picture, options.seed, options.point
         self.all_work, self.work = folder, folder
         self.shared, self.story = ExitStack(), ExitStack()
-        self._cluster, self._postgres, self._databases = None, None, 0
+        self._cluster = None
 
     def start(self, part):
         """Enters a context manager that ends with this story."""
@@ -47,15 +47,6 @@ class Run:
         if self._cluster is None:
             self._cluster = self.shared.enter_context(parts.control_plane(self.all_work))
         return self._cluster
-
-    def database(self):
-        """The URL of a new, empty database of the PostgreSQL that all stories share."""
-        if self._postgres is None:
-            self._postgres = os.environ.get("FIRSTLOOK_TEST_POSTGRES_URL") or self.shared.enter_context(parts.postgres(self.all_work))
-        self._databases += 1
-        name = f"story_{os.getpid()}_{self._databases}"
-        parts.run_tool(["psql", "-q", self._postgres, "-c", f"create database {name}"])
-        return self._postgres.rsplit("/", 1)[0] + f"/{name}"
 
 
 def stories(words):

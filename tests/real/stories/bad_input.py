@@ -158,7 +158,7 @@ def a_model_that_talks_nonsense_leaves_a_card_from_the_rules(run):
         "html": (200, "text/html", b"<html>busy</html>"),
         "half a JSON": (200, "application/json", b'{"id": "x", "choices": ['),
         "no choices": (200, "application/json", b'{"object": "error", "message": "context"}'),
-        "quota": (429, "text/plain", b"slow down"),
+        "quota": (429, "text/plain\r\nRetry-After: 1", b"slow down"),
         "unknown tools without end": (200, "application/json", calls(("delete_everything", "{}"), ("get_secret", '{"namespace": "kube-system"}'))),
         "broken arguments without end": (200, "application/json", calls(("list_events", '{"namespace": '), ("rollout_undo", "null"))),
         "only words": (200, "application/json", completion({"role": "assistant", "content": "I think it is DNS."}, "stop")),
@@ -178,7 +178,7 @@ def a_model_that_talks_nonsense_leaves_a_card_from_the_rules(run):
             daemon.wait_synced()
             plot.break_it(cluster, namespace)
             assert daemon.alert(plot.alert(namespace)).status == 200
-            card = slack.wait_for_card("checkout", "revision 2", without=("Looking further",), timeout_s=60)
+            card = slack.wait_for_card("checkout", "revision 2", without=("Looking further",), timeout_s=100)
             assert "database" not in card["plain"], f"{name}: an unproved claim is on the card:\n{card['plain']}"
             assert "coredns" not in json.dumps(card["buttons"]), f"{name}: a button outside the incident's scope"
             asked = len(model.requests("POST", "/chat/completions"))

