@@ -132,13 +132,13 @@ impl Metrics {
 /// for a terminal. `RUST_LOG` chooses; `async_openai` stays off, since it logs whole response bodies.
 pub fn start_logging(json: bool, default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let filter =
-        ["async_openai=off", "sqlx=warn", "hyper=warn", "kube_client=warn"].into_iter().fold(filter, |f, d| {
-            match d.parse() {
-                Ok(directive) => f.add_directive(directive),
-                Err(_) => f,
-            }
-        });
+    let filter = ["async_openai=off", "sqlx=warn", "hyper=warn", "kube_client=error", "rmcp=warn"].into_iter().fold(
+        filter,
+        |f, d| match d.parse() {
+            Ok(directive) => f.add_directive(directive),
+            Err(_) => f,
+        },
+    );
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
     // A second start (tests) keeps the first.
     let _ = if json {

@@ -89,44 +89,18 @@ impl Investigate {
         if matches!(card.incident.state, IncidentState::Over { .. }) || card.incident.fault == ARRIVAL {
             return self.conclude(&card, InvestigationState::Off, claim).await;
         }
-        let limits = &self.gate.policy().limits;
-        let done = card.incident.investigation.turns;
         let transcript = self.store.transcript(&card.incident.id).await?;
-        let mut conversation: Vec<Value> = transcript
-            .iter()
-            .flat_map(|turn| turn.messages.as_array().cloned().unwrap_or_default())
-            .map(unmarked)
-            .collect();
-        let mut writes = Vec::new();
-        let opening = if conversation.is_empty() {
-            writes = self.take_over_scene(&mut card);
-            let mut shown = card.clone();
-            shown.incident.investigation.turns_max = limits.model_turns_per_incident;
-            let opening = prompt::opening(&shown, limits.tool_calls_per_incident, self.clock.now())?;
-            conversation.extend(opening.iter().cloned());
-            opening
-        } else {
-            Vec::new()
+        let prepared = match self.prepare(&mut card, &transcript, &claim).await? {
+            Ok(prepared) => prepared,
+            Err(why) => return self.conclude(&card, InvestigationState::Failed { why }, claim).await,
         };
-        // Bytes over three overestimates the tokens of most text, which is the safe side of a reservation.
-        let reserved = conversation.iter().map(|m| m.to_string().len() as u64).sum::<u64>() / 3 + ANSWER_RESERVE_TOKENS;
-        if let Some(why) = self.budget_spent(&card, reserved).await? {
-            return self.conclude(&card, InvestigationState::Failed { why }, claim).await;
-        }
-        let charge = format!("turn-{done}-{}", claim.attempt);
-        let mut investigation = card.incident.investigation.clone();
-        investigation.state = InvestigationState::Running;
-        investigation.turns_max = limits.model_turns_per_incident;
-        let id = card.incident.id.clone();
-        // Durable before the request, so that a crash loop cannot spend without limit.
-        writes.push(Write::Charge { incident: id.clone(), key: charge.clone(), tokens: reserved });
-        writes.push(Write::Investigation { incident: id.clone(), investigation: investigation.clone() });
-        self.store.commit(writes, Durability::Durable, Some(&claim)).await?;
+        let Prepared { conversation, opening, investigation, charge } = prepared;
+        let (id, limits) = (card.incident.id.clone(), &self.gate.policy().limits);
         let scope = Scope::of(&card.incident, card.scene.as_ref());
         let gate = self.gate.connect(Caller::Agent, id.clone(), scope).await?;
         let tools = prompt::tools(&self.gate.tools_for(&Caller::Agent));
         let budget = Budget {
-            turns_left: limits.model_turns_per_incident.saturating_sub(done + 1),
+            turns_left: limits.model_turns_per_incident.saturating_sub(investigation.turns + 1),
             calls_left: limits.tool_calls_per_incident.saturating_sub(investigation.tool_calls),
             silent_replies: marked(&transcript, "silent"),
         };
@@ -151,6 +125,41 @@ impl Investigate {
             }
             Err(error) => self.failed(&card, error, claim).await,
         }
+    }
+
+    /// Builds the conversation and charges the turn: durable before the request, so that a crash loop cannot spend
+    /// without limit. The inner error says why no more may be spent.
+    async fn prepare(
+        &self,
+        card: &mut Card,
+        transcript: &[crate::store::Turn],
+        claim: &Claim,
+    ) -> anyhow::Result<Result<Prepared, Redacted>> {
+        let limits = &self.gate.policy().limits;
+        let said = transcript.iter().flat_map(|turn| turn.messages.as_array().cloned().unwrap_or_default());
+        let mut conversation: Vec<Value> = said.map(unmarked).collect();
+        let (mut writes, mut opening) = (Vec::new(), Vec::new());
+        if conversation.is_empty() {
+            writes = self.take_over_scene(card);
+            let mut shown = card.clone();
+            shown.incident.investigation.turns_max = limits.model_turns_per_incident;
+            opening = prompt::opening(&shown, limits.tool_calls_per_incident, self.clock.now())?;
+            conversation.extend(opening.iter().cloned());
+        }
+        // Bytes over three overestimates the tokens of most text, which is the safe side of a reservation.
+        let reserved = conversation.iter().map(|m| m.to_string().len() as u64).sum::<u64>() / 3 + ANSWER_RESERVE_TOKENS;
+        if let Some(why) = self.budget_spent(card, reserved).await? {
+            return Ok(Err(why));
+        }
+        let mut investigation = card.incident.investigation.clone();
+        let charge = format!("turn-{}-{}", investigation.turns, claim.attempt);
+        investigation.state = InvestigationState::Running;
+        investigation.turns_max = limits.model_turns_per_incident;
+        let id = card.incident.id.clone();
+        writes.push(Write::Charge { incident: id.clone(), key: charge.clone(), tokens: reserved });
+        writes.push(Write::Investigation { incident: id, investigation: investigation.clone() });
+        self.store.commit(writes, Durability::Durable, Some(claim)).await?;
+        Ok(Ok(Prepared { conversation, opening, investigation, charge }))
     }
 
     /// The scene may have been read again since the incident was opened. What the model is shown is what its quotes are
@@ -308,6 +317,15 @@ impl Investigate {
         self.metrics.model_tokens.get_or_create(&TokenLabels { direction: "input" }).inc_by(input);
         self.metrics.model_tokens.get_or_create(&TokenLabels { direction: "output" }).inc_by(output);
     }
+}
+
+/// A turn that is paid for and ready to be asked.
+struct Prepared {
+    conversation: Vec<Value>,
+    /// The first messages, on the first turn.
+    opening: Vec<Value>,
+    investigation: Investigation,
+    charge: String,
 }
 
 /// What a turn gave and was given, on its way to the store.

@@ -10,7 +10,8 @@ use crate::correlate::ending;
 use crate::correlate::ending::Health;
 use crate::findings;
 use crate::model::{
-    Approval, ApprovalState, Card, Incident, IncidentId, IncidentState, InvestigationState, Origin, Scene, Verification,
+    Approval, ApprovalState, Card, Incident, IncidentId, IncidentState, Investigation, InvestigationState, Origin,
+    Scene, Verification,
 };
 use crate::observe::{Reader, scene};
 use crate::redact::Redacted;
@@ -183,6 +184,13 @@ impl Verify {
             .cloned()
             .map(|evidence| Write::Evidence { incident: incident.clone(), evidence, replace: false })
             .collect();
+        // Without a model nobody else would propose what is seen only now.
+        let ended = card.incident.investigation.state == InvestigationState::Off;
+        if ended && card.approvals.is_empty() && !report.proposals.is_empty() {
+            let state = InvestigationState::Waiting;
+            let investigation = Investigation { state, ..card.incident.investigation.clone() };
+            writes.push(Write::Investigation { incident: incident.clone(), investigation });
+        }
         writes.push(Write::Report { incident: incident.clone(), report: Box::new(report) });
         writes.push(Write::Findings { incident, findings: found });
         writes
