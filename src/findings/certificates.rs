@@ -24,7 +24,7 @@ static EXPIRED: LazyLock<Regex> = LazyLock::new(|| {
 /// The instant of expiry beside it.
 static WHEN: LazyLock<Regex> = LazyLock::new(|| {
     view::pattern(
-        r"(?i)(?:expired (?:on|at)|is after|notAfter[=:]?|valid until)\s*:?\s*(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?Z?|\d{4}-\d\d-\d\d)",
+        r"(?i)(?:expired (?:on|at)|is after|notAfter[=:]?|valid until)\s*:?\s*(\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d)?)",
     )
 });
 

@@ -92,17 +92,17 @@ fn refused(scene: &Scene) -> impl Iterator<Item = &Event> {
 fn reference(template: &Template, kind: &str, name: &Redacted) -> Redacted {
     let is_it = |reference: &Reference| reference.kind.as_str() == kind && reference.name == *name;
     if let Some(volume) = template.volumes.iter().find(|volume| volume.source.as_ref().is_some_and(is_it)) {
-        return text!("mounts {} (volume {})", name, volume.name);
+        return text!("mounts it as volume {}", volume.name);
     }
     if let Some(container) = template.containers.iter().find(|container| container.env_from.iter().any(is_it)) {
-        return text!("takes the environment of container {} from {}", container.name, name);
+        return text!("takes the environment of container {} from it", container.name);
     }
-    text!("refers to {}", name)
+    "refers to it".into()
 }
 
 fn object(scene: &Scene, now: Timestamp, missing: &Missing) -> Finding {
     let subject = &scene.subject;
-    let since = missing.since.map_or_else(Redacted::default, |at| text!(" (since {})", say::at(at, now)));
+    let since = missing.since.map_or_else(Redacted::default, |at| text!(" and waits since {}", say::at(at, now)));
     let blame = rollout::blame(scene);
     let lines = blame.as_ref().map_or_else(Vec::new, |blame| blame.lines(|line| touches(line, &missing.name)));
     let by = match (&blame, lines.first()) {
@@ -117,7 +117,7 @@ fn object(scene: &Scene, now: Timestamp, missing: &Missing) -> Finding {
         ),
         None => {
             let how = view::workload(scene).map(|workload| reference(&workload.template, missing.kind, &missing.name));
-            let how = how.unwrap_or_else(|| text!("refers to {}", missing.name));
+            let how = how.unwrap_or_else(|| "refers to it".into());
             let says = text!("{} does not exist{}, but {} {}{}.", what, say::within(subject), subject, how, since);
             (says, text!("{} does not exist", what))
         }

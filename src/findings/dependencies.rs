@@ -102,7 +102,7 @@ fn unresolved(
     } else {
         "Whether the name is wrong or its record is gone cannot be seen from inside the cluster."
     };
-    let says = text!("{} could not resolve host {}{}. {}", scene.subject.name, host, ends, open);
+    let says = text!("{} {} could not resolve host {}{}. {}", scene.subject.kind, scene.subject.name, host, ends, open);
     let mut citations: Vec<_> = proof::line(scene, log, line).into_iter().collect();
     citations.extend(more);
     Finding {
@@ -130,7 +130,14 @@ fn unreached(
     address: &Redacted,
 ) -> Finding {
     let (ends, more) = ending(scene, container);
-    let says = text!("{} cannot reach {}: \"{}\"{}.", scene.subject.name, address, say::line(&line.text), ends);
+    let says = text!(
+        "{} {} cannot reach {}: \"{}\"{}.",
+        scene.subject.kind,
+        scene.subject.name,
+        address,
+        say::line(&line.text),
+        ends
+    );
     let mut citations: Vec<_> = proof::line(scene, log, line).into_iter().collect();
     citations.extend(more);
     Finding {

@@ -8,7 +8,7 @@ use super::view;
 use crate::model::evidence::Citation;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::object::Kind;
-use crate::model::scene::{Ingress, LogLine, LogTail, NearMiss, Scene, Service};
+use crate::model::scene::{Ingress, LogLine, LogTail, NearMiss, Neighbour, Scene, Service};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -51,7 +51,7 @@ fn selects_nothing(scene: &Scene, now: Timestamp, service: &Service) -> Option<F
         return None;
     }
     let name = text!("{}", service.object.name);
-    let callers = callers(scene, now, complaint);
+    let callers = callers(scene, now, service, complaint);
     let changed = match (service.changed_at.filter(|at| *at > service.created_at), &service.changed_by) {
         (Some(at), Some(by)) => text!(" It was changed at {} by {}.", say::at(at, now), by),
         (Some(at), None) => text!(" It was changed at {}.", say::at(at, now)),
@@ -76,13 +76,16 @@ fn selects_nothing(scene: &Scene, now: Timestamp, service: &Service) -> Option<F
                     callers,
                     changed,
                 ),
-                text!(
-                    "Service {} selects {}={}, its pods carry {}: no endpoints",
-                    name,
-                    near.label,
-                    near.wanted,
-                    near.found
-                ),
+                match is_subject {
+                    true => text!("it selects {}={}, but its pods carry {}", near.label, near.wanted, near.found),
+                    false => text!(
+                        "Service {} selects {}={}, its pods carry {}: no endpoints",
+                        name,
+                        near.label,
+                        near.wanted,
+                        near.found,
+                    ),
+                },
             )
         }
         None => (
@@ -94,7 +97,10 @@ fn selects_nothing(scene: &Scene, now: Timestamp, service: &Service) -> Option<F
                 callers,
                 changed,
             ),
-            text!("the selector of Service {} matches no pod: no endpoints", name),
+            match is_subject {
+                true => "its selector matches no pod".into(),
+                false => text!("the selector of Service {} matches no pod: no endpoints", name),
+            },
         ),
     };
     let mut citations: Vec<Citation> = near.and_then(|near| selector_quote(scene, service, near)).into_iter().collect();
@@ -129,12 +135,27 @@ fn carry(near: &NearMiss) -> &'static str {
 }
 
 /// Who calls in vain, since when.
-fn callers(scene: &Scene, now: Timestamp, complaint: Option<(&LogTail, &LogLine)>) -> Redacted {
-    let Some((_, line)) = complaint else { return Redacted::default() };
-    let refused = line.text.as_str().contains("refused");
+fn callers(scene: &Scene, now: Timestamp, service: &Service, complaint: Option<(&LogTail, &LogLine)>) -> Redacted {
+    let Some((log, line)) = complaint else { return Redacted::default() };
+    let who = if scene.subject == service.object { caller(scene, log) } else { text!("{}", scene.subject.name) };
     let since = line.first_at.map_or_else(Redacted::default, |at| text!(" since {}", say::at(at, now)));
-    let how = if refused { "get connection refused" } else { "fail" };
-    text!(", and calls of {} {}{}", scene.subject.name, how, since)
+    match line.text.as_str().contains("refused") {
+        true => text!(", and {} gets connection refused{}", who, since),
+        false => text!(", and calls of {} fail{}", who, since),
+    }
+}
+
+/// Whose log it is: the workload whose name, with one or two generated parts behind it, is the pod's; else the pod.
+fn caller(scene: &Scene, log: &LogTail) -> Redacted {
+    let made_by = |other: &&Neighbour| {
+        let rest = log.pod.name().strip_prefix(other.object.name()).and_then(|rest| rest.strip_prefix('-'));
+        rest.is_some_and(|rest| rest.split('-').count() <= 2)
+    };
+    let others = scene.neighbours.items().iter().filter(made_by);
+    match others.max_by_key(|other| other.object.name().len()) {
+        Some(other) => text!("{}", other.object.name),
+        None => text!("pod {}", log.pod.name),
+    }
 }
 
 /// `"version": "v2"` in the Service's selector.

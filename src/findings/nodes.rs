@@ -82,7 +82,7 @@ fn cause(scene: &Scene, now: Timestamp, node: &Node, condition: Option<&Conditio
             at,
             lease
         );
-        (says, text!("{} stopped posting status", kubelet))
+        (says, text!("{} stopped posting status{}", kubelet, at))
     } else {
         let reason = condition.map_or_else(Redacted::default, |c| text!(": {}, {}", c.reason, say::line(&c.message)));
         (text!("Node {} is not ready{}{}", name, at, reason), text!("node {} is not ready", name))

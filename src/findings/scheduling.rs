@@ -238,8 +238,11 @@ fn resources(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option
         by,
         holds,
     );
-    let most = left.first().map_or_else(Redacted::default, |(_, left)| text!(" (at most {} left)", amount(*left)));
-    let brief = text!("Insufficient {} on every node (it requests {}{})", resource, asked, most).cut(90);
+    let most = left.first().map(|(_, left)| amount(*left));
+    let brief = match most {
+        Some(most) => text!("Insufficient {}: a pod requests {}, no node has more than {} left", resource, asked, most),
+        None => text!("Insufficient {}: a pod requests {}", resource, asked),
+    };
     let mut citations: Vec<Citation> =
         waiting.proof(scene, |reason| matches!(reason, Reason::Resource(_))).into_iter().collect();
     citations.extend(request_quote(scene, waiting, resource.as_str()));
