@@ -602,6 +602,8 @@ fn service(world: &mut World, near: bool, selected: u32) {
         not_ready_endpoints: 0,
         pods_selected: selected,
         near: if near { vec![miss] } else { Vec::new() },
+        behind: None,
+        failing: None,
         because: "named in the log".into(),
         at,
     }]);

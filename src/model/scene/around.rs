@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::object::ObjectRef;
 use crate::model::scene::At;
-use crate::model::scene::Condition;
+use crate::model::scene::{Condition, Pod};
 use crate::redact::Redacted;
 
 /// A node, its health and what is left on it.
@@ -48,6 +48,12 @@ pub struct Service {
     pub pods_selected: u32,
     /// Pods that carry all labels of the selector but one: which label, wanted, found, of which workload.
     pub near: Vec<NearMiss>,
+    /// The workload whose pods it selects, or would select; read only where another's Service has no ready endpoint.
+    #[serde(default)]
+    pub behind: Option<Neighbour>,
+    /// A pod behind it that is in trouble; read with `behind`.
+    #[serde(default)]
+    pub failing: Option<Box<Pod>>,
     /// Why this Service is in the scene: `selects the subject's pods`, `named in the log of ...`, `named by the alert`.
     pub because: Redacted,
     pub at: At,

@@ -21,6 +21,8 @@ const EVENTS_MAX: usize = 200;
 /// Events of a namespace (for a node: of the cluster) that are looked through; a busy one has more, then the subject's
 /// are asked for by name.
 const SEARCHED_MAX: usize = 2_000;
+/// Refusals that are searched for names: they say the same again and again.
+const REFUSALS_MAX: usize = 5;
 
 impl Look<'_> {
     /// Events that may concern the subject, as the API server has them.
@@ -48,6 +50,17 @@ impl Look<'_> {
         Ok(listed.items)
     }
 
+    /// What events say of pods that an admission webhook keeps from being made: they name its Service.
+    pub(super) fn refusals(&self, events: &Result<Vec<Value>, Redacted>) -> Vec<String> {
+        let refused = |event: &&Value| {
+            json::text(event, "/reason") == "FailedCreate"
+                && json::text(event, "/message").contains("webhook")
+                && json::text(event, "/involvedObject/name").starts_with(self.subject.name())
+        };
+        let events = events.as_ref().map_or(&[][..], Vec::as_slice).iter();
+        events.filter(refused).take(REFUSALS_MAX).map(|event| json::text(event, "/message").to_owned()).collect()
+    }
+
     /// Those that do concern it, newest first.
     pub(super) fn told_events(
         &self,
@@ -65,6 +78,8 @@ impl Look<'_> {
         }
         mine.extend(limits.autoscalers.items().iter().map(|autoscaler| autoscaler.object.name()));
         mine.extend(self.hints.iter().filter(|hint| hint.kind != Kind::Node).map(|hint| hint.name()));
+        // A Job's CronJob says whether later runs wait for it.
+        mine.extend(json::controller(&self.root).filter(|_| self.subject.kind == Kind::Job).map(|(_, name, _)| name));
         let sets: Vec<_> = pods.raw.iter().filter(|_| all).filter_map(direct).collect();
         mine.extend(sets.iter().map(|set| set.name()));
         let claims: BTreeSet<&str> = pods.raw.iter().filter(|_| all).flat_map(super::pods::claim_names).collect();

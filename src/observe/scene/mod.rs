@@ -1,6 +1,7 @@
 //! The scene: everything that is worth knowing around a subject, read in parallel and in bounded time.
 
 mod absent;
+mod backing;
 mod config;
 mod events;
 mod limits;
@@ -12,6 +13,7 @@ mod nodes;
 mod page;
 mod pods;
 mod revisions;
+mod runs;
 
 pub use absent::not_found;
 
@@ -96,9 +98,11 @@ impl Look<'_> {
             self.part(self.config(before)),
         );
         let lines = logs.as_ref().ok().map_or(&[][..], |told| told.value.as_slice());
+        let said = backing::Said { logs: lines, refusals: self.refusals(&events) };
+        let workloads = around.as_ref().map_or(&[][..], Vec::as_slice);
         let (network, neighbours) = tokio::join!(
-            self.network(services, ingresses, lines, &pods),
-            self.part(self.neighbours(&pods, around, &nodes)),
+            self.network(services, ingresses, &said, &pods, workloads),
+            self.part(self.neighbours(&pods, &around, &nodes)),
         );
         let events = self.told_events(events, &pods, &revisions, &limits);
         let mut scene = blank(self.reader, self.subject, Redacted::default());

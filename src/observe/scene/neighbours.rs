@@ -52,10 +52,12 @@ impl Look<'_> {
     pub(super) async fn neighbours(
         &self,
         pods: &Shared,
-        around: Result<Vec<Value>, Redacted>,
+        around: &Result<Vec<Value>, Redacted>,
         nodes: &Result<Nodes, Redacted>,
     ) -> Result<Told<Vec<Neighbour>>, ReadError> {
-        let mut values = around.map_err(ReadError::Unavailable)?;
+        let around = around.as_ref().map_err(|why| ReadError::Unavailable(why.clone()))?;
+        let mut values: Vec<&Value> = around.iter().collect();
+        let more: Vec<Value>;
         let holders = nodes.as_ref().ok().map_or(&[][..], |nodes| nodes.holders.as_slice());
         match self.subject.kind {
             Kind::Node => {
@@ -63,21 +65,23 @@ impl Look<'_> {
                 let namespaces: BTreeSet<&str> = mine.iter().map(|owner| owner.namespace()).collect();
                 let namespaces = namespaces.into_iter().filter(|n| !n.is_empty()).take(NAMESPACES_MAX);
                 let lists = try_join_all(namespaces.map(|namespace| self.workloads_of(namespace))).await?;
-                values = lists.into_iter().flatten().collect();
-                values.retain(|value| json::reference(value).is_some_and(|object| mine.contains(&object)));
+                more = lists.into_iter().flatten().collect();
+                let is_mine = |value: &&Value| json::reference(value).is_some_and(|object| mine.contains(&object));
+                values = more.iter().filter(is_mine).collect();
             }
             _ => {
-                let known: BTreeSet<ObjectRef> = values.iter().filter_map(json::reference).collect();
+                let known: BTreeSet<ObjectRef> = around.iter().filter_map(json::reference).collect();
                 let largest = holders.iter().take(HOLDERS_MAX).map(|holder| &holder.object);
                 let largest = largest.filter(|object| object.kind.is_workload() && !known.contains(object));
                 let found = try_join_all(largest.map(|object| self.reader.get(object))).await?;
-                values.extend(found.into_iter().flatten());
+                more = found.into_iter().flatten().collect();
+                values.extend(&more);
             }
         }
         let blank = At { evidence: ScenePart::Neighbours.evidence(), segment: 0 };
-        let mut all: Vec<(Neighbour, Value)> = values
+        let mut all: Vec<(Neighbour, &Value)> = values
             .into_iter()
-            .filter_map(|value| Some((self.typed.neighbour(&value, blank)?, value)))
+            .filter_map(|value| Some((self.typed.neighbour(value, blank)?, value)))
             .filter(|(neighbour, _)| neighbour.object != *self.subject)
             .collect();
         for (neighbour, _) in &mut all {

@@ -11,6 +11,7 @@ use crate::observe::ReadError;
 use crate::observe::Selector;
 use crate::observe::json;
 use crate::observe::scene::named::{Called, called};
+use crate::observe::scene::backing::{Backing, Said};
 use crate::observe::scene::page::Page;
 use crate::observe::scene::pods::near_miss;
 use crate::observe::scene::{Look, Shared};
@@ -53,6 +54,7 @@ struct Behind {
     slices: Vec<Value>,
     selected: usize,
     misses: Vec<Miss>,
+    backing: Backing,
 }
 
 struct Miss {
@@ -86,8 +88,9 @@ impl Look<'_> {
         &self,
         services: Result<Vec<Value>, Redacted>,
         ingresses: Result<Vec<Value>, Redacted>,
-        logs: &[LogTail],
+        said: &Said<'_>,
         pods: &Shared,
+        around: &[Value],
     ) -> Network {
         let mut network = Network {
             services: Part::Known(Vec::new()),
@@ -98,7 +101,7 @@ impl Look<'_> {
             missing: Vec::new(),
         };
         let behind = match services {
-            Ok(services) => self.part(self.behind(&services, logs, pods)).await,
+            Ok(services) => self.part(self.behind(&services, said, pods, around)).await,
             Err(why) => Err(why),
         };
         match behind {
@@ -120,9 +123,15 @@ impl Look<'_> {
     }
 
     /// The Services that matter, with what stands behind each.
-    async fn behind(&self, services: &[Value], logs: &[LogTail], pods: &Shared) -> Result<Vec<Behind>, ReadError> {
-        let mut chosen = self.choose(services, logs, pods);
-        let foreign = self.foreign(logs);
+    async fn behind(
+        &self,
+        services: &[Value],
+        said: &Said<'_>,
+        pods: &Shared,
+        around: &[Value],
+    ) -> Result<Vec<Behind>, ReadError> {
+        let mut chosen = self.choose(services, said.logs, pods);
+        let foreign = self.foreign(said);
         let found = try_join_all(foreign.keys().map(|service| self.reader.get(service))).await?;
         let found = found.into_iter().zip(foreign).filter_map(|(value, (_, because))| Some((value?, because)));
         chosen.extend(found);
@@ -135,12 +144,13 @@ impl Look<'_> {
             let selected = match selector(&value) {
                 Some(labels) => {
                     let ask = Selector::labels(labels).at_most(SELECTED_MAX);
-                    self.reader.list(Kind::Pod, Some(&namespace), &ask).await?.len()
+                    self.reader.list(Kind::Pod, Some(&namespace), &ask).await?
                 }
-                None => 0,
+                None => Vec::new(),
             };
-            let misses = if selected == 0 { self.misses(&value, &namespace).await? } else { Vec::new() };
-            Ok(Behind { value, because, slices, selected, misses })
+            let misses = if selected.is_empty() { self.misses(&value, &namespace).await? } else { Vec::new() };
+            let backing = self.backing(&value, &slices, &selected, around).await;
+            Ok(Behind { value, because, slices, selected: selected.len(), misses, backing })
         });
         join_all(read).await.into_iter().collect()
     }
@@ -208,7 +218,7 @@ impl Look<'_> {
     }
 
     /// Services of other namespaces that logs, variables or the signals name.
-    fn foreign(&self, logs: &[LogTail]) -> BTreeMap<ObjectRef, Redacted> {
+    fn foreign(&self, said: &Said<'_>) -> BTreeMap<ObjectRef, Redacted> {
         let mut found = BTreeMap::new();
         let mut add = |text: &str, because: &Redacted| {
             for call in called(text) {
@@ -220,7 +230,10 @@ impl Look<'_> {
                 }
             }
         };
-        for log in logs {
+        for refusal in &said.refusals {
+            add(refusal, &Redacted::literal("named by what refuses the subject's pods"));
+        }
+        for log in said.logs {
             let because = text!("named in the log of {}", log.pod);
             log.lines.iter().for_each(|line| add(line.text.as_str(), &because));
         }
@@ -268,7 +281,7 @@ impl Look<'_> {
     fn tell_services(&self, behind: Vec<Behind>, network: &mut Network) -> Vec<Service> {
         let redactor = self.typed.redactor;
         let mut services = Vec::new();
-        for Behind { value, because, slices, selected, misses } in behind {
+        for Behind { value, because, slices, selected, misses, backing } in behind {
             let at = network.page.object(&value, redactor);
             for slice in slices.iter().take(2) {
                 network.page.object(slice, redactor);
@@ -286,6 +299,7 @@ impl Look<'_> {
                     at: network.page.object(&miss.example, redactor),
                 })
                 .collect();
+            self.tell_backing(backing, &mut service, &mut network.page);
             network.changes.extend(self.recent(&value, at));
             services.push(service);
         }

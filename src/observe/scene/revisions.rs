@@ -21,6 +21,10 @@ impl Look<'_> {
     /// The revisions, the running one first, then by number, and the changes that they make.
     pub(super) async fn revisions(&self) -> Result<(Told<Vec<Revision>>, Vec<Change>), ReadError> {
         let mut page = Page::new(ScenePart::Changes);
+        if self.subject.kind == Kind::Job {
+            let changes = self.since_the_last_run(&mut page).await?;
+            return Ok((Told { value: Vec::new(), page }, changes));
+        }
         let Some(kind) = kind(self.subject.kind) else { return Ok((Told { value: Vec::new(), page }, Vec::new())) };
         let ask = Selector { labels: selector(&self.root), ..Selector::default() };
         let mut sets = self.reader.list(kind, self.namespace(), &ask).await?;

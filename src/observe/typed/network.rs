@@ -32,6 +32,8 @@ impl Typed<'_> {
             not_ready_endpoints: u32::try_from(not_ready.len()).unwrap_or(u32::MAX),
             pods_selected: 0,
             near: Vec::new(),
+            behind: None,
+            failing: None,
             because,
             at,
         })
