@@ -48,11 +48,16 @@ fn is_finished(pod: &crate::model::scene::Pod) -> bool {
 fn empty_service(scene: &Scene) -> Option<Root> {
     let pods = scene.pods.items();
     let healthy = !pods.is_empty() && pods.iter().all(|pod| pod.ready || is_finished(pod));
-    if !healthy || !scene.subject.kind.is_workload() {
+    // A workload that is short of pods has trouble of its own, even if those it has are ready.
+    let short =
+        scene.workload.known().and_then(Option::as_ref).is_some_and(|workload| workload.ready < workload.wanted);
+    if !healthy || short || !scene.subject.kind.is_workload() {
         return None;
     }
     let own = |service: &crate::model::scene::Service| {
-        service.pods_selected > 0 || service.because.as_str().contains("selects the subject")
+        // What refuses the subject's pods is not called by them.
+        let because = service.because.as_str();
+        service.pods_selected > 0 || because.contains("selects the subject") || because.contains("refuses the subject")
     };
     let empty = scene
         .services

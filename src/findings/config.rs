@@ -7,12 +7,13 @@ use regex::Regex;
 
 use super::near;
 use super::proof;
+use super::refusals;
 use super::rollout;
 use super::say;
 use super::view;
 use crate::model::evidence::Citation;
 use crate::model::finding::{Certainty, Finding, Role};
-use crate::model::scene::{At, ConfigMap, DiffLine, Event, Reference, Scene, Template};
+use crate::model::scene::{At, ConfigMap, DiffLine, Reference, Scene, Template};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -73,19 +74,10 @@ fn missing(scene: &Scene) -> Vec<Missing> {
             }
         }
     }
-    for event in refused(scene) {
+    for event in refusals::refused(scene) {
         add(&event.message, Some(event.first_at), event.at);
     }
     found
-}
-
-/// `FailedCreate` events that still hold: no pod was made after them.
-fn refused(scene: &Scene) -> impl Iterator<Item = &Event> {
-    let newest_pod = scene.pods.items().iter().map(|pod| pod.created_at).max();
-    let events = scene.events.items().iter();
-    events.filter(move |event| {
-        event.reason.as_str() == "FailedCreate" && newest_pod.is_none_or(|pod| pod <= event.last_at)
-    })
 }
 
 /// Where a template refers to an object: `mounts` it as a volume, or `takes its environment from` it.
@@ -103,7 +95,7 @@ fn reference(template: &Template, kind: &str, name: &Redacted) -> Redacted {
 fn object(scene: &Scene, now: Timestamp, missing: &Missing) -> Finding {
     let subject = &scene.subject;
     let since = missing.since.map_or_else(Redacted::default, |at| text!(" and waits since {}", say::at(at, now)));
-    let blame = rollout::blame(scene);
+    let blame = rollout::blame(scene).or_else(|| rollout::unborn(scene));
     let lines = blame.as_ref().map_or_else(Vec::new, |blame| blame.lines(|line| touches(line, &missing.name)));
     let by = match (&blame, lines.first()) {
         (Some(blame), Some(line)) => text!(" {} brought it: {}.", blame.name(), blame.say(&[*line])),

@@ -13,7 +13,7 @@ use super::view;
 use crate::model::evidence::Citation;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::object::Kind;
-use crate::model::scene::{ContainerState, DiffLine, Event, Pod, Scene, State, Terminated};
+use crate::model::scene::{ContainerState, Pod, Scene, State, Terminated};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -31,7 +31,6 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     } else if let Some(finding) = failing.iter().find_map(|(pod, container)| ended(scene, pod, container)) {
         found.push(finding);
     }
-    found.extend(probes(scene, now));
     found.extend(evicted(scene));
     found
 }
@@ -160,40 +159,6 @@ fn lasted(end: &Terminated) -> Redacted {
         }
         _ => Redacted::default(),
     }
-}
-
-/// Probes that fail, where nothing ended by itself.
-fn probes(scene: &Scene, now: Timestamp) -> Option<Finding> {
-    let unhealthy = |event: &&Event| event.reason.as_str() == "Unhealthy";
-    let mut events = view::troubled(scene).flat_map(|pod| view::warnings(scene, &pod.object));
-    let event = events.find(unhealthy)?;
-    let kind = ["Liveness", "Readiness", "Startup"].into_iter().find(|kind| event.message.as_str().contains(kind))?;
-    let blame = rollout::blame(scene);
-    let lines = blame.as_ref().map_or_else(Vec::new, |blame| {
-        let own = |line: &DiffLine| line.field.as_str().eq_ignore_ascii_case(&format!("probe {kind}"));
-        blame.lines(|line| own(line) || rollout::is_field(line, &["port"]))
-    });
-    let (role, certainty) =
-        if lines.is_empty() { (Role::Mechanism, Certainty::Proved) } else { (Role::Cause, Certainty::Likely) };
-    let by = match (&blame, lines.first()) {
-        (Some(blame), Some(line)) => text!(" {} changed {}.", blame.name(), blame.say(&[*line])),
-        _ => Redacted::default(),
-    };
-    let says = text!(
-        "{} probes fail since {} ({} times): {}.{}",
-        kind,
-        say::at(event.first_at, now),
-        event.count,
-        say::line(&event.message),
-        by,
-    );
-    let mut citations: Vec<Citation> = proof::event(scene, event).into_iter().collect();
-    citations.extend(blame.as_ref().and_then(|blame| blame.citation(scene, lines.first().copied())));
-    Some(Finding {
-        citations,
-        proposal: blame.as_ref().filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
-        ..Finding::new("probe-fails", role, certainty, &scene.subject, says, text!("{} probes fail", kind))
-    })
 }
 
 /// Pods that a node put out.

@@ -1,5 +1,6 @@
 //! Whether the subject is well now, by its own state alone.
 
+use super::jobs;
 use super::say;
 use super::view;
 use crate::model::object::Kind;
@@ -44,7 +45,7 @@ fn workload(scene: &Scene) -> Health {
     let Some(read) = scene.workload.known() else { return Health::Unknown };
     let Some(workload) = read else { return pods_alone(scene) };
     match workload.object.kind {
-        Kind::Job => return job(workload),
+        Kind::Job => return job(scene, workload),
         Kind::CronJob => return pods_alone(scene),
         _ => {}
     }
@@ -87,9 +88,12 @@ fn pods_alone(scene: &Scene) -> Health {
     }
 }
 
-fn job(job: &Workload) -> Health {
+fn job(scene: &Scene, job: &Workload) -> Health {
     match view::condition(&job.conditions, "Failed").filter(|condition| condition.status.as_str() == "True") {
         Some(condition) => unhealthy(text!("it failed ({})", condition.reason)),
+        None if jobs::waited_for(scene, job).is_some() => {
+            unhealthy("it does not end, and later runs wait for it".into())
+        }
         None => Health::Healthy,
     }
 }

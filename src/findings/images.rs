@@ -9,7 +9,7 @@ use super::rollout::Blame;
 use super::say;
 use super::view;
 use crate::model::finding::{Certainty, Finding, Role};
-use crate::model::scene::{ContainerState, Pod, Scene};
+use crate::model::scene::{ContainerState, DiffLine, Event, Pod, Scene};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -25,7 +25,7 @@ const REASONS: [&str; 7] = [
 ];
 
 /// What runtimes and registries answer, most telling first, and what it means.
-const ANSWERS: [(&str, Answer); 16] = [
+const ANSWERS: [(&str, Answer); 17] = [
     ("repository does not exist or may require authorization", Answer::Missing),
     ("repository does not exist", Answer::Missing),
     ("manifest unknown", Answer::Missing),
@@ -36,6 +36,7 @@ const ANSWERS: [(&str, Answer); 16] = [
     ("i/o timeout", Answer::Unreachable),
     ("connection refused", Answer::Unreachable),
     ("x509", Answer::Unreachable),
+    ("401 Unauthorized", Answer::Denied),
     ("unauthorized", Answer::Denied),
     ("authorization failed", Answer::Denied),
     ("no basic auth credentials", Answer::Denied),
@@ -59,9 +60,14 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     let Some((pod, container)) = stuck.first().copied() else { return Vec::new() };
     let (answer, words) = answer(scene, pod, container);
     let blame = rollout::blame(scene);
-    let cause = cause(scene, now, pod, container, &words, blame.as_ref(), stuck.len() as u32);
-    let mut found = vec![cause];
-    if matches!(answer, Answer::Missing | Answer::Denied) {
+    let mut found: Vec<Finding> = no_secret(scene, now, pod, container, (answer, &words)).into_iter().collect();
+    let secret = !found.is_empty();
+    if secret {
+        found.extend(image_runs(scene, container));
+    } else {
+        found.push(cause(scene, now, pod, container, &words, blame.as_ref(), stuck.len() as u32));
+    }
+    if matches!(answer, Answer::Missing | Answer::Denied) && !secret {
         found.extend(registry_works(scene, now, container, blame.as_ref()));
     }
     found
@@ -78,6 +84,73 @@ fn answer(scene: &Scene, pod: &Pod, container: &ContainerState) -> (Answer, Reda
         }
     }
     (Answer::Unclear, Redacted::join([message.and_then(|m| m.part(reason)).as_ref()].into_iter().flatten(), ""))
+}
+
+/// The registry refuses the login, and the kubelet says that a pull secret could not be had.
+fn no_secret(
+    scene: &Scene,
+    now: Timestamp,
+    pod: &Pod,
+    container: &ContainerState,
+    (answer, words): (Answer, &Redacted),
+) -> Option<Finding> {
+    let lost = |event: &&Event| event.reason.as_str() == "FailedToRetrieveImagePullSecret";
+    let event = view::warnings(scene, &pod.object).find(lost).filter(|_| answer == Answer::Denied)?;
+    let text = event.message.as_str();
+    let names = text.split_once('(').and_then(|(_, rest)| rest.split_once(')'))?.0;
+    let names = event.message.part(names)?;
+    let blame = rollout::blame(scene);
+    let brought = |line: &DiffLine| rollout::is_field(line, &["imagepullsecret"]);
+    let lines = blame.as_ref().map_or_else(Vec::new, |blame| blame.lines(brought));
+    let by = match (&blame, lines.first()) {
+        (Some(blame), Some(_)) => text!(" {} changed {}.", blame.name(), blame.say(&lines)),
+        _ => Redacted::default(),
+    };
+    let says = text!(
+        "Pull secret {} of pod {} cannot be retrieved since {} (it is missing{}, or may not be read), so the kubelet asks without credentials and the registry refuses ({}).{}",
+        names,
+        pod.object.name,
+        say::at(event.first_at, now),
+        say::within(&pod.object),
+        words,
+        by,
+    );
+    let mut citations: Vec<_> = proof::event(scene, event).into_iter().collect();
+    let refusal = view::warnings(scene, &pod.object).find(|event| event.message.part(words.as_str()).is_some());
+    citations.extend(refusal.and_then(|event| proof::quote(scene, event.at, &clause(&event.message, words))));
+    Some(Finding {
+        citations,
+        proposal: blame.as_ref().filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
+        advice: Some(text!(
+            "Put Secret {} back{}. Do not restart the pods that run: a new one could not pull {}.",
+            names,
+            say::within(&pod.object),
+            container.image,
+        )),
+        ..Finding::new(
+            "pull-secret-missing",
+            Role::Cause,
+            Certainty::Proved,
+            &scene.subject,
+            says,
+            text!("pull secret {} cannot be retrieved ({})", names, words).cut(90),
+        )
+    })
+}
+
+/// The image as ruled out: other pods run it.
+fn image_runs(scene: &Scene, container: &ContainerState) -> Option<Finding> {
+    let runs =
+        |pod: &&Pod| pod.ready && pod.containers.iter().any(|other| other.image == container.image && other.ready);
+    let pods = view::pods(scene).filter(runs).count() as u32;
+    let brief = text!("the image ({} it)", if pods == 1 { "another pod runs" } else { "other pods run" });
+    let says = text!(
+        "Image {} exists: {} with it {} ready.",
+        container.image,
+        say::count(pods, "pod", "pods"),
+        if pods == 1 { "is" } else { "are" }
+    );
+    (pods > 0).then(|| Finding::new("image-runs", Role::RuledOut, Certainty::Proved, &scene.subject, says, brief))
 }
 
 fn cause(

@@ -7,7 +7,7 @@ use super::say;
 use super::view;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::object::Kind;
-use crate::model::scene::{Scene, Workload};
+use crate::model::scene::{Event, Scene, Workload};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -16,10 +16,57 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
         return Vec::new();
     };
     let mut found: Vec<Finding> = failed(scene, now, job).into_iter().collect();
+    found.extend(blocks(scene, now, job));
     found.extend(over(scene));
     found.extend(suspended(scene, job));
     found.extend(sibling(scene));
     found
+}
+
+/// The event of a CronJob whose next run waits for this Job to end (pkg/controller/cronjob): the scene's Jobs know it.
+pub(super) fn waited_for<'a>(scene: &'a Scene, job: &Workload) -> Option<&'a Event> {
+    let ended = ["Complete", "Failed"].into_iter().filter_map(|kind| view::condition(&job.conditions, kind));
+    let over = ended.into_iter().any(|condition| condition.status.as_str() == "True");
+    let skips = |event: &&Event| event.object.kind == Kind::CronJob && event.reason.as_str() == "JobAlreadyActive";
+    scene.events.items().iter().find(skips).filter(|_| !over)
+}
+
+/// A Job that does not end, and keeps its CronJob from starting later runs.
+fn blocks(scene: &Scene, now: Timestamp, job: &Workload) -> Option<Finding> {
+    let event = waited_for(scene, job)?;
+    let ran = say::span(say::seconds(job.created_at, now));
+    let last = scene.logs.items().iter().filter_map(|log| Some((log, log.lines.last()?))).next();
+    let said = last.map_or_else(Redacted::default, |(_, line)| {
+        let since = line.first_at.map_or_else(Redacted::default, |at| text!(" since {}", say::at(at, now)));
+        text!(" Its log has stood{} at \"{}\".", since, say::line(&line.text))
+    });
+    let says = text!(
+        "Job {} still runs, {} after its start, and {} starts no new run before it ends (concurrencyPolicy Forbid): {} skipped since {}.{}",
+        job.object.name,
+        ran,
+        event.object,
+        say::count(event.count, "run", "runs"),
+        say::at(event.first_at, now),
+        said,
+    );
+    let mut citations: Vec<_> = proof::event(scene, event).into_iter().collect();
+    citations.extend(last.and_then(|(log, line)| proof::line(scene, log, line)));
+    Some(Finding {
+        citations,
+        advice: Some(text!(
+            "Find out what {} waits for before anything ends it: deleting it deletes its log. {} goes on by itself afterwards; an activeDeadlineSeconds would bound the next hang.",
+            job.object.name,
+            event.object.name,
+        )),
+        ..Finding::new(
+            "job-blocks-schedule",
+            Role::Cause,
+            Certainty::Proved,
+            &job.object,
+            says,
+            text!("{} runs of {} skipped meanwhile", event.count, event.object.name).cut(90),
+        )
+    })
 }
 
 fn failed(scene: &Scene, now: Timestamp, job: &Workload) -> Option<Finding> {
@@ -36,7 +83,7 @@ fn failed(scene: &Scene, now: Timestamp, job: &Workload) -> Option<Finding> {
         say::count(job.failed, "pod", "pods"),
         limit,
     );
-    let said = |event: &&crate::model::scene::Event| event.object == job.object && event.reason == condition.reason;
+    let said = |event: &&Event| event.object == job.object && event.reason == condition.reason;
     let event = scene.events.items().iter().find(said);
     let mut citations: Vec<_> = event.and_then(|event| proof::event(scene, event)).into_iter().collect();
     citations.extend(proof::field(scene, job.at, "reason", &condition.reason));

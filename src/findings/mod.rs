@@ -4,11 +4,15 @@
 //! places it in the chain symptom <- mechanism <- cause <- change, along which `conclude` makes the report. A part of
 //! the scene that is missing never counts as absence.
 
+mod arguments;
+mod backing;
 mod certificates;
 mod conclude;
 mod config;
 mod crashes;
+mod denials;
 mod dependencies;
+mod edits;
 mod environment;
 mod health;
 mod images;
@@ -18,7 +22,10 @@ mod near;
 mod neighbours;
 mod network;
 mod nodes;
+mod platform;
+mod probes;
 mod proof;
+mod refusals;
 mod rollout;
 mod say;
 mod scheduling;
@@ -54,13 +61,20 @@ pub fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     let mut found = nodes::find(scene, now);
     found.extend(storage::find(scene, now));
     found.extend(scheduling::find(scene, now));
+    found.extend(refusals::find(scene, now));
     found.extend(images::find(scene, now));
     found.extend(config::find(scene, now));
     found.extend(memory::find(scene, now));
     found.extend(certificates::find(scene));
     found.extend(environment::find(scene, now));
+    found.extend(arguments::find(scene, now));
+    found.extend(platform::find(scene, now));
+    found.extend(denials::find(scene, now));
+    found.extend(edits::find(scene, now));
     found.extend(network::find(scene, now));
+    found.extend(backing::find(scene, now));
     found.extend(dependencies::find(scene));
+    found.extend(probes::find(scene, now));
     found.extend(crashes::find(scene, now));
     found.extend(jobs::find(scene, now));
     found.extend(rollout::find(scene, now));

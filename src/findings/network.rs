@@ -15,9 +15,11 @@ use crate::text;
 pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     let mut found = Vec::new();
     for service in scene.services.items().iter().filter(|service| !service.selector.is_empty()) {
-        if service.pods_selected == 0 && service.ready_endpoints == 0 {
+        // A selector that fits a workload is right, whether that has pods or not.
+        let fits = service.behind.is_some() && service.near.is_empty();
+        if service.pods_selected == 0 && service.ready_endpoints == 0 && !fits {
             found.extend(selects_nothing(scene, now, service));
-        } else if service.ready_endpoints == 0 {
+        } else if service.ready_endpoints == 0 && service.pods_selected > 0 {
             found.push(not_ready(scene, service));
         }
     }

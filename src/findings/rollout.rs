@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::proof;
+use super::refusals;
 use super::say;
 use super::view;
 use crate::model::action::Proposal;
@@ -85,6 +86,18 @@ pub(super) fn blame(scene: &Scene) -> Option<Blame<'_>> {
         return None;
     }
     Some(Blame { newest, previous, change })
+}
+
+/// The newest revision, if it has no pod because each is refused at its creation, while the one before still serves.
+pub(super) fn unborn(scene: &Scene) -> Option<Blame<'_>> {
+    let (newest, previous) = newest_two(scene)?;
+    let none = scene.pods.known()?.iter().all(|pod| pod.template.as_deref() != Some(newest.hash.as_str()));
+    let refused = refusals::refused(scene).any(|event| event.object == newest.object);
+    (none && refused && newest.wanted > 0 && previous.ready > 0).then(|| Blame {
+        newest,
+        previous,
+        change: change_to(scene, newest),
+    })
 }
 
 /// The running revision and the one before it.

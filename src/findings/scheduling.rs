@@ -11,7 +11,7 @@ use super::say;
 use super::view;
 use crate::model::evidence::Citation;
 use crate::model::finding::{Certainty, Finding, Role};
-use crate::model::scene::{At, Autoscaler, Event, Node, Pod, Scene};
+use crate::model::scene::{At, Autoscaler, Node, Pod, Scene};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -48,8 +48,8 @@ impl Waiting<'_> {
 }
 
 pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
-    let mut found: Vec<Finding> = quota(scene, now).into_iter().collect();
-    let Some(waiting) = waiting(scene) else { return found };
+    let Some(waiting) = waiting(scene) else { return Vec::new() };
+    let mut found: Vec<Finding> = Vec::new();
     let blame = rollout::blame(scene);
     if waiting.has(|reason| *reason == Reason::Selector) {
         found.push(selector(scene, now, &waiting, blame.as_ref()));
@@ -351,31 +351,4 @@ fn unclear(scene: &Scene, waiting: &Waiting<'_>) -> Finding {
             "the scheduler finds no node".into(),
         )
     }
-}
-
-/// New pods that a quota refuses.
-fn quota(scene: &Scene, now: Timestamp) -> Option<Finding> {
-    let newest = scene.pods.items().iter().map(|pod| pod.created_at).max();
-    let refused = |event: &&Event| {
-        let after = newest.is_none_or(|newest| newest <= event.last_at);
-        event.reason.as_str() == "FailedCreate" && event.message.as_str().contains("exceeded quota") && after
-    };
-    let event = scene.events.items().iter().find(refused)?;
-    let text = event.message.as_str();
-    let words = text.find("exceeded quota").and_then(|at| event.message.part(&text[at..])).unwrap_or_default();
-    let says = text!("New pods are refused since {}: {}.", say::at(event.first_at, now), say::line(&words));
-    Some(Finding {
-        citations: proof::quote(scene, event.at, &words).into_iter().collect(),
-        advice: Some(
-            "Raise the quota or free what others of the namespace request: people decide about capacity.".into(),
-        ),
-        ..Finding::new(
-            "quota",
-            Role::Cause,
-            Certainty::Proved,
-            &scene.subject,
-            says,
-            "new pods are refused: exceeded quota".into(),
-        )
-    })
 }

@@ -2,6 +2,7 @@
 
 use super::health;
 use super::health::Health;
+use super::jobs;
 use super::rollout;
 use super::say;
 use super::view;
@@ -28,7 +29,10 @@ pub(super) fn situation(scene: &Scene, cause: Option<&Finding>, with_place: bool
             let ready = scene.nodes.items().iter().any(|node| node.object == *subject && node.ready == Some(true));
             text!("Node {} is {}", subject.name, if ready { "under pressure" } else { "not ready" })
         }
-        Kind::Job if unhealthy => text!("Job {} failed", name),
+        Kind::Job if unhealthy => match view::workload(scene).and_then(|job| jobs::waited_for(scene, job)) {
+            Some(_) => text!("Job {} does not end", name),
+            None => text!("Job {} failed", name),
+        },
         Kind::Service if unhealthy => text!("Service {} has no endpoints", name),
         Kind::Ingress if unhealthy => text!("Ingress {} is not served", name),
         Kind::PersistentVolumeClaim if unhealthy => text!("PersistentVolumeClaim {} is not bound", name),
@@ -56,7 +60,7 @@ fn pods(number: u32) -> Redacted {
 /// A workload that is short of pods, or whose newest revision does not come up.
 fn broken(scene: &Scene, workload: &Workload, name: Redacted) -> Redacted {
     let (ready, wanted) = (workload.ready, workload.wanted);
-    let old = rollout::blame(scene).filter(|blame| blame.previous.ready > 0);
+    let old = rollout::blame(scene).filter(|blame| blame.previous.ready > 0).or_else(|| rollout::unborn(scene));
     if let Some(blame) = old {
         return text!(
             "{} is stuck at revision {} ({} of {} pods still serve)",

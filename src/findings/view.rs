@@ -134,7 +134,12 @@ pub(super) fn last_words<'a>(
     pod: &'a Pod,
     container: &'a Redacted,
 ) -> Option<(&'a LogTail, &'a LogLine)> {
-    let logs = logs(scene, pod, container);
+    let mut logs = logs(scene, pod, container);
+    let state = pod.containers.iter().find(|state| state.name == *container);
+    // What runs again has not ended yet: the words are those of the run before.
+    if state.is_some_and(|state| matches!(state.state, State::Running { .. }) && state.last.is_some()) {
+        logs.sort_by_key(|log| !log.previous);
+    }
     let telling = |log: &&'a LogTail| {
         let line = log.lines.iter().rev().find(|line| is_telling(&line.text));
         line.map(|line| (*log, line))

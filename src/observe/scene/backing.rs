@@ -30,19 +30,12 @@ pub(super) struct Backing {
 }
 
 impl Look<'_> {
-    /// Read only for a Service of somebody else that has no ready endpoint. What cannot be read is left out: it is not
+    /// Read only for a Service that has no ready endpoint and is not in front of the subject itself. What cannot be read is left out: it is not
     /// worth losing the Service for.
-    pub(super) async fn backing(
-        &self,
-        service: &Value,
-        slices: &[Value],
-        pods: &[Value],
-        around: &[Value],
-    ) -> Backing {
+    pub(super) async fn backing(&self, service: &Value, slices: &[Value], pods: &[Value], around: &[Value]) -> Backing {
         let wanted = service.pointer("/spec/selector").unwrap_or(&Value::Null);
         let own = self.root.pointer("/spec/template/metadata/labels").unwrap_or(&Value::Null);
-        let is_subject = json::reference(service).is_some_and(|object| object == *self.subject);
-        if is_subject || selects(wanted, own) || slices.iter().any(serves) {
+        if selects(wanted, own) || slices.iter().any(serves) {
             return Backing::default();
         }
         let namespace = json::text(service, "/metadata/namespace");

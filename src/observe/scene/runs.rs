@@ -60,8 +60,7 @@ fn bare(template: &Template) -> Template {
 }
 
 fn is_done(job: &Value) -> bool {
-    let complete = |condition: &Value| {
-        json::text(condition, "/type") == "Complete" && json::text(condition, "/status") == "True"
-    };
+    let complete =
+        |condition: &Value| json::text(condition, "/type") == "Complete" && json::text(condition, "/status") == "True";
     json::list(job, "/status/conditions").iter().any(complete)
 }

@@ -1,0 +1,111 @@
+//! Edits of a ConfigMap that the subject reads: they break pods without any rollout, and a rollback does not help.
+
+use jiff::Timestamp;
+
+use super::proof;
+use super::rollout;
+use super::say;
+use super::view;
+use crate::model::finding::{Certainty, Finding, Role};
+use crate::model::object::Kind;
+use crate::model::scene::{Change, ConfigMap, LogLine, LogTail, Scene};
+use crate::redact::Redacted;
+use crate::text;
+
+/// Trouble that begins within this after an edit may have begun with it: a mounted ConfigMap reaches the pods within
+/// two minutes (the kubelet's sync period and its cache), and a few failures follow.
+const WITH_THE_EDIT_SECONDS: i64 = 600;
+/// Keys shorter than this occur by chance in any line.
+const KEY_MIN_CHARS: usize = 4;
+
+pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
+    let Some(began) = view::trouble_began(scene) else { return Vec::new() };
+    let mut maps = scene.config_maps.items().iter().filter(|map| map.referenced);
+    let found = maps.find_map(|map| {
+        let edit = edit(scene, map).filter(|edit| edit.changed_at <= began)?;
+        let complaint = complaint(scene, map);
+        let close = say::seconds(edit.changed_at, began) <= WITH_THE_EDIT_SECONDS;
+        (complaint.is_some() || close).then(|| cause(scene, now, began, map, edit, complaint))
+    });
+    found.into_iter().collect()
+}
+
+/// The newest write to a ConfigMap after it was made.
+fn edit<'a>(scene: &'a Scene, map: &ConfigMap) -> Option<&'a Change> {
+    let changes = scene.changes.items().iter().filter(|change| change.object.kind == Kind::ConfigMap);
+    changes
+        .filter(|change| change.object == map.object && change.changed_at > map.created_at)
+        .max_by_key(|c| c.changed_at)
+}
+
+/// A line of a failing container that speaks of trouble and names a key of the ConfigMap.
+fn complaint<'a>(scene: &'a Scene, map: &'a ConfigMap) -> Option<(&'a LogTail, &'a LogLine, &'a Redacted)> {
+    view::failing(scene).find_map(|(pod, container)| {
+        let logs = view::logs(scene, pod, &container.name).into_iter();
+        let mut lines = logs.flat_map(|log| log.lines.iter().rev().map(move |line| (log, line)));
+        lines.find_map(|(log, line)| {
+            let named =
+                |key: &&Redacted| key.as_str().len() >= KEY_MIN_CHARS && has_word(line.text.as_str(), key.as_str());
+            let key = map.keys.iter().find(named).filter(|_| view::is_telling(&line.text))?;
+            Some((log, line, key))
+        })
+    })
+}
+
+/// Whether a text holds a word that nothing of its kind continues.
+fn has_word(text: &str, word: &str) -> bool {
+    let edge = |c: Option<char>| c.is_none_or(|c| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
+    text.match_indices(word)
+        .any(|(at, found)| edge(text[..at].chars().next_back()) && edge(text[at + found.len()..].chars().next()))
+}
+
+fn cause(
+    scene: &Scene,
+    now: Timestamp,
+    began: Timestamp,
+    map: &ConfigMap,
+    edit: &Change,
+    complaint: Option<(&LogTail, &LogLine, &Redacted)>,
+) -> Finding {
+    let by = edit.by.as_ref().map_or_else(Redacted::default, |by| text!(" by {}", by));
+    let when = text!("{}{}", say::at(edit.changed_at, now), by);
+    let after = say::span(say::seconds(edit.changed_at, began));
+    let said = match complaint {
+        Some((_, line, key)) => text!(", and the log names its key {}: \"{}\"", key, say::line(&line.text)),
+        None => Redacted::default(),
+    };
+    let says = text!(
+        "ConfigMap {}, which {} reads, was changed at {}; the trouble began {} later{}.",
+        map.object.name,
+        scene.subject.name,
+        when,
+        after,
+        said,
+    );
+    let blamed = rollout::blame(scene).is_some();
+    let mut citations: Vec<_> =
+        complaint.and_then(|(log, line, _)| proof::line(scene, log, line)).into_iter().collect();
+    citations.extend(proof::field(scene, map.at, "name", &text!("{}", map.object.name)));
+    let brief = match complaint {
+        Some((_, _, key)) => text!("ConfigMap {} ({}) was changed at {}", map.object.name, key, when),
+        None => text!("ConfigMap {} was changed {} before", map.object.name, after),
+    };
+    Finding {
+        citations,
+        advice: Some(text!(
+            "Look at the last edit of ConfigMap {}{} and set the value right with its owner: the cluster keeps no earlier one, and a rollback of {} does not touch it.",
+            map.object.name,
+            by,
+            scene.subject.name,
+        )),
+        ..Finding::new(
+            "config-edited",
+            Role::Cause,
+            // Two changes at once: either may be it.
+            if complaint.is_some() && !blamed { Certainty::Likely } else { Certainty::Possible },
+            &map.object,
+            says,
+            brief.cut(90),
+        )
+    }
+}
