@@ -128,9 +128,9 @@ fn cause(
         Some(passed) => text!("which its template passes ({})", passed.cut(60)),
         None => "which its template does not pass: it comes from the image or the environment".into(),
     };
-    let ends = view::last_end(container).map_or_else(Redacted::default, |end| text!(" and exits {}", end.exit_code));
+    let ends = view::last_end(container).map_or_else(Redacted::default, |end| text!(" exits {}: it", end.exit_code));
     let says =
-        text!("Container {} does not know the argument {}{}, {}.{}", container.name, word, ends, where_from, came,);
+        text!("Container {}{} does not know the argument {}, {}.{}", container.name, ends, word, where_from, came);
     let brief = match slip {
         Some(was) => text!("unknown argument {} (was {})", word, was.cut(30)),
         None => text!("container {} rejects the argument {}", container.name, word),

@@ -71,7 +71,9 @@ fn cause(
     let when = text!("{}{}", say::at(edit.changed_at, now), by);
     let after = say::span(say::seconds(edit.changed_at, began));
     let said = match complaint {
-        Some((_, line, key)) => text!(", and the log names its key {}: \"{}\"", key, say::line(&line.text)),
+        Some((_, line, key)) => {
+            text!(": its pods exit, and the log names its key {}: \"{}\"", key, say::line(&line.text))
+        }
         None => Redacted::default(),
     };
     let says = text!(

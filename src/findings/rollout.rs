@@ -201,8 +201,24 @@ fn not_this(scene: &Scene, now: Timestamp) -> Option<Finding> {
         say::span(ran),
         others,
     );
-    let brief = text!("a rollout (revision {} ran {} before the trouble)", newest.number, say::span(ran));
+    let brief = match idle(scene, newest) {
+        Some(what) => text!(
+            "a rollout (revision {} changed only {}, and ran {} before the trouble)",
+            newest.number,
+            what,
+            say::span(ran),
+        ),
+        None => text!("a rollout (revision {} ran {} before the trouble)", newest.number, say::span(ran)),
+    };
     Some(Finding::new("revision-ruled-out", Role::RuledOut, Certainty::Proved, &scene.subject, says, brief))
+}
+
+/// What a revision changed, if that is nothing a program notices: labels, annotations, a restart.
+fn idle(scene: &Scene, newest: &Revision) -> Option<Redacted> {
+    let lines = &change_to(scene, newest)?.lines;
+    let harmless = lines.iter().all(|line| is_field(line, &["label", "annotation", "restart"]));
+    let fields: Vec<Redacted> = lines.iter().map(|line| line.field.clone()).collect();
+    (harmless && !fields.is_empty()).then(|| say::list(&fields, 2))
 }
 
 /// When the logs of a subject whose pods are ready first speak of trouble.
