@@ -1,5 +1,7 @@
 //! Stories of the rules over hand-built scenes: where each fires, and where it must not.
 
+mod workloads;
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};

@@ -1,0 +1,383 @@
+//! Stories of workload and configuration faults: each rule where it fires, and one where it must not.
+
+use super::*;
+
+fn fires(world: &World, rule: &str) -> Finding {
+    let found = find(&world.scene, now());
+    let rules: Vec<String> = found.iter().map(|finding| finding.rule.clone()).collect();
+    found.into_iter().find(|finding| finding.rule == rule).unwrap_or_else(|| panic!("no {rule} in {rules:?}"))
+}
+
+fn silent(world: &World, rule: &str) {
+    let found = find(&world.scene, now());
+    assert!(found.iter().all(|finding| finding.rule != rule), "{rule} fired: {found:?}");
+}
+
+fn says(finding: &Finding, parts: &[&str]) {
+    for part in parts {
+        assert!(finding.says.as_str().contains(part), "{part:?} is not in {:?}", finding.says);
+    }
+}
+
+fn config_map(world: &mut World, name: &str, keys: &[&str]) {
+    let object = named(Kind::ConfigMap, name);
+    let text = format!(r#"{{"name": "{name}"}}"#);
+    let at = world.stands(ScenePart::Config, Source::Object { object: object.clone() }, &text);
+    let keys = keys.iter().map(|key| r(key)).collect();
+    let Part::Known(maps) = &mut world.scene.config_maps else { panic!() };
+    maps.push(ConfigMap { object, created_at: ago(90_000), keys, referenced: true, at });
+}
+
+fn edited(world: &mut World, name: &str, minutes: i64) {
+    let at = world.scene.config_maps.items()[0].at;
+    let change = Change {
+        object: named(Kind::ConfigMap, name),
+        changed_at: ago(minutes),
+        by: Some(r("kubectl-edit")),
+        from_revision: None,
+        to_revision: None,
+        lines: Vec::new(),
+        at,
+    };
+    let Part::Known(changes) = &mut world.scene.changes else { panic!() };
+    changes.push(change);
+}
+
+/// The cart has run for days with one revision and crashes since 12 minutes ago; `line` is the last of its log.
+fn crashing_without_a_rollout(line: &str) -> World {
+    let mut world = World::cart(1, 0);
+    world.revision(6, 20_000, 0, template()).revision(7, 9000, 0, template());
+    world.changed(&[("image", "a:1", "a:2")]);
+    world.pod("cart-h7-a", 7, 9000, crashes("Error", 1));
+    world.log("cart-h7-a", &[("cart starts", 2), (line, 1)]);
+    world.event(named(Kind::Pod, "cart-h7-a"), "BackOff", "Back-off restarting failed container app", (12, 1));
+    world
+}
+
+#[test]
+fn an_argument_that_the_program_rejects_is_told_with_the_revision_that_passed_it() {
+    let mut world = after_a_rollout(3, ("args", "serve --port=80", "serve --prot=80"), crashes("Error", 2));
+    let args = |word: &str| {
+        let mut template = template();
+        template.containers[0].args = vec![r("serve"), r(word)];
+        template
+    };
+    let Part::Known(revisions) = &mut world.scene.revisions else { panic!() };
+    (revisions[0].template, revisions[1].template) = (args("--prot=80"), args("--port=80"));
+    world.workload().template = args("--prot=80");
+    world.log("cart-h7-a", &[("error: unexpected argument '--prot' found", 1)]);
+    let finding = fires(&world, "unknown-argument");
+    says(&finding, &["exits 2", "--prot", "Revision 7", "serve --port=80"]);
+    assert_eq!(finding.brief.as_str(), "unknown argument --prot (was --port=80)");
+    assert_eq!((finding.certainty, undo(&world.report())), (Certainty::Proved, Some(6)));
+
+    // A complaint that the program lived on after is none.
+    let mut world = World::cart(1, 1);
+    world.revision(7, 9000, 1, template());
+    world.pod("cart-h7-a", 7, 9000, running());
+    world.log("cart-h7-a", &[("client sent unknown flag: --colour", 1)]);
+    silent(&world, "unknown-argument");
+}
+
+#[test]
+fn a_program_for_another_processor_is_told_with_the_nodes_own() {
+    let mut world = after_a_rollout(3, ("image", "a:1", "reg.example/shop/cart:1.0"), crashes("Error", 255));
+    world.node("n1", true, &[("kubernetes.io/arch", "arm64")], (4000, 0));
+    world.log("cart-h7-a", &[("exec /bin/cart: exec format error", 1)]);
+    let finding = fires(&world, "wrong-architecture");
+    says(&finding, &["Revision 7", "(arm64)", "exit code 255", "3 pods of revision 6 still serve"]);
+    assert_eq!((finding.certainty, undo(&world.report())), (Certainty::Likely, Some(6)));
+
+    silent(&crashing_without_a_rollout("FATAL: no such format: yaml"), "wrong-architecture");
+}
+
+#[test]
+fn a_refusal_of_the_api_server_is_told_with_the_account_and_what_it_may_not() {
+    let refusal = r#"FATAL pods is forbidden: User "system:serviceaccount:shop:sweeper" cannot delete resource "pods" in API group "" in the namespace "shop""#;
+    let world = crashing_without_a_rollout(refusal);
+    let finding = fires(&world, "api-forbidden");
+    says(
+        &finding,
+        &["service account shop/sweeper", "may not delete pods in namespace shop", "Nothing of the workload"],
+    );
+    assert!(finding.certainty == Certainty::Likely && finding.proposal.is_none());
+
+    silent(&crashing_without_a_rollout("FATAL login of user sweeper is forbidden"), "api-forbidden");
+}
+
+#[test]
+fn an_edited_config_map_is_the_cause_when_the_log_names_its_key() {
+    let mut world = crashing_without_a_rollout("FATAL tariffs.toml: rate is not a number");
+    config_map(&mut world, "tariffs", &["tariffs.toml"]);
+    edited(&mut world, "tariffs", 14);
+    let finding = fires(&world, "config-edited");
+    says(&finding, &["ConfigMap tariffs", "by kubectl-edit", "tariffs.toml", "is not a number"]);
+    assert_eq!((finding.certainty, finding.about.kind), (Certainty::Likely, Kind::ConfigMap));
+    assert!(world.report().proposals.is_empty(), "a rollback does not touch a ConfigMap");
+}
+
+#[test]
+fn an_edit_that_nothing_names_is_a_possible_cause_at_most_and_a_later_one_is_none() {
+    let mut world = crashing_without_a_rollout("FATAL: connection pool exhausted");
+    config_map(&mut world, "tariffs", &["tariffs.toml"]);
+    edited(&mut world, "tariffs", 14);
+    assert_eq!(fires(&world, "config-edited").certainty, Certainty::Possible);
+
+    let mut world = crashing_without_a_rollout("FATAL tariffs.toml: rate is not a number");
+    config_map(&mut world, "tariffs", &["tariffs.toml"]);
+    edited(&mut world, "tariffs", 3);
+    silent(&world, "config-edited");
+}
+
+/// `exec` of a liveness probe that refuses at 9000, as the kubelet tells it, and the kill that follows.
+fn killed_by_its_probe(world: &mut World, pod: &str) {
+    let failed = r#"Liveness probe failed: Get "http://10.0.0.9:9000/live": dial tcp 10.0.0.9:9000: connect: connection refused"#;
+    world.event(named(Kind::Pod, pod), "Unhealthy", failed, (12, 1));
+    world.event(named(Kind::Pod, pod), "Killing", "Container app failed liveness probe, will be restarted", (12, 1));
+}
+
+#[test]
+fn a_container_killed_while_it_starts_is_no_crash_and_no_rollout() {
+    let mut world = World::cart(1, 0);
+    let mut slow = template();
+    let probe = r#"{"initialDelaySeconds": 10, "periodSeconds": 5, "failureThreshold": 4}"#;
+    slow.containers[0].probes = map(&[("liveness", probe)]);
+    world.revision(6, 20_000, 0, slow.clone()).revision(7, 9000, 0, slow);
+    world.pod("cart-h7-a", 7, 9000, crashes("Error", 137));
+    world.log("cart-h7-a", &[("warming the cache, 40 of 90", 1)]);
+    killed_by_its_probe(&mut world, "cart-h7-a");
+    let finding = fires(&world, "probe-kills");
+    says(&finding, &["liveness probe", "within the 30 s", "no startup probe", "warming the cache", "SIGKILL"]);
+    assert!(finding.certainty == Certainty::Likely && finding.proposal.is_none());
+    assert!(!world.report().cause.as_str().contains("OOM"));
+
+    // With an error in its log, slowness is a guess.
+    world.log("cart-h7-a", &[("ERROR cannot open the cache", 1)]);
+    assert_eq!(fires(&world, "probe-kills").certainty, Certainty::Possible);
+}
+
+#[test]
+fn a_probe_at_another_port_than_the_log_names_is_told_with_both() {
+    let mut world = crashing_without_a_rollout("listening on :8080");
+    killed_by_its_probe(&mut world, "cart-h7-a");
+    says(&fires(&world, "probe-kills"), &["asks port 9000", "listens on 8080"]);
+
+    // Killed long ago, but well now: nothing to say.
+    let mut world = World::cart(1, 1);
+    world.revision(7, 9000, 1, template());
+    world.pod("cart-h7-a", 7, 9000, running());
+    killed_by_its_probe(&mut world, "cart-h7-a");
+    silent(&world, "probe-kills");
+}
+
+#[test]
+fn a_probe_that_a_revision_moved_is_told_by_the_field_that_differs() {
+    let (before, after) =
+        (r#"{"httpGet": {"path": "/up", "port": 80}}"#, r#"{"httpGet": {"path": "/up", "port": 9000}}"#);
+    let mut world = after_a_rollout(0, ("probe liveness", before, after), crashes("Error", 143));
+    killed_by_its_probe(&mut world, "cart-h7-a");
+    let finding = fires(&world, "probe-fails");
+    says(&finding, &["Revision 7 changed its httpGet.port 80 → 9000"]);
+    assert_eq!(undo(&world.report()), Some(6));
+}
+
+fn refused(world: &mut World, message: &str) {
+    world.event(named(Kind::ReplicaSet, "cart-h7"), "FailedCreate", message, (20, 1));
+}
+
+/// Revision 7 has no pod; all of revision 6 serve.
+fn unborn(message: &str) -> World {
+    let mut world = World::cart(2, 2);
+    world.workload().updated = 0;
+    world.revision(6, 9000, 2, template()).revision(7, 20, 0, template());
+    world.changed(&[("image", "a:1", "a:2"), ("serviceAccount", "cart", "cart-next")]);
+    world.pod("cart-h6-a", 6, 9000, running()).pod("cart-h6-b", 6, 9000, running());
+    refused(&mut world, message);
+    world
+}
+
+#[test]
+fn refused_pods_are_told_by_what_refuses_them_and_the_image_is_not_to_blame() {
+    for (message, rule, part) in [
+        (
+            r#"Error creating: pods "cart-h7-x" is forbidden: exceeded quota: team, requested: pods=1, used: pods=9, limited: pods=9"#,
+            "quota",
+            "exceeded quota: team",
+        ),
+        (
+            r#"Error creating: pods "cart-h7-x" is forbidden: failed quota: team: must specify limits.cpu for: app"#,
+            "quota",
+            "must specify limits.cpu",
+        ),
+        (
+            r#"Error creating: pods "cart-h7-x" is forbidden: maximum memory usage per Container is 1Gi, but limit is 4Gi"#,
+            "limit-range",
+            "maximum memory usage per Container is 1Gi, but limit is 4Gi",
+        ),
+        (
+            r#"Error creating: pods "cart-h7-x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true (container "app" must set it)"#,
+            "admission-denied",
+            "Pod Security restricted:latest",
+        ),
+        (
+            r#"Error creating: admission webhook "images.example" denied the request: image a:2 is not signed"#,
+            "admission-denied",
+            "image a:2 is not signed",
+        ),
+        ("Error creating: the server was out of ideas", "pods-refused", "out of ideas"),
+    ] {
+        let world = unborn(message);
+        says(&fires(&world, rule), &[part]);
+        says(&fires(&world, "revision-never-ran"), &["none of its pods was ever created"]);
+        let report = world.report();
+        assert!(report.proposals.is_empty(), "{message}");
+        assert!(
+            report.headline.as_str().contains("stuck at revision 7 (2 of 2 pods still serve)"),
+            "{}",
+            report.headline
+        );
+    }
+    // A pod that was made after the refusal ends it.
+    let mut world = unborn(r#"Error creating: pods "x" is forbidden: exceeded quota: team, requested: pods=1"#);
+    world.pod("cart-h7-a", 7, 0, running());
+    silent(&world, "quota");
+    silent(&world, "revision-never-ran");
+}
+
+#[test]
+fn a_service_account_that_a_revision_names_in_vain_is_undone() {
+    let message = r#"Error creating: pods "cart-h7-" is forbidden: error looking up service account shop/cart-next: serviceaccount "cart-next" not found"#;
+    let world = unborn(message);
+    let report = world.report();
+    assert!(
+        report.cause.as_str().contains("Revision 7 brought it: serviceAccount cart → cart-next"),
+        "{}",
+        report.cause
+    );
+    assert_eq!(undo(&report), Some(6));
+    silent(&world, "pods-refused");
+}
+
+fn workload_behind(name: &str, wanted: u32, ready: u32, at: At) -> Option<Neighbour> {
+    let object = ObjectRef::new(Kind::Deployment, Some("shop"), name).unwrap();
+    Some(Neighbour { object, wanted, ready, rolled_out_at: Some(ago(15)), images: Vec::new(), cpu_milli: 0, at })
+}
+
+#[test]
+fn a_webhook_that_cannot_be_called_is_told_with_the_workload_behind_it() {
+    let message = r#"Error creating: Internal error occurred: failed calling webhook "check.prices.example": failed to call webhook: Post "https://prices.shop.svc:443/check?timeout=10s": no endpoints available for service "prices""#;
+    let mut world = unborn(message);
+    service(&mut world, false, 0);
+    let Part::Known(services) = &mut world.scene.services else { panic!() };
+    services[0].behind = workload_behind("prices", 0, 0, services[0].at);
+    services[0].because = "named by what refuses the subject's pods".into();
+    let finding = fires(&world, "webhook-unreachable");
+    says(
+        &finding,
+        &["check.prices.example", "Deployment shop/prices behind it is scaled to 0", "cart itself is not at fault"],
+    );
+    assert_eq!((finding.about.name(), finding.certainty), ("prices", Certainty::Proved));
+    silent(&world, "service-selects-nothing");
+    assert!(world.report().advice.unwrap().as_str().contains("Do not restart cart"));
+
+    silent(
+        &unborn(r#"Error creating: admission webhook "check.prices.example" denied the request: no"#),
+        "webhook-unreachable",
+    );
+}
+
+#[test]
+fn a_dependency_that_is_down_is_the_culprit_and_not_the_caller_that_rolled_out_lately() {
+    let mut waiting = running();
+    waiting.ready = false;
+    let mut world = after_a_rollout(0, ("image", "a:1", "a:2"), waiting);
+    world.log("cart-h7-a", &[("dial tcp 10.0.0.4:80: connect: connection refused (prices:80)", 9)]);
+    service(&mut world, false, 1);
+    let Part::Known(services) = &mut world.scene.services else { panic!() };
+    (services[0].ready_endpoints, services[0].pods_selected) = (0, 1);
+    services[0].behind = workload_behind("prices", 1, 0, services[0].at);
+    let finding = fires(&world, "dependency-down");
+    says(&finding, &["cart cannot reach Service shop/prices", "0 of 1 pods ready", "connection refused"]);
+    assert_eq!((finding.about.name(), finding.certainty), ("prices", Certainty::Likely));
+    assert!(world.report().proposals.is_empty());
+
+    // One that answers is not to blame, whatever the log said before.
+    let Part::Known(services) = &mut world.scene.services else { panic!() };
+    services[0].ready_endpoints = 1;
+    silent(&world, "dependency-down");
+}
+
+#[test]
+fn a_missing_pull_secret_is_told_apart_from_a_missing_image() {
+    let refused = r#"Failed to pull image "reg.example/shop/cart:1.0": failed to authorize: unexpected status from GET request to https://reg.example/token: 401 Unauthorized"#;
+    let lost = "Unable to retrieve some image pull secrets (reg-login); attempting to pull the image may not succeed.";
+    let mut world = World::cart(2, 1);
+    world.revision(7, 9000, 1, template());
+    world.pod("cart-h7-a", 7, 9000, running());
+    world.pod("cart-h7-b", 7, 20, waits("ImagePullBackOff", refused));
+    world.event(named(Kind::Pod, "cart-h7-b"), "Failed", refused, (20, 1));
+    world.event(named(Kind::Pod, "cart-h7-b"), "FailedToRetrieveImagePullSecret", lost, (20, 1));
+    let finding = fires(&world, "pull-secret-missing");
+    says(&finding, &["Pull secret reg-login", "401 Unauthorized", "missing in shop"]);
+    says(&fires(&world, "image-runs"), &["1 pod with it is ready"]);
+    silent(&world, "image-pull");
+
+    // A secret that cannot be had does not matter where the registry says that the image is not there.
+    let gone = r#"Failed to pull image "reg.example/shop/cart:1.0": reg.example/shop/cart:1.0: not found"#;
+    let mut world = World::cart(1, 0);
+    world.pod("cart-h7-b", 7, 20, waits("ImagePullBackOff", gone));
+    world.event(named(Kind::Pod, "cart-h7-b"), "Failed", gone, (20, 1));
+    world.event(named(Kind::Pod, "cart-h7-b"), "FailedToRetrieveImagePullSecret", lost, (20, 1));
+    silent(&world, "pull-secret-missing");
+    fires(&world, "image-pull");
+}
+
+fn job(condition: Option<&str>) -> World {
+    let subject = named(Kind::Job, "report-1");
+    let mut world = World::cart(1, 0);
+    world.scene.subject = subject.clone();
+    let job = world.workload();
+    (job.object, job.created_at) = (subject, ago(300));
+    let condition = condition.map(|kind| Condition {
+        kind: r(kind),
+        status: "True".into(),
+        reason: "Done".into(),
+        message: "".into(),
+        changed_at: Some(ago(5)),
+        heartbeat_at: None,
+    });
+    job.conditions = condition.into_iter().collect();
+    world.pod("cart-h1-a", 1, 300, running());
+    world.log("cart-h1-a", &[("waiting for the lock of report-0", 299)]);
+    let skipped = "Not starting job because prior execution is running and concurrency policy is Forbid";
+    world.event(named(Kind::CronJob, "report"), "JobAlreadyActive", skipped, (240, 10));
+    world
+}
+
+#[test]
+fn a_job_that_does_not_end_is_unhealthy_when_later_runs_wait_for_it() {
+    let world = job(None);
+    let finding = fires(&world, "job-blocks-schedule");
+    says(&finding, &["still runs, 5 h after its start", "4 runs skipped", "waiting for the lock of report-0"]);
+    assert!(matches!(health(&world.scene), Health::Unhealthy { .. }));
+    assert!(
+        world.report().headline.as_str().starts_with("Job report-1 in shop does not end: 4 runs of report skipped")
+    );
+
+    let world = job(Some("Complete"));
+    silent(&world, "job-blocks-schedule");
+    assert_eq!(health(&world.scene), Health::Healthy);
+}
+
+#[test]
+fn a_rollout_that_changed_a_label_alone_is_ruled_out_by_what_it_changed() {
+    let mut world = World::cart(1, 0);
+    world.revision(6, 20_000, 0, template()).revision(7, 200, 0, template());
+    world.changed(&[("label team", "", "north")]);
+    world.pod("cart-h7-a", 7, 200, crashes("OOMKilled", 137));
+    world.event(named(Kind::Pod, "cart-h7-a"), "BackOff", "Back-off restarting failed container app", (12, 1));
+    let report = world.report();
+    let ruled_out = report.ruled_out.iter().any(|line| line.as_str().contains("revision 7 changed only label team"));
+    assert!(ruled_out, "{:?}", report.ruled_out);
+    assert!(report.proposals.is_empty());
+}
