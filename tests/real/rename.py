@@ -8,8 +8,8 @@ from pathlib import Path
 
 from parts import ROOT
 
-# Names that Kubernetes itself gives, and that code may know.
-SYSTEM = re.compile(r"default|kube-.*|system:.*|coredns|kubernetes|cluster-admin|admin|edit|view")
+# Names that Kubernetes itself or Argo CD gives, and that code may know.
+SYSTEM = re.compile(r"default|argocd|kube-.*|system:.*|coredns|kubernetes|cluster-admin|admin|edit|view")
 CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"
 
 
