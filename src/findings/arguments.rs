@@ -33,7 +33,8 @@ static UNKNOWN: LazyLock<Regex> = LazyLock::new(|| {
 
 pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     let found = view::failing(scene).find_map(|(pod, container)| {
-        let failed = view::last_end(container).is_some_and(|end| end.exit_code != 0);
+        let failed =
+            view::last_end(container).is_some_and(|end| end.exit_code != 0 && view::ended_by_itself(container));
         let (log, line, word) = rejected(scene, pod, container).filter(|_| failed)?;
         Some(cause(scene, now, pod, container, (log, line), &word))
     });
@@ -153,12 +154,24 @@ fn cause(
         ..Finding::new(
             "unknown-argument",
             Role::Cause,
-            // The program and its template say the same.
-            if passed.is_some() { Certainty::Proved } else { Certainty::Likely },
+            certainty(container, passed.is_some()),
             &scene.subject,
             says,
             brief.cut(90),
         )
+    }
+}
+
+/// A program looks at its arguments first: a run that took longer than this many seconds ended for another reason, or
+/// the line is about something else.
+const PARSED_SECONDS: i64 = 60;
+
+fn certainty(container: &ContainerState, passed: bool) -> Certainty {
+    match (view::ran_seconds(container).is_none_or(|ran| ran <= PARSED_SECONDS), passed) {
+        // The program and its template say the same.
+        (true, true) => Certainty::Proved,
+        (true, false) => Certainty::Likely,
+        (false, _) => Certainty::Possible,
     }
 }
 

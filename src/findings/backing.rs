@@ -1,6 +1,9 @@
 //! A dependency that is down: the log says that it refuses, and what stands behind its Service is not ready.
 
+use std::sync::LazyLock;
+
 use jiff::Timestamp;
+use regex::Regex;
 
 use super::proof;
 use super::say;
@@ -26,7 +29,7 @@ const UNANSWERED: [&str; 9] = [
 ];
 
 pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
-    if let Some(finding) = scaled_down(scene) {
+    if let Some(finding) = no_pods(scene) {
         return vec![finding];
     }
     let down = scene.services.items().iter().filter(|service| is_down(scene, service));
@@ -34,22 +37,34 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     found.next().map(|(service, (log, line))| cause(scene, now, service, log, line)).into_iter().collect()
 }
 
-/// The subject is a Service whose workload is scaled to 0.
-fn scaled_down(scene: &Scene) -> Option<Finding> {
+/// The subject is a Service whose workload has no pod: it is scaled to 0, or cannot make any.
+fn no_pods(scene: &Scene) -> Option<Finding> {
     let service = scene.services.items().iter().find(|service| service.object == scene.subject)?;
-    let workload = service.behind.as_ref().filter(|workload| workload.wanted == 0 && service.ready_endpoints == 0)?;
-    let says =
-        text!("{} behind Service {} is scaled to 0, so it has no endpoints.", workload.object, service.object.name);
-    Some(Finding {
-        citations: proof::quote(scene, workload.at, &"\"replicas\": 0".into()).into_iter().collect(),
-        advice: Some(text!("Scale {} up again, unless its owner means it to be off.", workload.object)),
-        ..Finding::new(
-            "scaled-to-zero",
-            Role::Cause,
+    let empty = service.ready_endpoints == 0 && service.pods_selected == 0;
+    let workload = service.behind.as_ref().filter(|_| empty)?;
+    let (state, certainty, advice) = match workload.wanted {
+        0 => (
+            "is scaled to 0".into(),
             Certainty::Proved,
+            text!("Scale {} up again, unless its owner means it to be off.", workload.object),
+        ),
+        wanted => (
+            text!("has no pod, {} wanted", wanted),
+            Certainty::Likely,
+            text!("Look at {}: why its pods are not made is said there.", workload.object),
+        ),
+    };
+    let says = text!("{} behind Service {} {}, so it has no endpoints.", workload.object, service.object.name, state);
+    Some(Finding {
+        citations: proof::quote(scene, workload.at, &text!("\"replicas\": {}", workload.wanted)).into_iter().collect(),
+        advice: Some(advice),
+        ..Finding::new(
+            "no-pods-behind",
+            Role::Cause,
+            certainty,
             &workload.object,
             says,
-            text!("{} behind it is scaled to 0", workload.object.name),
+            text!("{} behind it {}", workload.object.name, state).cut(90),
         )
     })
 }
@@ -68,22 +83,24 @@ fn is_own(scene: &Scene, service: &Service) -> bool {
         || (!service.selector.is_empty() && service.selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
 }
 
-/// The last line of the subject's logs that says that a call to this Service got no answer. The scene knows a Service
-/// by its address too: then the line is one that names an address.
+/// The last line of the subject's logs that says that a call to this Service got no answer: it names the Service, or
+/// an address of the kind by which the scene found the Service in this log.
 fn complaint<'a>(scene: &'a Scene, service: &Service) -> Option<(&'a LogTail, &'a LogLine)> {
     let name = service.object.name();
     let by_log = service.because.as_str().starts_with("named in the log");
-    let lines = scene.logs.items().iter().flat_map(|log| log.lines.iter().rev().map(move |line| (log, line)));
+    let lines = || scene.logs.items().iter().flat_map(|log| log.lines.iter().rev().map(move |line| (log, line)));
     let unanswered = |line: &LogLine| {
         let text = line.text.as_str().to_ascii_lowercase();
-        UNANSWERED.iter().any(|word| text.contains(word))
+        UNANSWERED.iter().any(|word| names(&text, word))
     };
-    let mut lines: Vec<_> = lines.filter(|(_, line)| unanswered(line)).collect();
-    lines.sort_by_key(|(_, line)| !names(line.text.as_str(), name));
-    lines.into_iter().find(|(_, line)| by_log || names(line.text.as_str(), name))
+    let named = lines().find(|(_, line)| unanswered(line) && names(line.text.as_str(), name));
+    named.or_else(|| lines().find(|(_, line)| by_log && unanswered(line) && ADDRESS.is_match(line.text.as_str())))
 }
 
-/// Whether a text names this Service, and no longer name that holds it.
+/// An address and a port that a call went to.
+static ADDRESS: LazyLock<Regex> = LazyLock::new(|| view::pattern(r"\b(?:\d{1,3}\.){3}\d{1,3}:\d{2,5}\b"));
+
+/// Whether a text holds this name or word, and no longer one that holds it.
 fn names(text: &str, name: &str) -> bool {
     let edge = |c: Option<char>| c.is_none_or(|c| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
     text.match_indices(name)
@@ -118,7 +135,15 @@ fn cause(scene: &Scene, now: Timestamp, service: &Service, log: &LogTail, line: 
             about,
             scene.subject.name,
         )),
-        ..Finding::new("dependency-down", Role::Cause, Certainty::Likely, about, says, brief.cut(90))
+        ..Finding::new(
+            "dependency-down",
+            Role::Cause,
+            // By its address alone, the Service is likely but not certain to be the one.
+            if names(line.text.as_str(), service.object.name()) { Certainty::Likely } else { Certainty::Possible },
+            about,
+            says,
+            brief.cut(90),
+        )
     }
 }
 

@@ -131,6 +131,11 @@ fn advice(scene: &Scene, cause: Option<&Finding>) -> Option<Redacted> {
     };
     let gitops = view::workload(scene).and_then(|workload| workload.gitops.as_ref());
     match gitops {
+        Some(tool) if cause.says.as_str().contains("evision") && by_hand(scene).is_some() => Some(text!(
+            "{} manages this workload, yet {} made the change: Git still has what was there before. Sync it again (with its owner), instead of changing anything in Git.",
+            tool,
+            by_hand(scene).unwrap_or_default(),
+        )),
         Some(tool) if cause.says.as_str().contains("evision") => Some(text!(
             "{} manages this workload: revert the change in Git, a rollback in the cluster would be undone.",
             tool
@@ -139,6 +144,18 @@ fn advice(scene: &Scene, cause: Option<&Finding>) -> Option<Redacted> {
         _ if cause.proposal.is_some() => None,
         _ => cause.advice.clone(),
     }
+}
+
+/// Field managers of a person's kubectl (its `apply` is left out: pipelines use it).
+const BY_HAND: [&str; 6] =
+    ["kubectl-edit", "kubectl-set", "kubectl-patch", "kubectl-scale", "kubectl-replace", "kubectl-label"];
+
+/// Who made the running revision, if that was a person's kubectl.
+fn by_hand(scene: &Scene) -> Option<Redacted> {
+    let number = scene.revisions.items().iter().find(|revision| revision.current)?.number;
+    let mut changes = scene.changes.items().iter().filter(|change| change.object == scene.subject);
+    let by = changes.find(|change| change.to_revision == Some(number))?.by.clone()?;
+    BY_HAND.contains(&by.as_str()).then_some(by)
 }
 
 /// `Could not read logs (timed out)`: what a conclusion had to do without.

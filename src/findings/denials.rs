@@ -22,12 +22,13 @@ static FORBIDDEN: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
-    let found = view::failing(scene).find_map(|(pod, container)| {
-        let logs = view::logs(scene, pod, &container.name).into_iter();
-        let mut lines = logs.flat_map(|log| log.lines.iter().rev().map(move |line| (log, line)));
-        let (log, line) = lines.find(|(_, line)| FORBIDDEN.is_match(line.text.as_str()))?;
-        cause(scene, now, pod, container, (log, line))
-    });
+    let found =
+        view::failing(scene).filter(|(_, container)| view::ended_by_itself(container)).find_map(|(pod, container)| {
+            let logs = view::logs(scene, pod, &container.name).into_iter();
+            let mut lines = logs.flat_map(|log| log.lines.iter().rev().map(move |line| (log, line)));
+            let (log, line) = lines.find(|(_, line)| FORBIDDEN.is_match(line.text.as_str()))?;
+            cause(scene, now, pod, container, (log, line))
+        });
     found.into_iter().collect()
 }
 
@@ -99,7 +100,8 @@ fn cause(
         ..Finding::new(
             "api-forbidden",
             Role::Cause,
-            Certainty::Likely,
+            // A program may live with a refusal that it logs on the way.
+            if view::is_last_word(scene, pod, container, line) { Certainty::Likely } else { Certainty::Possible },
             &scene.subject,
             says,
             text!("service account {} may not {} {}", account, verb, resource).cut(90),

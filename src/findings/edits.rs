@@ -38,15 +38,16 @@ fn edit<'a>(scene: &'a Scene, map: &ConfigMap) -> Option<&'a Change> {
         .max_by_key(|c| c.changed_at)
 }
 
-/// A line of a failing container that speaks of trouble and names a key of the ConfigMap.
+/// The last words of a failing container, if they name a key of the ConfigMap.
 fn complaint<'a>(scene: &'a Scene, map: &'a ConfigMap) -> Option<(&'a LogTail, &'a LogLine, &'a Redacted)> {
-    view::failing(scene).find_map(|(pod, container)| {
+    view::failing(scene).filter(|(_, container)| view::ended_by_itself(container)).find_map(|(pod, container)| {
         let logs = view::logs(scene, pod, &container.name).into_iter();
         let mut lines = logs.flat_map(|log| log.lines.iter().rev().map(move |line| (log, line)));
         lines.find_map(|(log, line)| {
             let named =
                 |key: &&Redacted| key.as_str().len() >= KEY_MIN_CHARS && has_word(line.text.as_str(), key.as_str());
-            let key = map.keys.iter().find(named).filter(|_| view::is_telling(&line.text))?;
+            let key = map.keys.iter().find(named)?;
+            (view::is_telling(&line.text) && view::is_last_word(scene, pod, container, line)).then_some(())?;
             Some((log, line, key))
         })
     })

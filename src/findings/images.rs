@@ -106,12 +106,15 @@ fn no_secret(
         (Some(blame), Some(_)) => text!(" {} changed {}.", blame.name(), blame.say(&lines)),
         _ => Redacted::default(),
     };
+    let wanted = view::template(scene, pod).map_or(0, |template| template.image_pull_secrets.len());
+    let others = wanted > names.as_str().split(", ").count();
     let says = text!(
-        "Pull secret {} of pod {} cannot be retrieved since {} (it is missing{}, or may not be read), so the kubelet asks without credentials and the registry refuses ({}).{}",
+        "Pull secret {} of pod {} cannot be retrieved since {} (it is missing{}, or may not be read), so the kubelet asks with{} and the registry refuses ({}).{}",
         names,
         pod.object.name,
         say::at(event.first_at, now),
         say::within(&pod.object),
+        if others { " the others alone" } else { "out credentials" },
         words,
         by,
     );
@@ -130,7 +133,7 @@ fn no_secret(
         ..Finding::new(
             "pull-secret-missing",
             Role::Cause,
-            Certainty::Proved,
+            if others { Certainty::Likely } else { Certainty::Proved },
             &scene.subject,
             says,
             text!("pull secret {} cannot be retrieved ({})", names, words).cut(90),

@@ -23,12 +23,24 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     found
 }
 
-/// The event of a CronJob whose next run waits for this Job to end (pkg/controller/cronjob): the scene's Jobs know it.
-pub(super) fn waited_for<'a>(scene: &'a Scene, job: &Workload) -> Option<&'a Event> {
+/// Fewer skipped runs than this are those of a Job that takes a little longer than its schedule allows.
+const SKIPPED_MIN: u32 = 3;
+
+/// Whether a Job has ended, well or not.
+pub(super) fn is_over(job: &Workload) -> bool {
     let ended = ["Complete", "Failed"].into_iter().filter_map(|kind| view::condition(&job.conditions, kind));
-    let over = ended.into_iter().any(|condition| condition.status.as_str() == "True");
+    ended.into_iter().any(|condition| condition.status.as_str() == "True")
+}
+
+/// The event of a CronJob whose later runs wait for this Job to end (pkg/controller/cronjob), where the Job looks
+/// stuck: runs were skipped again and again, and its log has been silent for half of its time.
+pub(super) fn waited_for<'a>(scene: &'a Scene, job: &Workload) -> Option<&'a Event> {
     let skips = |event: &&Event| event.object.kind == Kind::CronJob && event.reason.as_str() == "JobAlreadyActive";
-    scene.events.items().iter().find(skips).filter(|_| !over)
+    let event = scene.events.items().iter().find(skips).filter(|event| event.count >= SKIPPED_MIN && !is_over(job))?;
+    let ran = say::seconds(job.created_at, scene.read_at);
+    let lines = scene.logs.items().iter().flat_map(|log| &log.lines);
+    let silent = lines.filter_map(|line| line.last_at).max().map(|last| say::seconds(last, scene.read_at));
+    silent.is_none_or(|silent| silent * 2 >= ran).then_some(event)
 }
 
 /// A Job that does not end, and keeps its CronJob from starting later runs.

@@ -1,6 +1,9 @@
-//! Programs that the node's processor cannot run: an image built for another architecture.
+//! Programs that cannot run where they are: an image built for another architecture, a command that its shell misses.
+
+use std::sync::LazyLock;
 
 use jiff::Timestamp;
+use regex::Regex;
 
 use super::proof;
 use super::rollout;
@@ -16,13 +19,64 @@ const NOT_A_PROGRAM: &str = "exec format error";
 
 pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     let found = view::failing(scene).find_map(|(pod, container)| {
-        let failed = view::last_end(container).is_some_and(|end| end.exit_code != 0);
+        let failed =
+            view::last_end(container).is_some_and(|end| end.exit_code != 0 && view::ended_by_itself(container));
         let logs = view::logs(scene, pod, &container.name).into_iter();
         let mut lines = logs.flat_map(|log| log.lines.iter().rev().map(move |line| (log, line)));
         let said = lines.find(|(_, line)| line.text.as_str().to_ascii_lowercase().contains(NOT_A_PROGRAM));
         Some(cause(scene, now, pod, container, said.filter(|_| failed)?))
     });
+    let found =
+        found.or_else(|| view::failing(scene).find_map(|(pod, container)| not_found(scene, now, pod, container)));
     found.into_iter().collect()
+}
+
+/// A shell's words for a program that is not in the image: `sh: 1: migrate: not found`.
+static NOT_FOUND: LazyLock<Regex> = LazyLock::new(|| {
+    view::pattern(r"(?:^|[ /])(?:ba|da|a)?sh: (?:line )?(?:\d+: )?(?P<program>[\w./-]+): (?:command )?not found$")
+});
+
+/// A command that a shell did not find (exit code 127 by convention).
+fn not_found(scene: &Scene, now: Timestamp, pod: &Pod, container: &ContainerState) -> Option<Finding> {
+    let end = view::last_end(container).filter(|end| end.exit_code == 127)?;
+    let logs = view::logs(scene, pod, &container.name).into_iter();
+    let mut lines = logs.flat_map(|log| log.lines.iter().rev().map(move |line| (log, line)));
+    let (log, line) = lines.find(|(_, line)| NOT_FOUND.is_match(line.text.as_str()))?;
+    let program = line.text.part(&NOT_FOUND.captures(line.text.as_str())?["program"])?;
+    let blame = rollout::blame(scene);
+    let lines = blame
+        .as_ref()
+        .map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["command", "args", "image"])));
+    let came = match (&blame, lines.first()) {
+        (Some(blame), Some(_)) => {
+            text!(
+                " {} ({}) changed {}; {}.",
+                blame.name(),
+                say::at(blame.since(), now),
+                blame.say(&lines),
+                rollout::earlier(blame)
+            )
+        }
+        _ => Redacted::default(),
+    };
+    let says =
+        text!("Container {} exits 127: its shell does not find {} in the image.{}", container.name, program, came);
+    let mut citations: Vec<_> = proof::line(scene, log, line).into_iter().collect();
+    citations.extend(blame.as_ref().and_then(|blame| blame.citation(scene, lines.first().copied())));
+    citations.extend(proof::exit_code(scene, pod, end.exit_code));
+    Some(Finding {
+        citations,
+        proposal: blame.as_ref().filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
+        advice: Some(text!("Correct the command of container {}, or put {} into the image.", container.name, program)),
+        ..Finding::new(
+            "command-not-found",
+            Role::Cause,
+            Certainty::Likely,
+            &scene.subject,
+            says,
+            text!("container {} runs {}: not found", container.name, program).cut(90),
+        )
+    })
 }
 
 /// `amd64`, of the node that the pod runs on.

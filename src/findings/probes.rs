@@ -20,9 +20,11 @@ use crate::text;
 /// `Container api failed liveness probe, will be restarted` (pkg/kubelet/kuberuntime).
 static KILLED: LazyLock<Regex> =
     LazyLock::new(|| view::pattern(r"Container (?P<container>\S+) failed (?P<kind>liveness|startup) probe"));
-/// Where a program says that it listens: `listening on :8080`, `started on port 8080`.
+/// Where a program says that it listens: `listening on :8080`, `server started on port 8080`.
 static LISTENS: LazyLock<Regex> = LazyLock::new(|| {
-    view::pattern(r"(?i)(?:listen\w*|serving|started|running|bound)\b.{0,40}?(?::|port[ =:]+)(?P<port>\d{2,5})\b")
+    view::pattern(
+        r"(?i)(?:\b(?:listening|listens|serving)\b|\bserver (?:is )?(?:started|running)\b).{0,40}?(?::|port[ =:]+)(?P<port>\d{2,5})\b",
+    )
 });
 /// The port that a probe was refused at.
 static REFUSED: LazyLock<Regex> =
@@ -42,6 +44,9 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     }
 }
 
+/// From the decision to kill to the end: the grace period, 30 s unless a template says more, and some to spare.
+const GRACE_SECONDS: i64 = 180;
+
 /// A container that the kubelet kills for a probe.
 struct Killed<'a> {
     pod: &'a Pod,
@@ -53,6 +58,12 @@ struct Killed<'a> {
 fn killed<'a>(pod: &'a Pod, event: &'a Event) -> Option<Killed<'a>> {
     let captures = KILLED.captures(event.message.as_str()).filter(|_| event.reason.as_str() == "Killing")?;
     let container = pod.containers.iter().find(|container| container.name.as_str() == &captures["container"])?;
+    // The last end must be this kill's: one of before says nothing about it.
+    if let Some(end) = view::last_end(container) {
+        let followed =
+            end.finished_at.is_none_or(|at| say::seconds(event.last_at, at) <= GRACE_SECONDS && at >= event.last_at);
+        (followed && view::ended_by_itself(container)).then_some(())?;
+    }
     Some(Killed { pod, container, event, kind: if &captures["kind"] == "startup" { "Startup" } else { "Liveness" } })
 }
 
@@ -152,18 +163,20 @@ fn kills(scene: &Scene, now: Timestamp, killed: &Killed<'_>, event: &Event) -> F
     let complains = words.is_some_and(|(_, line)| view::is_telling(&line.text));
     let port = REFUSED.captures(event.message.as_str()).and_then(|found| event.message.part(&found["port"]));
     let listens = listens(scene, pod, container);
+    // A run that outlived what the probe allows at its start was up once.
+    let starting = view::ran_seconds(container).is_none_or(|ran| ran <= allowed + GRACE_SECONDS);
     let ends = view::last_end(container).map_or_else(Redacted::default, |end| match end.exit_code {
         137 => " (exit code 137 is the kubelet's SIGKILL)".into(),
         code => text!(" (exit code {})", code),
     });
-    let (why, brief, certainty, advice) = match (&port, &listens) {
-        (Some(port), Some(own)) if own != port => (
+    let (why, brief, certainty, advice) = match (&port, listens.as_slice()) {
+        (Some(port), [own, ..]) if !listens.contains(port) => (
             text!("the probe asks port {}, and its log says that it listens on {}", port, own),
             text!("{} probe asks port {}, it listens on {}", kind, port, own),
             Certainty::Likely,
             text!("Set the probe of container {} to the port that it listens on.", container.name),
         ),
-        (Some(port), None) => {
+        (Some(port), []) if starting => {
             // Of lines that differ only in numbers the first stands for all.
             let still = words.map_or_else(Redacted::default, |(_, line)| match line.count {
                 0 | 1 => text!(" (its log is still at \"{}\")", say::line(&line.text)),
@@ -221,11 +234,11 @@ fn allowed_seconds(probe: &Value) -> i64 {
     number("initialDelaySeconds", 0) + number("periodSeconds", 10) * number("failureThreshold", 3)
 }
 
-/// The port that a container says it listens on.
-fn listens(scene: &Scene, pod: &Pod, container: &ContainerState) -> Option<Redacted> {
+/// The ports that a container says it listens on.
+fn listens(scene: &Scene, pod: &Pod, container: &ContainerState) -> Vec<Redacted> {
     let logs = view::logs(scene, pod, &container.name).into_iter();
-    let mut lines = logs.flat_map(|log| log.lines.iter());
-    lines.find_map(|line| line.text.part(&LISTENS.captures(line.text.as_str())?["port"]))
+    let lines = logs.flat_map(|log| log.lines.iter());
+    lines.filter_map(|line| line.text.part(&LISTENS.captures(line.text.as_str())?["port"])).collect()
 }
 
 #[cfg(test)]
@@ -246,5 +259,6 @@ mod tests {
         assert_eq!(port("Tomcat started on port(s): 8080 (http)"), None, "an unknown form is no port");
         assert_eq!(port("Server running at http://0.0.0.0:3000").as_deref(), Some("3000"));
         assert_eq!(port("loading segment 12 of 80"), None);
+        assert_eq!(port("running migrations on db:5432"), None, "what it connects to is no port of its own");
     }
 }

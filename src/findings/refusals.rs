@@ -8,19 +8,33 @@ use regex::Regex;
 use super::proof;
 use super::rollout;
 use super::say;
+use super::view;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::object::{Kind, ObjectRef};
 use crate::model::scene::{Event, Scene, Service};
 use crate::redact::Redacted;
 use crate::text;
 
-/// `FailedCreate` events that still hold: no pod of the subject was made after them.
+/// `FailedCreate` events that still hold: pods are wanted that are not there, and none was made since.
 pub(super) fn refused(scene: &Scene) -> impl Iterator<Item = &Event> {
     let newest_pod = scene.pods.items().iter().map(|pod| pod.created_at).max();
+    let short = is_short(scene);
     let events = scene.events.items().iter();
     events.filter(move |event| {
-        event.reason.as_str() == "FailedCreate" && newest_pod.is_none_or(|pod| pod <= event.last_at)
+        short && event.reason.as_str() == "FailedCreate" && newest_pod.is_none_or(|pod| pod <= event.last_at)
     })
+}
+
+/// Whether the subject still waits for pods: too few in all, the controller says so, or a revision has none.
+fn is_short(scene: &Scene) -> bool {
+    let Some(workload) = view::workload(scene) else { return true };
+    let failing = view::condition(&workload.conditions, "ReplicaFailure");
+    let has = |hash: &str| scene.pods.items().iter().any(|pod| pod.template.as_deref() == Some(hash));
+    let bare =
+        scene.revisions.items().iter().any(|revision| revision.current && revision.wanted > 0 && !has(&revision.hash));
+    failing.is_some_and(|condition| condition.status.as_str() == "True")
+        || (view::pods(scene).count() as u32) < workload.wanted
+        || bare
 }
 
 pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
@@ -69,7 +83,7 @@ fn quota(scene: &Scene, event: &Event, since: &Redacted) -> Option<Finding> {
 
 /// `minimum memory usage per Container is 64Mi, but request is 32Mi` (plugin/pkg/admission/limitranger).
 static LIMIT_RANGE: LazyLock<Regex> = LazyLock::new(|| {
-    super::view::pattern(
+    view::pattern(
         r"(?:minimum|maximum) [\w./-]+ usage per (?:Container|Pod) is [^,]+, but (?:request|limit) is [\w.]+|[\w./-]+ max limit to request ratio per Container is [^.]+\.?",
     )
 });
@@ -107,7 +121,7 @@ fn limit_range(scene: &Scene, event: &Event, since: &Redacted) -> Option<Finding
 
 /// An answer that says no: an admission webhook, a policy, or Pod Security.
 static DENIED: LazyLock<Regex> = LazyLock::new(|| {
-    super::view::pattern(
+    view::pattern(
         r#"admission webhook "(?P<webhook>[^"]+)" denied the request(?:: (?P<why>.+))?|violates PodSecurity "(?P<level>[^"]+)": (?P<what>.+)|ValidatingAdmissionPolicy '(?P<policy>[^']+)'.* denied request: (?P<because>.+)"#,
     )
 });
@@ -141,7 +155,7 @@ fn denied(scene: &Scene, event: &Event, since: &Redacted) -> Option<Finding> {
 
 /// A webhook that could not be called, and the Service that it stands behind.
 static UNREACHED: LazyLock<Regex> = LazyLock::new(|| {
-    super::view::pattern(
+    view::pattern(
         r#"failed calling webhook "(?P<webhook>[^"]+)":.*?https://(?P<service>[a-z0-9-]+)\.(?P<namespace>[a-z0-9-]+)\.svc[^"]*"?: (?P<why>.+)"#,
     )
 });

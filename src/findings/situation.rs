@@ -81,6 +81,10 @@ fn broken(scene: &Scene, workload: &Workload, name: Redacted) -> Redacted {
 }
 
 fn well(scene: &Scene, name: Redacted) -> Redacted {
+    if let Some(job) = view::workload(scene).filter(|job| job.object.kind == Kind::Job && !jobs::is_over(job)) {
+        let ran = say::span(say::seconds(job.created_at, scene.read_at));
+        return text!("Job {} still runs, {} after its start", name, ran);
+    }
     if health::health(scene) == Health::Unknown {
         return text!("{} {} could not be read", scene.subject.kind, name);
     }

@@ -148,6 +148,24 @@ pub(super) fn last_words<'a>(
     logs.iter().find_map(telling).or_else(|| logs.iter().find_map(last))
 }
 
+/// Whether this line is what a container ended with, as `last_words` has it.
+pub(super) fn is_last_word(scene: &Scene, pod: &Pod, container: &ContainerState, line: &LogLine) -> bool {
+    last_words(scene, pod, &container.name).is_some_and(|(_, last)| last.text == line.text)
+}
+
+/// Whether a container's end may be explained by what its log says: the kernel's kill for memory is not.
+pub(super) fn ended_by_itself(container: &ContainerState) -> bool {
+    last_end(container).is_none_or(|end| end.reason.as_str() != "OOMKilled")
+}
+
+/// How long the last run of a container took, in seconds, where that is known. Runtimes write 1970 for a container
+/// that never started.
+pub(super) fn ran_seconds(container: &ContainerState) -> Option<i64> {
+    let end = last_end(container)?;
+    let start = end.started_at.filter(|start| start.as_second() > 0)?;
+    end.finished_at.map(|finish| finish.as_second() - start.as_second())
+}
+
 /// Every line of the logs of the scene that satisfies `wanted`, the last ones of each log first.
 pub(super) fn lines<'a>(
     scene: &'a Scene,

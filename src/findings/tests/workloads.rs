@@ -381,3 +381,103 @@ fn a_rollout_that_changed_a_label_alone_is_ruled_out_by_what_it_changed() {
     assert!(ruled_out, "{:?}", report.ruled_out);
     assert!(report.proposals.is_empty());
 }
+
+#[test]
+fn a_command_that_a_shell_does_not_find_is_told_by_its_name() {
+    let mut world = after_a_rollout(3, ("args", "serve", "migrate-db && serve"), crashes("Error", 127));
+    world.log("cart-h7-a", &[("sh: 1: migrate-db: not found", 1)]);
+    says(&fires(&world, "command-not-found"), &["exits 127", "does not find migrate-db", "Revision 7"]);
+    assert_eq!(undo(&world.report()), Some(6));
+
+    let mut world = after_a_rollout(3, ("args", "serve", "serve -v"), crashes("Error", 1));
+    world.log("cart-h7-a", &[("lookup: basket 17: not found", 1)]);
+    silent(&world, "command-not-found");
+}
+
+#[test]
+fn a_service_whose_workload_is_scaled_to_zero_has_a_right_selector() {
+    let mut world = World::of(named(Kind::Service, "prices"));
+    service(&mut world, false, 0);
+    let Part::Known(services) = &mut world.scene.services else { panic!() };
+    services[0].behind = workload_behind("prices", 0, 0, services[0].at);
+    let finding = fires(&world, "no-pods-behind");
+    says(&finding, &["Deployment shop/prices behind Service prices is scaled to 0"]);
+    assert_eq!(finding.certainty, Certainty::Proved);
+    silent(&world, "service-selects-nothing");
+
+    let mut world = World::of(named(Kind::Service, "prices"));
+    service(&mut world, true, 0);
+    silent(&world, "no-pods-behind");
+}
+
+#[test]
+fn a_change_by_hand_past_gitops_is_synced_and_not_reverted_in_git() {
+    let mut world = after_a_rollout(3, ("env QUEUE", "a", "b"), crashes("Error", 1));
+    world.workload().gitops = Some(r("Argo CD"));
+    let advice = |world: &World| world.report().advice.unwrap().as_str().to_owned();
+    assert!(advice(&world).contains("revert the change in Git"));
+    let Part::Known(changes) = &mut world.scene.changes else { panic!() };
+    changes[0].by = Some(r("kubectl-edit"));
+    assert!(advice(&world).contains("kubectl-edit made the change: Git still has what was there before"));
+    assert!(world.report().proposals.is_empty());
+}
+
+#[test]
+fn a_refusal_that_no_pod_waits_for_any_more_is_over() {
+    let mut world = World::cart(2, 2);
+    world.revision(7, 9000, 2, template());
+    world.pod("cart-h7-a", 7, 9000, running()).pod("cart-h7-b", 7, 9000, running());
+    refused(&mut world, r#"Error creating: pods "x" is forbidden: exceeded quota: team, requested: pods=1"#);
+    silent(&world, "quota");
+    world.workload().wanted = 3;
+    fires(&world, "quota");
+}
+
+#[test]
+fn what_a_program_lived_on_after_is_a_possible_cause_at_most() {
+    let refusal = r#"pods is forbidden: User "system:serviceaccount:shop:sweeper" cannot list resource "pods" in API group "" at the cluster scope"#;
+    let mut world = crashing_without_a_rollout(refusal);
+    let Part::Known(logs) = &mut world.scene.logs else { panic!() };
+    logs.clear();
+    world.log("cart-h7-a", &[(refusal, 3), ("FATAL disk is full", 1)]);
+    assert_eq!(fires(&world, "api-forbidden").certainty, Certainty::Possible);
+
+    // What the kernel killed for its memory did not end for what it logged.
+    let mut world = crashing_without_a_rollout(refusal);
+    world.last_pod().containers[0] = crashes("OOMKilled", 137);
+    silent(&world, "api-forbidden");
+}
+
+#[test]
+fn a_container_that_ran_for_hours_before_its_probe_failed_is_not_slow_to_start() {
+    let mut world = crashing_without_a_rollout("GET /basket 200");
+    if let Some(last) = &mut world.last_pod().containers[0].last {
+        last.started_at = Some(ago(300));
+    }
+    killed_by_its_probe(&mut world, "cart-h7-a");
+    let finding = fires(&world, "probe-kills");
+    assert!(!finding.says.as_str().contains("not up within"), "{}", finding.says);
+    assert_eq!(finding.certainty, Certainty::Possible);
+
+    // A kill of long ago says nothing about an end of now.
+    let mut world = crashing_without_a_rollout("FATAL disk is full");
+    world.event(
+        named(Kind::Pod, "cart-h7-a"),
+        "Killing",
+        "Container app failed liveness probe, will be restarted",
+        (50, 40),
+    );
+    silent(&world, "probe-kills");
+}
+
+#[test]
+fn a_job_that_works_or_runs_a_little_late_is_no_fault() {
+    let mut world = job(None);
+    world.log("cart-h1-a", &[("row 40000 of 90000", 1)]);
+    silent(&world, "job-blocks-schedule");
+    assert_eq!(health(&world.scene), Health::Healthy);
+    world.workload().created_at = ago(800);
+    assert_eq!(health(&world.scene), Health::Unknown, "after 13 h nobody can say");
+    let headline = world.report().headline;
+    assert!(headline.as_str().starts_with("Job report-1 in shop still runs, 13 h after its start"), "{headline}");
+}
