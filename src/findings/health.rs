@@ -49,7 +49,7 @@ fn workload(scene: &Scene) -> Health {
     let Some(workload) = read else { return pods_alone(scene) };
     match workload.object.kind {
         Kind::Job => return job(scene, workload),
-        Kind::CronJob => return pods_alone(scene),
+        Kind::CronJob => return cron_job(scene, workload),
         _ => {}
     }
     let short = |ready: u32| text!("{} of {} pods are ready", ready, workload.wanted);
@@ -88,6 +88,19 @@ fn pods_alone(scene: &Scene) -> Health {
     match view::troubled(scene).next() {
         Some(pod) => unhealthy(text!("pod {} is {}", pod.object.name, trouble(pod))),
         None => Health::Healthy,
+    }
+}
+
+/// A CronJob is well when its last run was: whether one that does not run should, nobody can say from here.
+fn cron_job(scene: &Scene, cron_job: &Workload) -> Health {
+    let ran = match (cron_job.last_scheduled_at, cron_job.last_succeeded_at) {
+        (Some(scheduled), Some(succeeded)) => succeeded >= scheduled,
+        (None, _) => true,
+        (Some(_), None) => false,
+    };
+    match pods_alone(scene) {
+        Health::Healthy if cron_job.suspended || !ran => Health::Unknown,
+        health => health,
     }
 }
 

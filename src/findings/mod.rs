@@ -28,6 +28,7 @@ mod proof;
 mod refusals;
 mod rollout;
 mod say;
+mod schedules;
 mod scheduling;
 mod severity;
 mod situation;
@@ -77,6 +78,7 @@ pub fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     found.extend(probes::find(scene, now));
     found.extend(crashes::find(scene, now));
     found.extend(jobs::find(scene, now));
+    found.extend(schedules::find(scene, now));
     found.extend(rollout::find(scene, now));
     found.extend(neighbours::find(scene, now));
     let explained = found.iter().any(|finding| {

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 use regex::Regex;
 
+use super::jobs;
 use super::proof;
 use super::rollout;
 use super::say;
@@ -28,6 +29,10 @@ pub(super) fn refused(scene: &Scene) -> impl Iterator<Item = &Event> {
 /// Whether the subject still waits for pods: too few in all, the controller says so, or a revision has none.
 fn is_short(scene: &Scene) -> bool {
     let Some(workload) = view::workload(scene) else { return true };
+    // Those make pods, or Jobs, until they are done.
+    if matches!(workload.object.kind, Kind::Job | Kind::CronJob) {
+        return !jobs::is_over(workload);
+    }
     let failing = view::condition(&workload.conditions, "ReplicaFailure");
     let has = |hash: &str| scene.pods.items().iter().any(|pod| pod.template.as_deref() == Some(hash));
     let bare =

@@ -36,6 +36,8 @@ pub(super) fn situation(scene: &Scene, cause: Option<&Finding>, with_place: bool
         Kind::Service if unhealthy => text!("Service {} has no endpoints", name),
         Kind::Ingress if unhealthy => text!("Ingress {} is not served", name),
         Kind::PersistentVolumeClaim if unhealthy => text!("PersistentVolumeClaim {} is not bound", name),
+        Kind::CronJob if unhealthy => text!("a run of CronJob {} fails", name),
+        Kind::CronJob if cause.is_some() => text!("CronJob {} does not run", name),
         _ if unhealthy => match view::workload(scene) {
             Some(workload) => broken(scene, workload, name),
             None => text!("{} is in trouble", name),
@@ -85,10 +87,13 @@ fn well(scene: &Scene, name: Redacted) -> Redacted {
         let ran = say::span(say::seconds(job.created_at, scene.read_at));
         return text!("Job {} still runs, {} after its start", name, ran);
     }
+    if health::health(scene) == Health::Unknown && scene.subject.kind == Kind::CronJob {
+        return text!("CronJob {} has no completed run since its last start", name);
+    }
     if health::health(scene) == Health::Unknown {
         return text!("{} {} could not be read", scene.subject.kind, name);
     }
-    match view::workload(scene).filter(|workload| workload.object.kind != Kind::Job) {
+    match view::workload(scene).filter(|workload| !matches!(workload.object.kind, Kind::Job | Kind::CronJob)) {
         Some(workload) => text!("{} is healthy ({} of {} pods ready)", name, workload.ready, workload.wanted),
         None => text!("{} {} is healthy", scene.subject.kind, name),
     }

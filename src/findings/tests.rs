@@ -104,6 +104,8 @@ impl World {
             gitops: None,
             changed_by: None,
             backoff_limit: None,
+            last_scheduled_at: None,
+            last_succeeded_at: None,
             at,
         }));
         world

@@ -39,6 +39,11 @@ pub struct Workload {
     /// The field manager of the newest write to the spec, where managedFields tell.
     pub changed_by: Option<Redacted>,
     pub backoff_limit: Option<i64>,
+    /// A CronJob's `lastScheduleTime` and `lastSuccessfulTime`.
+    #[serde(default)]
+    pub last_scheduled_at: Option<Timestamp>,
+    #[serde(default)]
+    pub last_succeeded_at: Option<Timestamp>,
     pub at: At,
 }
 
