@@ -48,6 +48,15 @@ fn mechanism(scene: &Scene, pod: &Pod, container: &ContainerState, end: &Termina
     Finding { citations, ..Finding::new("oom-killed", Role::Mechanism, Certainty::Proved, &scene.subject, says, brief) }
 }
 
+/// A container that reaches its limit at once needs more to start; one that takes this long, in seconds, grew.
+const GREW_SECONDS: i64 = 600;
+
+/// How long the run took that reached the limit, where that tells something.
+fn slowly(container: &ContainerState) -> Redacted {
+    let ran = view::ran_seconds(container).filter(|ran| *ran >= GREW_SECONDS);
+    ran.map_or_else(Redacted::default, |ran| text!(" after {} of running", say::span(ran)))
+}
+
 /// Whether this difference is of the memory limit.
 fn is_limit(line: &DiffLine) -> bool {
     let field = line.field.as_str().to_ascii_lowercase();
@@ -69,9 +78,10 @@ fn cause(scene: &Scene, now: Timestamp, container: &ContainerState, mechanism: &
         return Finding {
             certainty: Certainty::Possible,
             says: text!(
-                "Container {} needs more than {}, and no change of the workload explains it: more load, or a leak.",
+                "Container {} needs more than {}{}, and no change of the workload explains it: more load, or a leak.",
                 container.name,
                 limit(container),
+                slowly(container),
             ),
             brief: text!("OOMKilled at {}, no rollout explains it", limit(container)),
             ..base

@@ -301,6 +301,18 @@ fn a_dependency_that_is_down_is_the_culprit_and_not_the_caller_that_rolled_out_l
     assert_eq!((finding.about.name(), finding.certainty), ("prices", Certainty::Likely));
     assert!(world.report().proposals.is_empty());
 
+    // Known by its address alone it is a guess, and a line about something else is none.
+    let Part::Known(logs) = &mut world.scene.logs else { panic!() };
+    logs.clear();
+    world.log("cart-h7-a", &[("using prices:80", 20), ("dial tcp 10.0.0.4:80: connect: connection refused", 9)]);
+    assert_eq!(fires(&world, "dependency-down").certainty, Certainty::Possible);
+    let Part::Known(logs) = &mut world.scene.logs else { panic!() };
+    logs.clear();
+    world.log("cart-h7-a", &[("using prices:80", 20), ("login of anna refused", 9)]);
+    silent(&world, "dependency-down");
+    world.log("cart-h7-a", &[("prices:80 timed out", 9)]);
+    fires(&world, "dependency-down");
+
     // One that answers is not to blame, whatever the log said before.
     let Part::Known(services) = &mut world.scene.services else { panic!() };
     services[0].ready_endpoints = 1;
@@ -516,4 +528,16 @@ fn a_cron_job_whose_last_run_did_not_complete_is_not_called_healthy() {
     let skipped = "Not starting job because prior execution is running and concurrency policy is Forbid";
     world.event(named(Kind::CronJob, "report"), "JobAlreadyActive", skipped, (240, 10));
     assert_eq!(fires(&world, "cronjob-waits").certainty, Certainty::Likely);
+}
+
+#[test]
+fn memory_that_grew_is_told_apart_from_memory_that_never_sufficed() {
+    let mut world = World::cart(1, 0);
+    world.revision(7, 9000, 0, template());
+    world.pod("cart-h7-a", 7, 9000, crashes("OOMKilled", 137));
+    assert!(!fires(&world, "memory-limit").says.as_str().contains("of running"));
+    if let Some(last) = &mut world.last_pod().containers[0].last {
+        last.started_at = Some(ago(49));
+    }
+    says(&fires(&world, "memory-limit"), &["after 48 min of running", "more load, or a leak"]);
 }
