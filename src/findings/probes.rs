@@ -192,8 +192,8 @@ fn kills(scene: &Scene, now: Timestamp, killed: &Killed<'_>, event: &Event) -> F
                     still,
                 ),
                 text!("{} probe kills it before it has started", kind),
-                // An error in its log speaks for another reason than slowness.
-                if complains { Certainty::Possible } else { Certainty::Likely },
+                // An error in its log speaks for another reason than slowness, and without a log the port may be wrong.
+                if complains || words.is_none() { Certainty::Possible } else { Certainty::Likely },
                 text!(
                     "Give container {} a startupProbe (or a longer initialDelaySeconds) that fits how long it takes to start; find out why it takes so long.",
                     container.name,

@@ -144,8 +144,9 @@ fn a_container_killed_while_it_starts_is_no_crash_and_no_rollout() {
     slow.containers[0].probes = map(&[("liveness", probe)]);
     world.revision(6, 20_000, 0, slow.clone()).revision(7, 9000, 0, slow);
     world.pod("cart-h7-a", 7, 9000, crashes("Error", 137));
-    world.log("cart-h7-a", &[("warming the cache, 40 of 90", 1)]);
     killed_by_its_probe(&mut world, "cart-h7-a");
+    assert_eq!(fires(&world, "probe-kills").certainty, Certainty::Possible, "no log, no proof of slowness");
+    world.log("cart-h7-a", &[("warming the cache, 40 of 90", 1)]);
     let finding = fires(&world, "probe-kills");
     says(&finding, &["liveness probe", "within the 30 s", "no startup probe", "warming the cache", "SIGKILL"]);
     assert!(finding.certainty == Certainty::Likely && finding.proposal.is_none());
