@@ -129,7 +129,6 @@ impl Stages {
             Some(options) => Some(Llm::new(options.clone(), redactor.clone())?),
             None => None,
         };
-        let turn_timeout = setup.llm.as_ref().map_or(clients::READ_TIMEOUT, |options| options.turn_timeout);
         let (store, clock, metrics, redactor) = (store.clone(), clock.clone(), metrics.clone(), redactor.clone());
         let limits = policy.limits.clone();
         Ok(Self {
@@ -150,7 +149,6 @@ impl Stages {
                 store: store.clone(),
                 gate: gate.clone(),
                 llm,
-                turn_timeout,
                 clock: clock.clone(),
                 redactor,
                 metrics: metrics.clone(),

@@ -1,5 +1,7 @@
 //! Configuration: one YAML file with an environment overlay, checked whole before anything starts.
 
+mod overlay;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use crate::config::overlay::environment;
+use crate::config::overlay::{inline_secret, line_of, overlay, password, read_secret};
 use crate::model::ClusterName;
 
 /// The environment overlay: `FIRSTLOOK_SLACK__CHANNEL=C1` sets `slack.channel`.
@@ -72,12 +76,16 @@ pub struct StoreConfig {
     pub url_file: Option<PathBuf>,
     /// How long closed incidents and their audit are kept.
     pub keep_days: u32,
+    /// What the database may take, in MiB. Nearing it is told in `/readyz`, the metrics and the log; a SQLite file then
+    /// loses its oldest closed incidents, and never grows beyond it.
+    pub size_max_mib: u64,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
         // 30 days: the record that policy rehearsal and autonomy look back on.
-        Self { url: None, url_file: None, keep_days: 30 }
+        // 900 MiB: what fits into a volume of 1 GiB (deploy/), with its log beside it.
+        Self { url: None, url_file: None, keep_days: 30, size_max_mib: 900 }
     }
 }
 
@@ -208,9 +216,8 @@ pub struct ConfigError {
     pub what: String,
 }
 
-/// Keys that hold secrets: refused in the file, where backups and reviews would see them.
-const SECRET_KEYS: [&str; 7] =
-    ["bearer_token", "basic_password", "metrics_bearer_token", "bot_token", "app_token", "signing_secret", "api_key"];
+/// A smaller store would be full before its first incident is over: the tables and one burst of alerts.
+const SIZE_MIN_MIB: u64 = 16;
 
 impl Config {
     /// Reads `file`, lays `environment` over it, reads the secret files and checks the whole.
@@ -229,7 +236,19 @@ impl Config {
         let mut value: Value = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
         if let Some(key) = inline_secret(&value, "") {
             let variable = format!("{ENVIRONMENT_PREFIX}{}", key.replace('.', "__").to_uppercase());
-            return Err(format!("{key}: a secret does not belong into this file; use {key}_file or {variable}"));
+            let line = line_of(text, key.rsplit('.').next().unwrap_or_default());
+            return Err(format!(
+                "line {line}: {key}: a secret does not belong into this file; use {key}_file or {variable}"
+            ));
+        }
+        // Only the file's own text is looked at: the environment and `url_file` may hold a password.
+        if value["store"]["url"].as_str().is_some_and(|url| password(url).is_some()) {
+            let variable = format!("{ENVIRONMENT_PREFIX}STORE__URL");
+            return Err(format!(
+                "line {}: store.url: a URL with a password does not belong into this file; put it into a file and name \
+                 that in store.url_file, or use {variable}",
+                line_of(text, "url")
+            ));
         }
         let overlaid = overlay(&mut value, environment);
         let mut config: Self = match serde_json::from_value(value) {
@@ -268,7 +287,8 @@ impl Config {
         if let Some(model) = &self.model {
             all.push(&model.api_key);
         }
-        all.into_iter().flatten().map(|secret| secret.expose_secret().to_owned()).collect()
+        let store = self.store.url.as_ref().and_then(|url| password(url.expose_secret()));
+        all.into_iter().flatten().map(|secret| secret.expose_secret().to_owned()).chain(store).collect()
     }
 
     fn read_secret_files(&mut self) -> Result<(), String> {
@@ -295,6 +315,9 @@ impl Config {
 
     fn check(&self) -> Result<(), String> {
         self.cluster_name()?;
+        if self.store.size_max_mib < SIZE_MIN_MIB {
+            return Err(format!("store.size_max_mib: at least {SIZE_MIN_MIB}"));
+        }
         let (webhook, admin) = (&self.listeners.webhook, &self.listeners.admin);
         let has_basic = webhook.basic_user.is_some() && webhook.basic_password.is_some();
         if !webhook.address.ip().is_loopback() && webhook.bearer_token.is_none() && !has_basic {
@@ -344,55 +367,6 @@ fn exposed(listener: &str, address: SocketAddr, setting: &str) -> String {
     format!("{listener}: {address} is not loopback and has no credential; set {setting}")
 }
 
-/// The environment's variables that firstlook reads as an overlay.
-pub fn environment() -> Vec<(String, String)> {
-    std::env::vars().filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX) && name.contains("__")).collect()
-}
-
-fn read_secret(key: &str, value: &mut Option<SecretString>, file: &Option<PathBuf>) -> Result<(), String> {
-    let (None, Some(path)) = (&value, file) else { return Ok(()) };
-    let text =
-        std::fs::read_to_string(path).map_err(|e| format!("{key}_file: {} cannot be read ({e})", path.display()))?;
-    let text = text.trim_end_matches(['\n', '\r']);
-    if text.is_empty() {
-        return Err(format!("{key}_file: {} is empty", path.display()));
-    }
-    *value = Some(text.into());
-    Ok(())
-}
-
-fn inline_secret(value: &Value, path: &str) -> Option<String> {
-    value.as_object()?.iter().find_map(|(key, inner)| {
-        let here = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        if SECRET_KEYS.contains(&key.as_str()) { Some(here) } else { inline_secret(inner, &here) }
-    })
-}
-
-/// Sets each variable's key; values are taken as YAML scalars where the key is no secret, so that numbers work.
-fn overlay(value: &mut Value, environment: &[(String, String)]) -> Vec<String> {
-    let mut names = Vec::new();
-    for (name, text) in environment {
-        let Some(path) = name.strip_prefix(ENVIRONMENT_PREFIX).filter(|path| path.contains("__")) else { continue };
-        let path = path.to_lowercase();
-        let mut place = &mut *value;
-        for key in path.split("__") {
-            if !place.is_object() {
-                *place = Value::Object(serde_json::Map::new());
-            }
-            place = &mut place[key];
-        }
-        let last = path.rsplit("__").next().unwrap_or_default();
-        let typed = matches!(text.as_str(), "true" | "false") || text.parse::<u64>().is_ok();
-        *place = if typed && !SECRET_KEYS.contains(&last) {
-            serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()))
-        } else {
-            Value::String(text.clone())
-        };
-        names.push(name.clone());
-    }
-    names
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -418,6 +392,21 @@ mod tests {
         let text = "cluster: a\nslack:\n  channel: C1\n  bot_token: xoxb-very-secret\n";
         refused(text, &[], &["slack.bot_token", "bot_token_file", "FIRSTLOOK_SLACK__BOT_TOKEN"]);
         assert!(!Config::parse(text, &[]).unwrap_err().contains("very-secret"));
+    }
+
+    #[test]
+    fn a_store_url_with_a_password_belongs_into_a_file() {
+        for url in
+            ["postgres://firstlook:hunter2pass@db.example/x", "postgres://db.example/x?user=a&password=hunter2pass"]
+        {
+            let text = format!("cluster: a\nstore:\n  # hello\n  url: {url}\n");
+            refused(&text, &[], &["line 4", "store.url", "store.url_file"]);
+            assert!(!Config::parse(&text, &[]).unwrap_err().contains("hunter2"));
+            let environment = [("FIRSTLOOK_STORE__URL".to_owned(), url.to_owned())];
+            let config = Config::parse("cluster: a", &environment).unwrap();
+            assert_eq!(config.secrets(), ["hunter2pass"], "the redactor knows it");
+        }
+        assert!(Config::parse("cluster: a\nstore: {url: 'postgres://firstlook@db.example/x'}", &[]).is_ok());
     }
 
     #[test]

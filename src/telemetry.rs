@@ -12,6 +12,8 @@ use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
+use crate::model::IncidentId;
+
 /// Every metric; clones share the same values. Names follow Prometheus' rules: base units, `_total` for counters.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -29,6 +31,8 @@ pub struct Metrics {
     pub stage_errors: Family<StageLabels, Counter>,
     pub slack_errors: Family<SlackLabels, Counter>,
     pub store_bytes: Gauge<i64, std::sync::atomic::AtomicI64>,
+    pub store_bytes_max: Gauge<i64, std::sync::atomic::AtomicI64>,
+    pub parked: Gauge<i64, std::sync::atomic::AtomicI64>,
 }
 
 macro_rules! labels {
@@ -101,6 +105,10 @@ impl Metrics {
         registry.register("slack_errors", "Calls to Slack that did not succeed", slack_errors.clone());
         let store_bytes = Gauge::default();
         registry.register("store_bytes", "Size of the store", store_bytes.clone());
+        let store_bytes_max = Gauge::default();
+        registry.register("store_bytes_max", "What the store may take; 0 without a bound", store_bytes_max.clone());
+        let parked = Gauge::default();
+        registry.register("parked_units", "Units given up after five failures", parked.clone());
         Self {
             registry: Arc::new(registry),
             signals,
@@ -116,6 +124,8 @@ impl Metrics {
             stage_errors,
             slack_errors,
             store_bytes,
+            store_bytes_max,
+            parked,
         }
     }
 
@@ -126,6 +136,12 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
+}
+
+/// The span of all work on one incident: every line within carries its id, whoever writes it. On the level of errors,
+/// so that no `RUST_LOG` takes the id off the lines that are left.
+pub fn incident(id: &IncidentId) -> tracing::Span {
+    tracing::error_span!("incident", incident = %id)
 }
 
 /// Starts logging to stderr: JSON lines with the spans' fields (so the incident's id is on every line), or plain text

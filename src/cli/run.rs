@@ -52,8 +52,8 @@ pub async fn setup(config: &Config) -> anyhow::Result<Setup> {
     let cluster = config.cluster_name().map_err(anyhow::Error::msg)?;
     let redactor = Redactor::new(config.secrets());
     let metrics = Metrics::new();
-    let store =
-        Store::open(config.store_url(), clock.clone(), Options::new(cluster.clone())).await.context("store.url")?;
+    let options = Options { size_max_bytes: Some(config.store.size_max_mib << 20), ..Options::new(cluster.clone()) };
+    let store = Store::open(config.store_url(), clock.clone(), options).await.context("store.url")?;
     let outlet = match &config.slack {
         None => Outlet::Stdout,
         Some(slack) => {

@@ -10,8 +10,8 @@ use axum::routing::get;
 use serde_json::json;
 
 use crate::http::{Credential, Error};
-use crate::store::Store;
-use crate::telemetry::Metrics;
+use crate::store::{Depth, Store, is_near};
+use crate::telemetry::{Metrics, StageLabels};
 
 /// A condition of its own in `/readyz`'s body: name and whether it holds, with the reason when not.
 pub type Condition = Arc<dyn Fn() -> (String, Result<(), String>) + Send + Sync>;
@@ -36,6 +36,32 @@ impl Admin {
             .route("/metrics", get(metrics))
             .with_state(self)
     }
+
+    /// Sets the metrics that are counted in the store. Only when somebody asks: a count reads an index of its table.
+    async fn measure(&self) {
+        let metrics = &self.metrics;
+        let clamp = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        if let Ok(bytes) = self.store.size_bytes().await {
+            metrics.store_bytes.set(clamp(bytes));
+        }
+        metrics.store_bytes_max.set(clamp(self.store.size_max_bytes().unwrap_or(0)));
+        for Depth { stage, waiting } in self.store.depths().await.unwrap_or_default() {
+            metrics.queue_depth.get_or_create(&StageLabels { stage }).set(clamp(waiting));
+        }
+        if let Ok(parked) = self.store.parked_count().await {
+            metrics.parked.set(clamp(parked));
+        }
+    }
+}
+
+/// The store's size as `/readyz` tells it, with its bound and whether that is near.
+fn told(bytes: u64, bytes_max: Option<u64>) -> serde_json::Value {
+    let Some(bytes_max) = bytes_max else { return json!({"bytes": bytes}) };
+    let mut body = json!({"bytes": bytes, "bytes_max": bytes_max});
+    if is_near(bytes, Some(bytes_max)) {
+        body["warning"] = "nearly full: raise store.size_max_mib, or lower store.keep_days".into();
+    }
+    body
 }
 
 /// Ready means: the store answers, and this listener and the others are bound (they are bound before any is served).
@@ -48,7 +74,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
     }
     let status = match size {
         Ok(bytes) => {
-            body.insert("store".into(), json!({"bytes": bytes}));
+            body.insert("store".into(), told(bytes, admin.store.size_max_bytes()));
             StatusCode::OK
         }
         Err(error) => {
@@ -64,9 +90,62 @@ async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Result<Respo
     if !admin.credential.admits(authorization) {
         return Err(Error::new(StatusCode::UNAUTHORIZED, "wrong or missing bearer token"));
     }
-    if let Ok(bytes) = admin.store.size_bytes().await {
-        admin.metrics.store_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-    }
+    admin.measure().await;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], admin.metrics.text()).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, from_ms};
+    use crate::model::ClusterName;
+    use crate::store::{Durability, Options, Write};
+    use axum::extract::State;
+
+    async fn admin(folder: &tempfile::TempDir, size_max_bytes: u64) -> Admin {
+        let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
+        let options =
+            Options { size_max_bytes: Some(size_max_bytes), ..Options::new(ClusterName::parse("prod").unwrap()) };
+        let store = Store::open(&url, Clock::manual(from_ms(1_800_000_000_000)), options).await.unwrap();
+        Admin { store, metrics: Metrics::new(), credential: Credential::default(), conditions: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn the_metrics_count_what_waits_for_each_stage_and_what_was_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let admin = admin(&folder, 1 << 30).await;
+        for _ in 0..5 {
+            let claim = admin.store.claim("preview", "a1", std::time::Duration::from_secs(9)).await.unwrap().unwrap();
+            admin.store.fail(claim, from_ms(0)).await.unwrap();
+        }
+        let entry = crate::store::AuditEntry { at: from_ms(0), kind: "call", incident: None, body: json!({}) };
+        admin.store.commit(vec![Write::Audit(entry)], Durability::Soon, None).await.unwrap();
+        metrics(State(admin.clone()), HeaderMap::new()).await.ok().unwrap();
+        let text = admin.metrics.text();
+        for line in [
+            "firstlook_queue_depth{stage=\"seal\"} 1",
+            "firstlook_queue_depth{stage=\"resolve\"} 0",
+            "firstlook_parked_units 1",
+            "firstlook_store_bytes_max 1073741824",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        admin.store.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_store_near_its_bound_says_so_in_readyz() {
+        for (size_max_bytes, is_told) in [(1 << 30, false), (250 << 10, true)] {
+            let folder = tempfile::tempdir().unwrap();
+            let admin = admin(&folder, size_max_bytes).await;
+            let response = ready(State(admin.clone())).await;
+            assert_eq!(response.status(), StatusCode::OK, "a full store still answers");
+            let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["store"]["bytes_max"], size_max_bytes, "{body}");
+            assert_eq!(body["store"]["warning"].is_string(), is_told, "{body}");
+            admin.store.close().await;
+        }
+    }
 }

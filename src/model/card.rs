@@ -25,6 +25,9 @@ pub struct Card {
     pub links: Vec<Link>,
     /// The newest sealed entry of the audit chain: number and hash (hex).
     pub audit_head: Option<(i64, String)>,
+    /// Stages that gave up on a unit of this incident after five failures, by name.
+    #[serde(default)]
+    pub parked: Vec<String>,
 }
 
 /// What was heard of the incident, counted.

@@ -1,23 +1,29 @@
 //! Correlate: the unplaced signals become incidents or join them, in one transaction with their first report.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde_json::json;
 
 use crate::clock::Clock;
 use crate::correlate;
 use crate::correlate::{Change, Resolved, Rules};
 use crate::findings;
-use crate::model::{Incident, ObjectRef, Scene};
+use crate::model::{Incident, ObjectRef, Scene, Signal};
+use crate::redact::Redacted;
 use crate::stages::Ran;
-use crate::store::{AuditEntry, Durability, Store, Write};
+use crate::stages::lease;
+use crate::stages::lease::LEASE;
+use crate::store::{AuditEntry, Claim, Durability, Store, Write};
 use crate::telemetry::{IncidentLabels, Metrics};
 
 /// Signals of one transaction.
 const BATCH: u32 = 500;
-/// Longer than any run of this stage takes; a dead owner's lease is void at the next start.
-const LEASE: Duration = Duration::from_secs(30);
+/// What could not be placed is tried again after this long; for ever, since all signals share this one unit.
+const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(1);
+
+/// A signal, what it is about, and a remark where that is not plain.
+type Unplaced = (Signal, Option<ObjectRef>, Redacted);
 
 /// The stage.
 pub struct Correlate {
@@ -38,6 +44,15 @@ impl Correlate {
             return Ok(Ran::Idle);
         }
         let Some(claim) = self.store.claim("correlate", "all", LEASE).await? else { return Ok(Ran::Idle) };
+        if let Err(error) = lease::hold(&self.store, &claim, self.place(unplaced, &claim)).await {
+            let now = self.clock.now();
+            self.store.postpone(claim, now.checked_add(RETRY_AFTER).unwrap_or(now)).await?;
+            return Err(error);
+        }
+        Ok(Ran::Worked)
+    }
+
+    async fn place(&self, unplaced: Vec<Unplaced>, claim: &Claim) -> anyhow::Result<()> {
         let now = self.clock.now();
         let since = now.checked_sub(self.rules.reopen).unwrap_or(now);
         let incidents = self.store.recent_incidents(since).await?;
@@ -48,8 +63,7 @@ impl Correlate {
         let changes = correlate::plan(&incidents, &signals, &scenes, &severity, &self.rules, now);
         let mut writes = self.writes(changes, &scenes).await?;
         writes.push(Write::Release(claim.clone()));
-        self.store.commit(writes, Durability::Durable, Some(&claim)).await?;
-        Ok(Ran::Worked)
+        Ok(self.store.commit(writes, Durability::Durable, Some(claim)).await?)
     }
 
     /// The scenes of everything that the plan may look at.

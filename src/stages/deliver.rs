@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use tracing::Instrument as _;
 
 use crate::clock::{Clock, from_ms};
 use crate::model::{Card, IncidentId, Nonce, Post, PostKind};
@@ -10,11 +11,12 @@ use crate::slack::client::{Slack, SlackError};
 use crate::slack::render;
 use crate::slack::render::{Message, Options};
 use crate::stages::Ran;
-use crate::store::{Durability, Store, Write};
+use crate::stages::lease;
+use crate::stages::lease::LEASE;
+use crate::store::{Claim, Durability, Store, Write};
+use crate::telemetry;
 use crate::telemetry::Metrics;
 
-/// Longer than Slack's client waits for an answer.
-const LEASE: Duration = Duration::from_secs(40);
 /// A lost answer is looked for in the channel; "not there" counts only when the second look is this long after the
 /// attempt, longer than the client's own timeout, so that a post still under way has arrived, in milliseconds.
 const SETTLE_AFTER_MS: i64 = 30_000;
@@ -56,8 +58,9 @@ impl Deliver {
         // At most eight are looked at: those whose turn it is and that another worker does not hold.
         for (incident, version) in self.store.undelivered(8).await? {
             let Some(claim) = self.store.claim("deliver", incident.as_str(), LEASE).await? else { continue };
-            let result = self.deliver(&incident, version).await;
-            match result {
+            let deliver = async { Ok(self.deliver(&incident, version, &claim).await) };
+            let result = lease::hold(&self.store, &claim, deliver).instrument(telemetry::incident(&incident)).await;
+            match result.unwrap_or_else(|lost| Err(Trouble::Failed(lost))) {
                 Ok(()) => self.store.release(claim).await?,
                 Err(Trouble::Later(wait)) => {
                     let until = self.clock.now().checked_add(SignedDuration::try_from(wait)?)?;
@@ -74,7 +77,7 @@ impl Deliver {
         Ok(Ran::Idle)
     }
 
-    async fn deliver(&self, incident: &IncidentId, version: i64) -> Result<(), Trouble> {
+    async fn deliver(&self, incident: &IncidentId, version: i64, claim: &Claim) -> Result<(), Trouble> {
         let Some(card) = self.store.card(incident).await? else { return Ok(()) };
         let options = Options { now: self.clock.now() };
         let message = render::card(&card, &options);
@@ -82,9 +85,10 @@ impl Deliver {
             Outlet::Nowhere => {}
             Outlet::Stdout => println!("{}\n", render::flatten(&message)),
             Outlet::Slack { slack, channel } => {
-                let ts = self.bring(slack, channel, &card, PostKind::Card, &message, None).await?;
+                let way = Way { slack, channel, claim };
+                let ts = self.bring(way, &card, PostKind::Card, &message, None).await?;
                 for (key, reply) in render::replies(&card, &options) {
-                    self.bring(slack, channel, &card, PostKind::Reply { key }, &reply, Some(&ts)).await?;
+                    self.bring(way, &card, PostKind::Reply { key }, &reply, Some(&ts)).await?;
                 }
             }
         }
@@ -93,14 +97,13 @@ impl Deliver {
             self.metrics.first_card_seconds.observe(waited.max(0.0));
         }
         let delivered = Write::Delivered { incident: incident.clone(), version };
-        Ok(self.store.commit(vec![delivered], Durability::Soon, None).await?)
+        Ok(self.store.commit(vec![delivered], Durability::Soon, Some(claim)).await?)
     }
 
     /// Posts or edits one message, and gives Slack's id of it.
     async fn bring(
         &self,
-        slack: &Slack,
-        channel: &str,
+        way: Way<'_>,
         card: &Card,
         kind: PostKind,
         message: &Message,
@@ -110,42 +113,42 @@ impl Deliver {
         let posts = self.store.posts_of(&card.incident.id).await?;
         let post = match posts.into_iter().find(|post| post.kind == kind) {
             Some(post) if post.ts.is_some() => post,
-            Some(post) => self.settle(slack, post, message, thread).await?,
+            Some(post) => self.settle(way, post, message, thread).await?,
             None => {
                 let post = Post {
                     nonce: Nonce::fresh(),
                     cluster: card.incident.cluster.clone(),
                     incident: card.incident.id.clone(),
                     kind,
-                    channel: channel.to_owned(),
+                    channel: way.channel.to_owned(),
                     posting_at: self.clock.now(),
                     absent_reads: 0,
                     ts: None,
                     rendered: rendered.clone(),
                 };
-                self.put(&post).await?;
-                self.post(slack, post, message, thread).await?
+                self.put(way, &post).await?;
+                self.post(way, post, message, thread).await?
             }
         };
         let ts = post.ts.clone().unwrap_or_default();
         if post.rendered != rendered {
-            slack.update(&post.channel, &ts, message).await.map_err(|error| self.trouble(error))?;
-            self.put(&Post { rendered, ..post }).await?;
+            way.slack.update(&post.channel, &ts, message).await.map_err(|error| self.trouble(error))?;
+            self.put(way, &Post { rendered, ..post }).await?;
         }
         Ok(ts)
     }
 
-    async fn post(&self, slack: &Slack, post: Post, message: &Message, thread: Option<&str>) -> Result<Post, Trouble> {
-        match slack.post(&post.channel, thread, message, &post.incident, &post.nonce).await {
+    async fn post(&self, way: Way<'_>, post: Post, message: &Message, thread: Option<&str>) -> Result<Post, Trouble> {
+        match way.slack.post(&post.channel, thread, message, &post.incident, &post.nonce).await {
             Ok(ts) => {
                 let post = Post { ts: Some(ts), rendered: message.digest(), ..post };
-                self.put(&post).await?;
+                self.put(way, &post).await?;
                 Ok(post)
             }
             Err(error) => {
                 if !matches!(error, SlackError::Unknown(_)) {
                     // Certainly not posted: the next attempt may start afresh.
-                    self.put(&Post { absent_reads: ABSENT_READS, ..post }).await?;
+                    self.put(way, &Post { absent_reads: ABSENT_READS, ..post }).await?;
                 }
                 Err(self.trouble(error))
             }
@@ -153,26 +156,21 @@ impl Deliver {
     }
 
     /// A post whose answer is not known: found in the channel by its nonce, or posted again once it certainly is not.
-    async fn settle(
-        &self,
-        slack: &Slack,
-        post: Post,
-        message: &Message,
-        thread: Option<&str>,
-    ) -> Result<Post, Trouble> {
+    async fn settle(&self, way: Way<'_>, post: Post, message: &Message, thread: Option<&str>) -> Result<Post, Trouble> {
         let mut post = post;
         if post.absent_reads < ABSENT_READS {
             let oldest = from_ms(post.posting_at.as_millisecond() - HISTORY_BEFORE_MS);
-            let found = slack.find(&post.channel, thread, &post.nonce, oldest).await.map_err(|e| self.trouble(e))?;
+            let found =
+                way.slack.find(&post.channel, thread, &post.nonce, oldest).await.map_err(|e| self.trouble(e))?;
             if found.is_some() {
                 // What it shows is not known for sure: an empty digest makes the current render follow.
                 let post = Post { ts: found, rendered: String::new(), ..post };
-                self.put(&post).await?;
+                self.put(way, &post).await?;
                 return Ok(post);
             }
             let age = self.clock.now_ms() - post.posting_at.as_millisecond();
             post.absent_reads = if age >= SETTLE_AFTER_MS { post.absent_reads + 1 } else { post.absent_reads.max(1) };
-            self.put(&post).await?;
+            self.put(way, &post).await?;
             if post.absent_reads < ABSENT_READS {
                 let wait = (SETTLE_AFTER_MS - age).clamp(1_000, SETTLE_AFTER_MS);
                 return Err(Trouble::Later(Duration::from_millis(wait.unsigned_abs())));
@@ -180,12 +178,12 @@ impl Deliver {
         }
         post.posting_at = self.clock.now();
         post.absent_reads = 0;
-        self.put(&post).await?;
-        self.post(slack, post, message, thread).await
+        self.put(way, &post).await?;
+        self.post(way, post, message, thread).await
     }
 
-    async fn put(&self, post: &Post) -> Result<(), Trouble> {
-        Ok(self.store.commit(vec![Write::Post(post.clone())], Durability::Durable, None).await?)
+    async fn put(&self, way: Way<'_>, post: &Post) -> Result<(), Trouble> {
+        Ok(self.store.commit(vec![Write::Post(post.clone())], Durability::Durable, Some(way.claim)).await?)
     }
 
     fn trouble(&self, error: SlackError) -> Trouble {
@@ -199,6 +197,14 @@ impl Deliver {
             error => Trouble::Failed(error.into()),
         }
     }
+}
+
+/// How a message gets to its channel, and by which claim.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    slack: &'a Slack,
+    channel: &'a str,
+    claim: &'a Claim,
 }
 
 /// Why a card is not up to date yet.

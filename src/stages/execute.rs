@@ -1,8 +1,7 @@
 //! Execute: clicks are judged, and what was approved is done once, after everything was asked again.
 
-use std::time::Duration;
-
 use jiff::SignedDuration;
+use tracing::Instrument as _;
 
 use crate::act::apply::{Applied, Recovered};
 use crate::act::{Actor, Refusal, Sight, change};
@@ -16,12 +15,12 @@ use crate::redact::Redacted;
 use crate::slack::render;
 use crate::stages::Ran;
 use crate::stages::deliver::Outlet;
+use crate::stages::lease;
+use crate::stages::lease::LEASE;
 use crate::store::{Claim, CommitError, Durability, Store, Write};
+use crate::telemetry;
 use crate::telemetry::{ActionLabels, Metrics};
 
-/// A click needs a few reads; an execution up to three requests of 30 s and the reads around them.
-const CLICK_LEASE: Duration = Duration::from_secs(60);
-const EXECUTE_LEASE: Duration = Duration::from_secs(150);
 /// Versions of an object that may pass by before an execution gives up.
 const CONFLICTS_MAX: u32 = 5;
 /// What could not be done now is tried again after this long, up to the store's five attempts.
@@ -46,18 +45,22 @@ impl Execute {
     /// The store's, and what could not be asked now; the unit is tried again.
     pub async fn run_once(&self) -> anyhow::Result<Ran> {
         for click in self.store.clicks_unhandled(8).await? {
-            let Some(claim) = self.store.claim("click", &click.id, CLICK_LEASE).await? else { continue };
-            let result = self.answer(&click).await;
+            let Some(claim) = self.store.claim("click", &click.id, LEASE).await? else { continue };
+            let result = lease::hold(&self.store, &claim, self.answer(&click)).await;
             self.give_back(claim, result).await?;
             return Ok(Ran::Worked);
         }
         let states = [ApprovalState::Approved, ApprovalState::Executing];
         for approval in self.store.approvals_in(&states, 8).await? {
-            let Some(claim) = self.store.claim("execute", approval.id.as_str(), EXECUTE_LEASE).await? else { continue };
-            let result = match approval.state {
-                ApprovalState::Executing => self.recover(approval).await,
-                _ => self.perform(approval, None).await,
+            let Some(claim) = self.store.claim("execute", approval.id.as_str(), LEASE).await? else { continue };
+            let span = telemetry::incident(&approval.incident);
+            let act = async {
+                match approval.state {
+                    ApprovalState::Executing => self.recover(approval, &claim).await,
+                    _ => self.perform(approval, None, &claim).await,
+                }
             };
+            let result = lease::hold(&self.store, &claim, act).instrument(span).await;
             self.give_back(claim, result).await?;
             return Ok(Ran::Worked);
         }
@@ -77,11 +80,17 @@ impl Execute {
 
     /// Judges a click and answers the person.
     async fn answer(&self, click: &Click) -> anyhow::Result<()> {
-        let groups = match approval_of(&click.what) {
-            Some(id) => match self.store.approval(id).await? {
-                Some(approval) => self.groups(&approval).await,
-                None => Groups::new(),
-            },
+        let approval = match approval_of(&click.what) {
+            Some(id) => self.store.approval(id).await?,
+            None => None,
+        };
+        let span = approval.as_ref().map_or(tracing::Span::none(), |approval| telemetry::incident(&approval.incident));
+        self.judge(click, approval.as_ref()).instrument(span).await
+    }
+
+    async fn judge(&self, click: &Click, approval: Option<&Approval>) -> anyhow::Result<()> {
+        let groups = match approval {
+            Some(approval) => self.groups(approval).await,
             None => Groups::new(),
         };
         let answered = self.gate.press(click, &groups).await?;
@@ -110,9 +119,9 @@ impl Execute {
     }
 
     /// Performs an approved action, or goes on with one whose `sent` execution certainly did not happen.
-    async fn perform(&self, approval: Approval, sent: Option<Execution>) -> anyhow::Result<()> {
+    async fn perform(&self, approval: Approval, sent: Option<Execution>, claim: &Claim) -> anyhow::Result<()> {
         let Some(action) = approval.action.clone() else {
-            return self.end(approval, ApprovalState::Failed, "it was never checked".into()).await;
+            return self.end(approval, ApprovalState::Failed, "it was never checked".into(), claim).await;
         };
         // What is asked again is the approval as the people left it, also when its execution was begun before.
         let asked = Approval { state: ApprovalState::Approved, ..approval.clone() };
@@ -131,21 +140,21 @@ impl Execute {
             let permit = match leave.await? {
                 Leave::Permit(permit) => permit,
                 Leave::Withdraw { why } | Leave::Refuse { why } => {
-                    return self.end(current, ApprovalState::Withdrawn, why).await;
+                    return self.end(current, ApprovalState::Withdrawn, why, claim).await;
                 }
             };
             let Some(sight) = sight else { anyhow::bail!("the object was not read") };
             let execution = match &execution {
                 Some(execution) => execution.clone(),
                 None => {
-                    current = self.intend(&current, &action, &sight).await?;
+                    current = self.intend(&current, &action, &sight, claim).await?;
                     execution.insert(current.execution.clone().unwrap_or_else(|| unsent(self.clock.now()))).clone()
                 }
             };
             match self.actor.apply(permit, &action, &execution.body, &sight).await {
-                Applied::Done { generation } => return self.done(current, generation).await,
+                Applied::Done { generation } => return self.done(current, generation, claim).await,
                 Applied::Conflict => {}
-                Applied::Failed(why) => return self.end(current, ApprovalState::Failed, why).await,
+                Applied::Failed(why) => return self.end(current, ApprovalState::Failed, why, claim).await,
                 Applied::NotSent(why) => anyhow::bail!("not sent: {why}"),
                 Applied::Unknown(why) => {
                     tracing::warn!(approval = %current.id, "the answer to a write was lost, the object tells: {why}");
@@ -153,11 +162,17 @@ impl Execute {
                 }
             }
         }
-        self.end(current, ApprovalState::Failed, "the object kept changing while it was tried".into()).await
+        self.end(current, ApprovalState::Failed, "the object kept changing while it was tried".into(), claim).await
     }
 
     /// Puts the intent on disk and seals it, before anything is sent. The body is fixed from here on.
-    async fn intend(&self, approval: &Approval, action: &Action, sight: &Sight) -> anyhow::Result<Approval> {
+    async fn intend(
+        &self,
+        approval: &Approval,
+        action: &Action,
+        sight: &Sight,
+        claim: &Claim,
+    ) -> anyhow::Result<Approval> {
         let now = self.clock.now();
         let body = change::body(action, &approval.id, now, sight);
         let execution = Execution { started_at: now, body, finished_at: None, generation: None };
@@ -166,29 +181,29 @@ impl Execute {
             Write::Audit(audit::execution(now, &executing)),
             Write::Approval { approval: Box::new(executing.clone()), was: Some(ApprovalState::Approved) },
         ];
-        self.store.commit(writes, Durability::Durable, None).await?;
+        self.store.commit(writes, Durability::Durable, Some(claim)).await?;
         self.store.seal(SEAL_BATCH).await?;
         Ok(executing)
     }
 
     /// An execution that was under way when its process ended or its answer was lost: the object tells.
-    async fn recover(&self, approval: Approval) -> anyhow::Result<()> {
+    async fn recover(&self, approval: Approval, claim: &Claim) -> anyhow::Result<()> {
         let Some(action) = &approval.action else {
-            return self.end(approval, ApprovalState::Failed, "it was never checked".into()).await;
+            return self.end(approval, ApprovalState::Failed, "it was never checked".into(), claim).await;
         };
         match self.actor.recover(action, &approval).await {
-            Ok(Recovered::Done { generation }) => self.done(approval, generation).await,
+            Ok(Recovered::Done { generation }) => self.done(approval, generation, claim).await,
             Ok(Recovered::NotDone(_)) => {
                 let sent = approval.execution.clone();
-                self.perform(approval, sent).await
+                self.perform(approval, sent, claim).await
             }
-            Ok(Recovered::Unclear(why)) => self.end(approval, ApprovalState::OutcomeUnknown, why).await,
-            Err(Refusal::Refused(why)) => self.end(approval, ApprovalState::OutcomeUnknown, why).await,
+            Ok(Recovered::Unclear(why)) => self.end(approval, ApprovalState::OutcomeUnknown, why, claim).await,
+            Err(Refusal::Refused(why)) => self.end(approval, ApprovalState::OutcomeUnknown, why, claim).await,
             Err(Refusal::Later(why)) => anyhow::bail!("{why}"),
         }
     }
 
-    async fn done(&self, approval: Approval, generation: i64) -> anyhow::Result<()> {
+    async fn done(&self, approval: Approval, generation: i64, claim: &Claim) -> anyhow::Result<()> {
         let now = self.clock.now();
         let execution = approval.execution.clone().unwrap_or_else(|| unsent(now));
         let done = Approval {
@@ -196,10 +211,16 @@ impl Execute {
             verification: Verification::NotStarted,
             ..approval
         };
-        self.end(done, ApprovalState::Executed, Redacted::default()).await
+        self.end(done, ApprovalState::Executed, Redacted::default(), claim).await
     }
 
-    async fn end(&self, approval: Approval, state: ApprovalState, because: Redacted) -> anyhow::Result<()> {
+    async fn end(
+        &self,
+        approval: Approval,
+        state: ApprovalState,
+        because: Redacted,
+        claim: &Claim,
+    ) -> anyhow::Result<()> {
         let was = approval.state;
         let ended = Approval { state, because, ..approval };
         tracing::info!(incident = %ended.incident, approval = %ended.id, state = state.as_str(), "{}", ended.because);
@@ -207,7 +228,7 @@ impl Execute {
             Write::Audit(audit::execution(self.clock.now(), &ended)),
             Write::Approval { approval: Box::new(ended.clone()), was: Some(was) },
         ];
-        match self.store.commit(writes, Durability::Durable, None).await {
+        match self.store.commit(writes, Durability::Durable, Some(claim)).await {
             Ok(()) => {}
             // Another worker was quicker with the same.
             Err(CommitError::Conflict(what)) => tracing::info!(approval = %ended.id, "already ended: {what}"),

@@ -11,7 +11,7 @@ use crate::model::{Approval, ApprovalState, Ending, IncidentState};
 use crate::redact::Redacted;
 use crate::stages::Ran;
 use crate::stages::pace::Pace;
-use crate::store::{CommitError, Durability, Store, Write};
+use crate::store::{CommitError, Durability, Store, Write, is_near};
 use crate::text;
 
 /// Requests for leave that wait at once; more than a team could answer.
@@ -22,6 +22,11 @@ const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(2);
 const PRUNE_EVERY: SignedDuration = SignedDuration::from_hours(1);
 /// Incidents of one prune, so that it never holds the writer for long.
 const PRUNE_MAX: u32 = 200;
+
+/// Incidents that go at once where room is needed: few, so that no more goes than must.
+const ROOM_MAX: u32 = 20;
+/// What ended within the last hour may reopen, and people still look at its card.
+const KEEP_LEAST: SignedDuration = SignedDuration::from_hours(1);
 
 /// The stage.
 pub struct Expire {
@@ -70,11 +75,26 @@ impl Expire {
             return Ok(Ran::Idle);
         }
         let before = now.checked_sub(SignedDuration::from_hours(24 * i64::from(self.keep_days)))?;
-        if self.store.prune(before, PRUNE_MAX).await? == 0 {
-            self.pruned_at_ms.store(now.as_millisecond(), Ordering::Relaxed);
-            return Ok(Ran::Idle);
+        if self.store.prune(before, PRUNE_MAX).await? > 0 || self.make_room().await? {
+            return Ok(Ran::Worked);
         }
-        Ok(Ran::Worked)
+        self.pruned_at_ms.store(now.as_millisecond(), Ordering::Relaxed);
+        Ok(Ran::Idle)
+    }
+
+    /// Near its bound the store loses what ended first, however young; true if something went.
+    async fn make_room(&self) -> anyhow::Result<bool> {
+        let (bytes, bytes_max) = (self.store.size_bytes().await?, self.store.size_max_bytes());
+        if !is_near(bytes, bytes_max) {
+            return Ok(false);
+        }
+        tracing::warn!(
+            bytes,
+            bytes_max,
+            "the store is nearly full: raise store.size_max_mib, or lower store.keep_days"
+        );
+        let ended = self.clock.now().checked_sub(KEEP_LEAST)?;
+        Ok(self.store.shrinks() && self.store.prune(ended, ROOM_MAX).await? > 0)
     }
 
     /// How the request ends now, if it does.

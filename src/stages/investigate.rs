@@ -1,9 +1,8 @@
 //! Investigate: one turn of one incident's agent run at a time, or the findings alone where there is no model.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+use tracing::Instrument as _;
 
 use crate::agent::llm::{Llm, LlmError};
 use crate::agent::prompt;
@@ -18,12 +17,13 @@ use crate::govern::scope::Scope;
 use crate::model::{Caller, Card, IncidentState, Investigation, InvestigationState, Origin, Report, Severity};
 use crate::redact::{Redacted, Redactor};
 use crate::stages::Ran;
+use crate::stages::lease;
+use crate::stages::lease::LEASE;
 use crate::store::{Claim, Durability, Store, Usage, Write};
+use crate::telemetry;
 use crate::telemetry::{Metrics, ModelLabels, TokenLabels};
 use crate::text;
 
-/// Room on top of the model's own timeout: tools run up to 20 s side by side, and commits are quick.
-const LEASE_BEYOND_TURN: Duration = Duration::from_secs(60);
 /// An unavailable provider is asked once more after this long; the client has already tried several times by then.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(5);
 const UNAVAILABLE_MAX: u32 = 2;
@@ -40,7 +40,6 @@ pub struct Investigate {
     pub gate: Gate,
     /// None: the findings speak alone.
     pub llm: Option<Llm>,
-    pub turn_timeout: Duration,
     pub clock: Clock,
     pub redactor: Redactor,
     pub metrics: Metrics,
@@ -64,8 +63,7 @@ impl Investigate {
     /// The store's.
     pub async fn next(&self) -> anyhow::Result<Option<(Card, Claim)>> {
         for incident in self.store.to_investigate(CANDIDATES_MAX).await? {
-            let lease = self.turn_timeout + LEASE_BEYOND_TURN;
-            let Some(claim) = self.store.claim("investigate", incident.id.as_str(), lease).await? else { continue };
+            let Some(claim) = self.store.claim("investigate", incident.id.as_str(), LEASE).await? else { continue };
             match self.store.card(&incident.id).await? {
                 Some(card) => return Ok(Some((card, claim))),
                 None => self.store.release(claim).await?,
@@ -78,7 +76,19 @@ impl Investigate {
     ///
     /// # Errors
     /// The store's.
-    pub async fn take_turn(&self, mut card: Card, claim: Claim) -> anyhow::Result<()> {
+    pub async fn take_turn(&self, card: Card, claim: Claim) -> anyhow::Result<()> {
+        let span = telemetry::incident(&card.incident.id);
+        let turn = self.turn(card, claim.clone());
+        let result = lease::hold(&self.store, &claim, turn).instrument(span).await;
+        if result.is_err() {
+            let now = self.clock.now();
+            // Done already where the turn itself gave the claim back.
+            self.store.fail(claim, now.checked_add(RETRY_AFTER).unwrap_or(now)).await?;
+        }
+        result
+    }
+
+    async fn turn(&self, mut card: Card, claim: Claim) -> anyhow::Result<()> {
         let Some(llm) = &self.llm else {
             return self.conclude(&card, InvestigationState::Off, claim).await;
         };

@@ -5,6 +5,7 @@ pub mod deliver;
 pub mod execute;
 pub mod expire;
 pub mod investigate;
+pub mod lease;
 pub mod pace;
 pub mod preview;
 pub mod resolve;

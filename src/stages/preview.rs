@@ -1,8 +1,7 @@
 //! Preview: what an accepted proposal would do, before anybody is asked.
 
-use std::time::Duration;
-
 use jiff::SignedDuration;
+use tracing::Instrument as _;
 
 use crate::act::{Actor, Refusal};
 use crate::clock::Clock;
@@ -10,11 +9,12 @@ use crate::govern::audit;
 use crate::model::{Approval, ApprovalState};
 use crate::redact::Redacted;
 use crate::stages::Ran;
+use crate::stages::lease;
+use crate::stages::lease::LEASE;
 use crate::store::{Claim, Durability, Store, Write};
+use crate::telemetry;
 use crate::text;
 
-/// Two requests of up to 30 s and some reads.
-const LEASE: Duration = Duration::from_secs(90);
 /// An API server that cannot answer now is asked again after this long, up to the store's five attempts.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(2);
 /// The attempt after which nobody is asked: the store parks a unit at the fifth.
@@ -37,7 +37,13 @@ impl Preview {
     pub async fn run_once(&self) -> anyhow::Result<Ran> {
         for approval in self.store.approvals_in(&[ApprovalState::Proposed], 8).await? {
             let Some(claim) = self.store.claim("preview", approval.id.as_str(), LEASE).await? else { continue };
-            self.preview(approval, claim).await?;
+            let span = telemetry::incident(&approval.incident);
+            let preview = self.preview(approval, claim.clone());
+            if let Err(error) = lease::hold(&self.store, &claim, preview).instrument(span).await {
+                let now = self.clock.now();
+                self.store.fail(claim, now.checked_add(RETRY_AFTER).unwrap_or(now)).await?;
+                return Err(error);
+            }
             return Ok(Ran::Worked);
         }
         Ok(Ran::Idle)

@@ -16,6 +16,7 @@ use crate::model::{
 use crate::observe::{Reader, scene};
 use crate::redact::Redacted;
 use crate::stages::Ran;
+use crate::stages::lease::LEASE;
 use crate::stages::pace::Pace;
 use crate::store::{AuditEntry, Durability, Store, Write};
 use crate::telemetry::{IncidentLabels, Metrics};
@@ -31,8 +32,6 @@ const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(15);
 const ROLLOUT_MAX: SignedDuration = SignedDuration::from_mins(10);
 /// Restarts of one container in the new revision that are no start-up hiccup.
 const RESTARTS_MAX: u32 = 2;
-/// Longer than it takes to write what a look came to.
-const CORRELATE_LEASE: Duration = Duration::from_secs(30);
 /// Executed approvals looked at in one run.
 const EXECUTED_MAX: u32 = 50;
 
@@ -108,7 +107,7 @@ impl Verify {
     async fn look(&self, incident: &Incident) -> anyhow::Result<bool> {
         let scene = scene::read(&self.reader, &incident.subject, &incident.also, SCENE_DEADLINE).await;
         // Correlate writes incidents too: while its claim is held here nothing that it wrote is overwritten.
-        let Some(claim) = self.store.claim("correlate", "all", CORRELATE_LEASE).await? else {
+        let Some(claim) = self.store.claim("correlate", "all", LEASE).await? else {
             self.pace.forget(incident.id.as_str());
             return Ok(false);
         };

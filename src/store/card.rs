@@ -8,6 +8,7 @@ use crate::redact::Redacted;
 use crate::redact::Redactor;
 use crate::store::Store;
 use crate::store::audit;
+use crate::store::claims;
 use crate::store::read;
 use crate::store::sql::{Conn, args};
 use crate::text;
@@ -39,6 +40,7 @@ impl Store {
             report: read::report(&mut conn, id).await?,
             approvals: read::approvals_of(&mut conn, id).await?,
             audit_head: audit::head(&mut conn).await?,
+            parked: claims::parked(&mut conn, self.context(), id).await?.into_iter().map(|unit| unit.stage).collect(),
             incident,
         }))
     }

@@ -5,13 +5,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock;
-use crate::model::IncidentId;
+use crate::model::{ClusterName, IncidentId};
 use crate::store::Store;
 use crate::store::operation::{Context, Fault, Operation, Outcome};
 use crate::store::sql::{Conn, args};
 
 /// A unit that failed this often is parked: the fifth failure is hardly chance (design: crash safety).
 pub const ATTEMPTS_MAX: u32 = 5;
+/// Attempts of a unit whose last one ended with its process: a restart does not try it again, or it could take down every
+/// process that follows.
+const ATTEMPTS_DEADLY: u32 = ATTEMPTS_MAX + 1;
 
 /// A stage's hold on one unit of work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +53,17 @@ impl Store {
         Ok(matches!(self.operate(operation, false).await?, Outcome::Held(true)))
     }
 
+    /// Whether the claim is ours and its lease runs.
+    pub async fn is_held(&self, claim: &Claim) -> anyhow::Result<bool> {
+        const SQL: &str = "SELECT count(*) FROM claim
+            WHERE cluster = $1 AND stage = $2 AND unit = $3 AND owner = $4 AND until_ms > $5";
+        let mut held = self.held().await?;
+        let now_ms = self.context().lease_now_ms(&mut held.conn()).await?;
+        let mut args = key(self.context(), claim);
+        args.push(now_ms.into());
+        Ok(held.conn().number(SQL, args).await? == 1)
+    }
+
     /// Lets go of a unit that is done: its attempts are forgotten. Within a commit: `Write::Release`.
     pub async fn release(&self, claim: Claim) -> anyhow::Result<()> {
         self.operate(Operation::Release { claim }, false).await?;
@@ -73,15 +87,32 @@ impl Store {
 
     /// What is parked of this incident: the incident itself in some stage, or one of its approvals. At most 100.
     pub async fn parked(&self, incident: &IncidentId) -> anyhow::Result<Vec<Parked>> {
-        const SQL: &str = "SELECT stage, unit FROM claim
-            WHERE cluster = $1 AND attempt >= $2 AND (owner = '' OR until_ms <= $3)
-            AND (unit = $4 OR unit IN (SELECT id FROM approval WHERE incident = $4)) ORDER BY stage, unit LIMIT 100";
+        let mut held = self.held().await?;
+        parked(&mut held.conn(), self.context(), incident).await
+    }
+
+    /// How many units are parked, of all stages.
+    pub async fn parked_count(&self) -> anyhow::Result<u64> {
+        const SQL: &str = "SELECT count(*) FROM claim
+            WHERE cluster = $1 AND attempt >= $2 AND (owner = '' OR until_ms <= $3)";
         let mut held = self.held().await?;
         let now_ms = self.context().lease_now_ms(&mut held.conn()).await?;
-        let args = args![self.cluster().as_str(), ATTEMPTS_MAX, now_ms, incident.as_str()];
-        let rows = held.conn().fetch(SQL, args).await?;
-        rows.iter().map(|row| Ok(Parked { stage: row.text(0)?, unit: row.text(1)? })).collect()
+        Ok(held.conn().number(SQL, args![self.cluster().as_str(), ATTEMPTS_MAX, now_ms]).await? as u64)
     }
+}
+
+pub(super) async fn parked(
+    conn: &mut Conn<'_>,
+    context: &Context,
+    incident: &IncidentId,
+) -> anyhow::Result<Vec<Parked>> {
+    const SQL: &str = "SELECT stage, unit FROM claim
+        WHERE cluster = $1 AND attempt >= $2 AND (owner = '' OR until_ms <= $3)
+        AND (unit = $4 OR unit IN (SELECT id FROM approval WHERE incident = $4)) ORDER BY stage, unit LIMIT 100";
+    let now_ms = context.lease_now_ms(conn).await?;
+    let args = args![context.cluster.as_str(), ATTEMPTS_MAX, now_ms, incident.as_str()];
+    let rows = conn.fetch(SQL, args).await?;
+    rows.iter().map(|row| Ok(Parked { stage: row.text(0)?, unit: row.text(1)? })).collect()
 }
 
 fn milliseconds(lease: Duration) -> i64 {
@@ -177,8 +208,33 @@ pub(super) async fn fail(
 pub(super) async fn void_all(conn: &mut Conn<'_>) -> sqlx::Result<()> {
     const CARDS: &str = "UPDATE incident SET version = version + 1
         WHERE id IN (SELECT unit FROM claim WHERE owner <> '' AND attempt >= $1)";
+    const VOID: &str = "UPDATE claim SET owner = '', until_ms = 0,
+        attempt = CASE WHEN attempt >= $1 THEN $2 ELSE attempt END WHERE owner <> ''";
     conn.execute(CARDS, args![ATTEMPTS_MAX]).await?;
-    conn.execute("UPDATE claim SET owner = '', until_ms = 0 WHERE owner <> ''", vec![]).await?;
+    conn.execute(VOID, args![ATTEMPTS_MAX, ATTEMPTS_DEADLY]).await?;
+    Ok(())
+}
+
+/// Gives every unit that is parked another five attempts; on the start of a process, which is what people do once they
+/// have mended a cause outside (a token, a right, a network). What took its process down stays parked.
+pub(super) async fn unpark(conn: &mut Conn<'_>, cluster: &ClusterName) -> sqlx::Result<()> {
+    const CARDS: &str = "UPDATE incident SET version = version + 1 WHERE cluster = $1 AND (id IN
+        (SELECT unit FROM claim WHERE cluster = $1 AND owner = '' AND attempt = $2) OR id IN
+        (SELECT incident FROM approval WHERE approval.id IN
+         (SELECT unit FROM claim WHERE cluster = $1 AND owner = '' AND attempt = $2)))";
+    const FORGET: &str = "DELETE FROM claim WHERE cluster = $1 AND owner = '' AND attempt = $2";
+    for sql in [CARDS, FORGET] {
+        conn.execute(sql, args![cluster.as_str(), ATTEMPTS_MAX]).await?;
+    }
+    Ok(())
+}
+
+/// Gives what is parked of this incident another five attempts: a new signal is news about its world, and each signal
+/// buys five attempts at most. The signal that is placed counts up the card's version.
+pub(super) async fn unpark_of(conn: &mut Conn<'_>, context: &Context, incident: &IncidentId) -> sqlx::Result<()> {
+    const SQL: &str = "DELETE FROM claim WHERE cluster = $1 AND attempt >= $2 AND owner = ''
+        AND (unit = $3 OR unit IN (SELECT id FROM approval WHERE incident = $3))";
+    conn.execute(SQL, args![context.cluster.as_str(), ATTEMPTS_MAX, incident.as_str()]).await?;
     Ok(())
 }
 

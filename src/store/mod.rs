@@ -40,7 +40,8 @@ use crate::store::writer::Message;
 pub struct Options {
     /// The cluster whose rows this process reads and writes; others may share the database.
     pub cluster: ClusterName,
-    /// SQLite: the file never grows beyond this, as if the disk were full there. None: the disk is the bound.
+    /// SQLite: the file never grows beyond this, as if the disk were full there; PostgreSQL: what is told as its bound.
+    /// None: the disk is the bound.
     pub size_max_bytes: Option<u64>,
 }
 
@@ -49,6 +50,11 @@ impl Options {
     pub fn new(cluster: ClusterName) -> Self {
         Self { cluster, size_max_bytes: None }
     }
+}
+
+/// Whether a store of this size nears its bound: four fifths, which leaves days to act at the usual growth.
+pub fn is_near(bytes: u64, bytes_max: Option<u64>) -> bool {
+    bytes_max.is_some_and(|bytes_max| bytes.saturating_mul(5) >= bytes_max.saturating_mul(4))
 }
 
 /// When a commit must survive a power failure.
@@ -136,6 +142,7 @@ struct Inner {
     engine: Engine,
     context: Arc<Context>,
     changes: watch::Sender<u64>,
+    size_max_bytes: Option<u64>,
 }
 
 enum Engine {
@@ -159,9 +166,13 @@ impl Store {
                 let writer = writer::start(&path, &options, context.clone(), changes.clone()).await?;
                 Engine::Lite { writer: Some(writer), readers: writer::readers(&path) }
             }
-            Place::Postgres(url) => Engine::Pg { pool: postgres::open(&url, false).await? },
+            Place::Postgres(url) => {
+                let pool = postgres::open(&url, false).await?;
+                claims::unpark(&mut Conn::Pg(&mut *pool.acquire().await?), &context.cluster).await?;
+                Engine::Pg { pool }
+            }
         };
-        Ok(Self(Arc::new(Inner { engine, context, changes })))
+        Ok(Self(Arc::new(Inner { engine, context, changes, size_max_bytes: options.size_max_bytes })))
     }
 
     /// Opens an existing store for reading, beside a running daemon; every commit fails.
@@ -176,7 +187,12 @@ impl Store {
             Place::Postgres(url) => Engine::Pg { pool: postgres::open(&url, true).await? },
         };
         let context = Arc::new(new_context(clock, &options));
-        Ok(Self(Arc::new(Inner { engine, context, changes: watch::Sender::new(0) })))
+        Ok(Self(Arc::new(Inner {
+            engine,
+            context,
+            changes: watch::Sender::new(0),
+            size_max_bytes: options.size_max_bytes,
+        })))
     }
 
     /// Writes all of `writes` or nothing. `Durable` answers after a sync. Under a claim that was lost it fails. Waits
@@ -198,6 +214,16 @@ impl Store {
     /// processes commit (PostgreSQL).
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
+    }
+
+    /// What the database may take, in bytes.
+    pub fn size_max_bytes(&self) -> Option<u64> {
+        self.0.size_max_bytes
+    }
+
+    /// Whether taking rows out makes room that `size_bytes` shows: PostgreSQL keeps it until its own vacuum.
+    pub fn shrinks(&self) -> bool {
+        matches!(self.0.engine, Engine::Lite { .. })
     }
 
     /// Waits for what is being written, syncs it and closes the database; later calls fail.

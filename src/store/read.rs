@@ -202,9 +202,9 @@ impl Store {
         Ok(self.held().await?.conn().number(sql, vec![]).await? as u64)
     }
 
-    /// How many units wait for each stage, and how many are parked.
+    /// How many units wait for each stage.
     pub async fn depths(&self) -> anyhow::Result<Vec<Depth>> {
-        const COUNTS: [(&str, &str); 9] = [
+        const COUNTS: [(&str, &str); 8] = [
             ("resolve", "SELECT count(*) FROM signal WHERE cluster = $1 AND state = 'new'"),
             ("correlate", "SELECT count(*) FROM signal WHERE cluster = $1 AND state = 'resolved'"),
             ("investigate", "SELECT count(*) FROM incident WHERE cluster = $1 AND progress IN ('waiting', 'running')"),
@@ -213,7 +213,6 @@ impl Store {
             ("preview", "SELECT count(*) FROM approval WHERE cluster = $1 AND state = 'proposed'"),
             ("execute", "SELECT count(*) FROM approval WHERE cluster = $1 AND state IN ('approved', 'executing')"),
             ("seal", "SELECT count(*) FROM audit WHERE number IS NULL AND cluster = $1"),
-            ("parked", "SELECT count(*) FROM claim WHERE cluster = $1 AND owner = '' AND attempt >= 5"),
         ];
         let mut held = self.held().await?;
         let mut depths = Vec::new();

@@ -119,7 +119,10 @@ pub(super) async fn apply(
     match write {
         Write::Signals(all) => signals::insert(conn, &all.iter().collect::<Vec<_>>()).await?,
         Write::Resolve { signal, subject, note } => signals::resolve(conn, signal, subject.as_ref(), note).await?,
-        Write::Place { signal, incident } => signals::place(conn, signal, incident).await?,
+        Write::Place { signal, incident } => {
+            signals::place(conn, signal, incident).await?;
+            claims::unpark_of(conn, context, incident).await?;
+        }
         Write::Ignore { signal, why } => signals::ignore(conn, signal, why).await?,
         Write::Incident(incident) => put_incident(conn, incident).await?,
         Write::Investigation { incident, investigation } => put_investigation(conn, incident, investigation).await?,

@@ -76,6 +76,7 @@ pub(super) async fn start(
     }
     let mut conn = connect.connect().await?;
     MIGRATIONS.run(&mut conn).await?;
+    claims::unpark(&mut Conn::Lite(&mut conn), &context.cluster).await?;
     claims::void_all(&mut Conn::Lite(&mut conn)).await?;
     let (sender, queue) = mpsc::channel(QUEUE_MAX);
     let writer = Writer { conn, queue, context, changes, synced: true, unsynced_since: None, lock };

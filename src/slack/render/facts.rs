@@ -262,6 +262,7 @@ pub(super) fn cause(card: &Card) -> Vec<String> {
 /// Whether a better answer may still come.
 pub(super) fn is_looking(card: &Card) -> bool {
     card.incident.state == IncidentState::Open
+        && card.parked.iter().all(|stage| stage != "investigate")
         && matches!(card.incident.investigation.state, InvestigationState::Waiting | InvestigationState::Running)
 }
 

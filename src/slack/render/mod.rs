@@ -68,6 +68,7 @@ pub fn card(card: &Card, options: &Options) -> Message {
         let around = facts::unread(card).into_iter().chain(states::no_answer(card));
         push_lines(&mut blocks, facts::cause(card).into_iter().chain(around).collect());
     }
+    push_lines(&mut blocks, states::gave_up(card).into_iter().collect());
     push_steps(&mut blocks, card, now);
     push_lines(&mut blocks, states::ending(card, now).into_iter().collect());
     blocks.push(context(footer(card)));

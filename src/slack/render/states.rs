@@ -141,6 +141,28 @@ pub(super) fn no_answer(card: &Card) -> Option<String> {
     }
 }
 
+/// What firstlook gave up on after five failures, and what makes it try again.
+pub(super) fn gave_up(card: &Card) -> Option<String> {
+    let mut what: Vec<&str> = card
+        .parked
+        .iter()
+        .map(|stage| match stage.as_str() {
+            "investigate" => "the investigation",
+            "preview" => "the rehearsal of the next step",
+            "execute" => "carrying out the approved step",
+            _ => "part of the work on this incident",
+        })
+        .collect();
+    what.dedup();
+    let what = what.join(" and ");
+    (!what.is_empty()).then(|| {
+        format!(
+            "⚠️ *Gave up* on {what} after five failures (firstlook's log says why). It tries again at the next signal of \
+             this incident, or when firstlook is restarted."
+        )
+    })
+}
+
 /// The candidates where the subject does not exist.
 pub(super) fn which_one(card: &Card) -> Option<String> {
     let scene = card.scene.as_ref()?;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::store::tests::world::{on_each_engine, put, try_put};
+use crate::store::tests::world::{World, on_each_engine, put, try_put};
 use crate::store::{CommitError, Write};
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -63,6 +63,53 @@ async fn a_unit_that_failed_five_times_is_parked() {
         store.close().await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_is_parked_is_tried_again_after_a_new_signal_or_a_restart() {
+    on_each_engine(async |world| {
+        let mut store = world.open().await;
+        let incident = world.incident("i1");
+        put(&store, [Write::Incident(incident.clone()), Write::Signals(vec![world.signal(1)])]).await;
+        for news in ["signal", "restart"] {
+            for _ in 0..5 {
+                let claim = store.claim("investigate", "i1", LEASE).await.unwrap().unwrap();
+                store.fail(claim, world.now()).await.unwrap();
+            }
+            assert_eq!(store.card(&incident.id).await.unwrap().unwrap().parked, ["investigate"]);
+            assert_eq!(store.parked_count().await.unwrap(), 1);
+            let (_, version) = store.undelivered(1).await.unwrap().pop().unwrap();
+            put(&store, [Write::Delivered { incident: incident.id.clone(), version }]).await;
+            if news == "signal" {
+                put(&store, [Write::Place { signal: world.signal(1).id, incident: incident.id.clone() }]).await;
+            } else {
+                store.close().await;
+                store = world.open().await;
+            }
+            assert_eq!(store.parked_count().await.unwrap(), 0, "{news}");
+            assert_eq!(store.undelivered(10).await.unwrap().len(), 1, "its card does not say so any more");
+            let claim = store.claim("investigate", "i1", LEASE).await.unwrap().unwrap();
+            assert_eq!(claim.attempt, 1);
+            store.release(claim).await.unwrap();
+        }
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_took_five_processes_down_is_not_tried_by_a_sixth() {
+    let world = World::new(None);
+    for _ in 0..5 {
+        let store = world.open().await;
+        store.claim("investigate", "i1", LEASE).await.unwrap().unwrap();
+        store.close().await;
+    }
+    for _ in 0..2 {
+        let store = world.open().await;
+        assert_eq!(store.claim("investigate", "i1", LEASE).await.unwrap(), None);
+        store.close().await;
+    }
 }
 
 #[tokio::test]
