@@ -33,6 +33,8 @@ const MODEL_DELAY: Duration = Duration::from_millis(600);
 const NOTICED_AFTER: Duration = Duration::from_millis(1_500);
 /// Steps are told this soon after they were taken.
 const TOLD_EVERY: Duration = Duration::from_millis(50);
+/// A person looks before pressing: long enough that the button itself was told first.
+const PRESSED_AFTER: Duration = Duration::from_millis(150);
 /// The whole story takes some seconds; a minute means that something is wrong.
 const ONCE_WITHIN: Duration = Duration::from_secs(60);
 /// Digits, verb and text in columns.
@@ -215,6 +217,7 @@ impl Story {
         let slack = &self.world.slack;
         let has_button = |m: &crate::sim::slack::Message| m.buttons().iter().any(|b| b["action_id"] == APPROVE);
         let ts = slack.wait_for(|messages| messages.iter().find(|m| has_button(m)).map(|m| m.ts.clone())).await;
+        sleep(PRESSED_AFTER).await;
         let outcome = slack.click(&ts, APPROVE, APPROVER, Delivery::Http).await?;
         anyhow::ensure!(outcome.acked, "firstlook did not take the click: status {}", outcome.status);
         Ok(())
