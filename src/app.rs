@@ -1,8 +1,8 @@
 //! The application: the only place that builds clients and spawns stages.
 
 pub mod clients;
+mod drive;
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::act::Actor;
 use crate::act::account::Accounts;
 use crate::agent::llm::{Llm, LlmOptions};
+use crate::app::drive::drive;
 use crate::clock::Clock;
 use crate::correlate::Rules;
 use crate::govern::gate::{Gate, GateOptions};
@@ -41,15 +42,11 @@ use crate::stages::preview::Preview;
 use crate::stages::resolve::Resolve;
 use crate::stages::seal::Seal;
 use crate::stages::verify::Verify;
-use crate::store::{Durability, Store, Write};
-use crate::telemetry::{Metrics, StageLabels};
+use crate::store::{Durability, News, Store, Write};
+use crate::telemetry::Metrics;
 
-/// Turns under way at once, each mostly waiting for the model. Twenty alerts with a slow model take as long as one.
-const TURNS_AT_ONCE: usize = 20;
-/// A stage looks for work by itself this often, for what no write announces: leases that ran out, times that came.
-const SWEEP: Duration = Duration::from_secs(1);
-/// A stage that failed pauses, so that a broken store is not hammered.
-const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+/// Audit entries that come within this are sealed together, with one sync; a click's action waits so long at most.
+const SEAL_GATHER: Duration = Duration::from_millis(20);
 /// At shutdown units under way may finish for this long; then their leases run out by themselves.
 const FINISH_WITHIN: Duration = Duration::from_secs(8);
 
@@ -285,26 +282,35 @@ impl App {
 
     fn drive_all(&self, stages: &Arc<Stages>, metrics: &Metrics) {
         macro_rules! stage {
-            ($name:literal, $field:ident) => {{
+            ($name:literal, $field:ident, $news:expr) => {
+                stage!($name, $field, $news, None)
+            };
+            ($name:literal, $field:ident, $news:expr, $gather:expr) => {{
                 let stages = Arc::clone(stages);
                 let run = move || {
                     let stages = Arc::clone(&stages);
-                    async move { stages.$field.run_once().await }
+                    async move {
+                        if let Some(gather) = $gather {
+                            tokio::time::sleep(gather).await;
+                        }
+                        stages.$field.run_once().await
+                    }
                 };
-                let driven = drive($name, run, self.store.changes(), self.stop.child_token(), metrics.clone());
+                let driven = drive($name, run, self.store.subscribe($news), self.stop.child_token(), metrics.clone());
                 self.tasks.spawn(driven);
             }};
         }
-        stage!("resolve", resolve);
-        stage!("correlate", correlate);
-        stage!("deliver", deliver);
-        stage!("preview", preview);
-        stage!("execute", execute);
-        stage!("verify", verify);
-        stage!("expire", expire);
-        stage!("seal", seal);
+        stage!("resolve", resolve, News::HEARD);
+        stage!("correlate", correlate, News::RESOLVED);
+        stage!("deliver", deliver, News::CARD);
+        stage!("preview", preview, News::APPROVAL);
+        stage!("execute", execute, News::APPROVAL.and(News::CLICK));
+        stage!("verify", verify, News::APPROVAL.and(News::INCIDENT));
+        stage!("expire", expire, News::APPROVAL.and(News::INCIDENT));
+        stage!("seal", seal, News::AUDIT, Some(SEAL_GATHER));
         let (stages, stop) = (Arc::clone(stages), self.stop.child_token());
-        self.tasks.spawn(investigate(stages, self.store.changes(), stop, metrics.clone(), self.tasks.clone()));
+        let news = self.store.subscribe(News::INVESTIGATION);
+        self.tasks.spawn(drive::investigate(stages, news, stop, metrics.clone(), self.tasks.clone()));
     }
 
     /// Stops taking work, lets units under way finish, and closes the store.
@@ -317,82 +323,10 @@ impl App {
     }
 }
 
-/// Runs the investigate stage: as many turns side by side as are allowed.
-async fn investigate(
-    stages: Arc<Stages>,
-    mut changes: tokio::sync::watch::Receiver<u64>,
-    stop: CancellationToken,
-    metrics: Metrics,
-    tasks: TaskTracker,
-) {
-    let slots = Arc::new(tokio::sync::Semaphore::new(TURNS_AT_ONCE));
-    let failed = move |error: anyhow::Error| {
-        metrics.stage_errors.get_or_create(&StageLabels { stage: "investigate" }).inc();
-        tracing::error!(stage = "investigate", "turn failed, it is tried again: {error:#}");
-    };
-    while !stop.is_cancelled() {
-        changes.borrow_and_update();
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        match stages.investigate.next().await {
-            Ok(Some((card, claim))) => {
-                let (stages, failed) = (Arc::clone(&stages), failed.clone());
-                tasks.spawn(async move {
-                    stages.investigate.take_turn(card, claim).await.unwrap_or_else(failed);
-                    drop(slot);
-                });
-                continue;
-            }
-            Ok(None) => {}
-            Err(error) => failed(error),
-        }
-        drop(slot);
-        rest(&mut changes, &stop).await;
-    }
-}
-
 /// A click is on disk before Slack is told that it arrived.
 fn on_click(store: Store) -> OnClick {
     Arc::new(move |click| {
         let store = store.clone();
         Box::pin(async move { Ok(store.commit(vec![Write::Click(click)], Durability::Durable, None).await?) })
     })
-}
-
-/// Runs one stage until stopped: at once while there is work, then whenever the store changes, and by the sweep.
-async fn drive<F, R>(
-    name: &'static str,
-    run: F,
-    mut changes: tokio::sync::watch::Receiver<u64>,
-    stop: CancellationToken,
-    metrics: Metrics,
-) where
-    F: Fn() -> R,
-    R: Future<Output = anyhow::Result<Ran>>,
-{
-    while !stop.is_cancelled() {
-        // Seen before the run: what changes during it wakes the next.
-        changes.borrow_and_update();
-        match run().await {
-            Ok(Ran::Worked) => continue,
-            Ok(Ran::Idle) => {}
-            Err(error) => {
-                metrics.stage_errors.get_or_create(&StageLabels { stage: name }).inc();
-                tracing::error!(stage = name, "unit failed, it is tried again: {error:#}");
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(PAUSE_AFTER_ERROR) => {}
-                }
-            }
-        }
-        rest(&mut changes, &stop).await;
-    }
-}
-
-/// Waits for a change of the store, the sweep, or the end.
-async fn rest(changes: &mut tokio::sync::watch::Receiver<u64>, stop: &CancellationToken) {
-    tokio::select! {
-        () = stop.cancelled() => {}
-        _ = changes.changed() => {}
-        () = tokio::time::sleep(SWEEP) => {}
-    }
 }

@@ -150,6 +150,14 @@ impl Narrator {
         if before.as_ref() == Some(&now) {
             return;
         }
+        // Its offer stands in no instant of its own: it is told when it is seen, before any press that was as quick.
+        let was_offered = approval.preview.is_some() && approval.state != ApprovalState::Refused;
+        if was_offered && self.is_new(format!("{} offered", approval.id)) {
+            let who: Vec<String> = approval.approvers.iter().map(|who| self.name(who.as_str())).collect();
+            let text = format!("{}; may be approved by {}", what(approval), who.join(", "));
+            let at = approval.presses.first().map_or_else(|| self.now(), |press| press.at);
+            lines.push(Line { at, verb: "offered", text });
+        }
         let pressed = before.as_ref().map_or(0, |(_, presses, _)| *presses);
         for press in approval.presses.iter().skip(pressed) {
             let says = if press.yes { "yes" } else { "no" };
@@ -157,10 +165,8 @@ impl Narrator {
             lines.push(Line { at: press.at, verb: "clicked", text });
         }
         let moved = before.as_ref().is_none_or(|(state, ..)| *state != approval.state);
-        if let Some((verb, text)) = moved.then(|| self.stands(approval)).flatten() {
-            // Its preview stands in no instant of its own: it is told when it is seen.
-            let at = if approval.state == ApprovalState::Pending { self.now() } else { last_instant(approval) };
-            lines.push(Line { at, verb, text });
+        if let Some((verb, text)) = moved.then(|| stands(approval)).flatten() {
+            lines.push(Line { at: last_instant(approval), verb, text });
         }
         if before.is_none_or(|(_, _, verification)| verification != approval.verification)
             && let Some((at, verb, text)) = verified(approval)
@@ -183,25 +189,6 @@ impl Narrator {
         }
     }
 
-    /// Where an approval stands now, where that is a step worth telling.
-    fn stands(&self, approval: &Approval) -> Option<(&'static str, String)> {
-        let what = format!("{} of {}", approval.proposal.tool(), approval.proposal.object());
-        Some(match approval.state {
-            ApprovalState::Pending => {
-                let who: Vec<String> = approval.approvers.iter().map(|who| self.name(who.as_str())).collect();
-                ("offered", format!("{what}; may be approved by {}", who.join(", ")))
-            }
-            ApprovalState::Refused => ("refused", format!("{what}: {}", approval.because)),
-            ApprovalState::Rejected => ("rejected", what),
-            ApprovalState::Expired => ("expired", what),
-            ApprovalState::Withdrawn => ("withdrawn", format!("{what}: {}", approval.because)),
-            ApprovalState::Failed => ("failed", format!("{what}: {}", approval.because)),
-            ApprovalState::OutcomeUnknown => ("unknown", format!("{what}: {}", approval.because)),
-            ApprovalState::Executed => ("executed", what),
-            ApprovalState::Proposed | ApprovalState::Approved | ApprovalState::Executing => return None,
-        })
-    }
-
     /// `@oncall` for a user's id; what else a policy names stays as it is.
     fn name(&self, id: &str) -> String {
         let user = self.slack.options().users.iter().find(|user| user.id == id);
@@ -211,6 +198,28 @@ impl Narrator {
     fn now(&self) -> Timestamp {
         crate::clock::from_ms(self.slack.now_ms())
     }
+}
+
+/// The action and its object.
+fn what(approval: &Approval) -> String {
+    format!("{} of {}", approval.proposal.tool(), approval.proposal.object())
+}
+
+/// Where an approval stands now, where that is a step worth telling and not told otherwise.
+fn stands(approval: &Approval) -> Option<(&'static str, String)> {
+    let (what, because) = (what(approval), &approval.because);
+    Some(match approval.state {
+        ApprovalState::Refused => ("refused", format!("{what}: {because}")),
+        ApprovalState::Rejected => ("rejected", what),
+        ApprovalState::Expired => ("expired", what),
+        ApprovalState::Withdrawn => ("withdrawn", format!("{what}: {because}")),
+        ApprovalState::Failed => ("failed", format!("{what}: {because}")),
+        ApprovalState::OutcomeUnknown => ("unknown", format!("{what}: {because}")),
+        ApprovalState::Executed => ("executed", what),
+        ApprovalState::Proposed | ApprovalState::Pending | ApprovalState::Approved | ApprovalState::Executing => {
+            return None;
+        }
+    })
 }
 
 /// A line for a request that asks for leave, rehearses or changes something; reads are told together.

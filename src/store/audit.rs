@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::model::IncidentId;
 use crate::store::operation::{Context, Fault, Operation, Outcome};
 use crate::store::sql::{Conn, Row, args};
-use crate::store::{CommitError, Store};
+use crate::store::{CommitError, News, Store};
 
 /// One thing worth proving later: a call, a verdict, a model turn, an approval, a click, an execution.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,10 +108,9 @@ impl Store {
 
     /// Waits until every entry up to this provisional id is sealed; false when `patience` ended first.
     pub async fn wait_sealed(&self, upto: i64, patience: Duration) -> anyhow::Result<bool> {
-        let mut changes = self.changes();
+        let sealed = self.subscribe(News::SEALED);
         let deadline = tokio::time::Instant::now() + patience;
         loop {
-            changes.mark_unchanged();
             if self.is_sealed(upto).await? {
                 return Ok(true);
             }
@@ -120,7 +119,7 @@ impl Store {
                 return Ok(false);
             }
             let until = deadline.min(now + LOOK_AGAIN);
-            let _ = tokio::time::timeout_at(until, changes.changed()).await;
+            let _ = tokio::time::timeout_at(until, sealed.changed()).await;
         }
     }
 

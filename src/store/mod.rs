@@ -5,6 +5,7 @@ mod audit;
 mod card;
 mod claims;
 mod lock;
+mod news;
 mod operation;
 mod postgres;
 mod prune;
@@ -21,16 +22,18 @@ use std::sync::atomic::AtomicU64;
 use sqlx::migrate::MigrateError;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 pub use audit::{AuditEntry, AuditFault, AuditVerdict};
 pub use claims::{ATTEMPTS_MAX, Claim, Parked};
+pub use news::{News, Subscription};
 pub use read::{Depth, Turn};
 pub use write::{Usage, Write};
 
 use crate::clock::Clock;
 use crate::model::ClusterName;
 use crate::store::lock::Place;
+use crate::store::news::Waiters;
 use crate::store::operation::{Context, Fault, Operation, Outcome};
 use crate::store::sql::Conn;
 use crate::store::writer::Message;
@@ -141,7 +144,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     engine: Engine,
     context: Arc<Context>,
-    changes: watch::Sender<u64>,
+    waiters: Arc<Waiters>,
     size_max_bytes: Option<u64>,
 }
 
@@ -159,11 +162,11 @@ enum Engine {
 impl Store {
     /// Opens `sqlite:PATH` or `postgres://...`, creates or migrates its tables, voids claims of the past (SQLite).
     pub async fn open(url: &str, clock: Clock, options: Options) -> Result<Self, OpenError> {
-        let changes = watch::Sender::new(0);
+        let waiters = Arc::new(Waiters::default());
         let context = Arc::new(new_context(clock, &options));
         let engine = match Place::parse(url)? {
             Place::Sqlite(path) => {
-                let writer = writer::start(&path, &options, context.clone(), changes.clone()).await?;
+                let writer = writer::start(&path, &options, context.clone(), waiters.clone()).await?;
                 Engine::Lite { writer: Some(writer), readers: writer::readers(&path) }
             }
             Place::Postgres(url) => {
@@ -172,7 +175,7 @@ impl Store {
                 Engine::Pg { pool }
             }
         };
-        Ok(Self(Arc::new(Inner { engine, context, changes, size_max_bytes: options.size_max_bytes })))
+        Ok(Self(Arc::new(Inner { engine, context, waiters, size_max_bytes: options.size_max_bytes })))
     }
 
     /// Opens an existing store for reading, beside a running daemon; every commit fails.
@@ -190,7 +193,7 @@ impl Store {
         Ok(Self(Arc::new(Inner {
             engine,
             context,
-            changes: watch::Sender::new(0),
+            waiters: Arc::default(),
             size_max_bytes: options.size_max_bytes,
         })))
     }
@@ -208,12 +211,6 @@ impl Store {
         }
         let operation = Operation::Commit { writes, claim: claim.cloned() };
         self.operate(operation, durability == Durability::Durable).await.map(|_| ())
-    }
-
-    /// Counts commits of this process: whoever looks for work looks again when it moves. It misses what other
-    /// processes commit (PostgreSQL).
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.0.changes.subscribe()
     }
 
     /// What the database may take, in bytes.
@@ -248,9 +245,7 @@ impl Store {
             }
             Engine::Pg { pool } => {
                 let outcome = postgres::operate(pool, &self.0.context, &operation, durable).await?;
-                if operation.wakes() {
-                    self.0.changes.send_modify(|count| *count += 1);
-                }
+                self.0.waiters.tell(News::of(&operation, &outcome));
                 Ok(outcome)
             }
         }

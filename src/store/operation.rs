@@ -92,11 +92,6 @@ impl From<serde_json::Error> for Fault {
 }
 
 impl Operation {
-    /// Whether others may find work in what it did.
-    pub(super) fn wakes(&self) -> bool {
-        !matches!(self, Operation::Claim { .. } | Operation::Renew { .. } | Operation::Postpone { .. })
-    }
-
     /// Does it. An error means that the transaction must not be committed.
     pub(super) async fn run(&self, conn: &mut Conn<'_>, context: &Context) -> Result<Outcome, Fault> {
         match self {

@@ -14,7 +14,7 @@ use crate::model::{
     InvestigationState, Nonce, Origin, Post, PostKind, Pressed, Report, Tier, Verdict,
 };
 use crate::redact::Redacted;
-use crate::store::{CommitError, Durability, Usage, Write};
+use crate::store::{CommitError, Durability, News, Usage, Write};
 
 fn place(world: &World, n: u32, incident: &Incident) -> Write {
     Write::Place { signal: world.signal(n).id, incident: incident.id.clone() }
@@ -425,17 +425,17 @@ async fn rows_of_another_cluster_are_none_of_ours() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_changes_is_woken_after_the_commit() {
+async fn whoever_waits_for_news_is_woken_after_the_commit_and_nobody_else() {
     on_each_engine(async |world| {
         let store = world.open().await;
-        let mut changes = store.changes();
-        changes.mark_unchanged();
+        let (heard, clicked) = (store.subscribe(News::HEARD), store.subscribe(News::CLICK));
         let waits = async {
-            changes.changed().await.unwrap();
+            heard.changed().await;
             store.signals_unresolved(10).await.unwrap().len()
         };
         let (seen, ()) = tokio::join!(waits, put(&store, [Write::Signals(vec![world.signal(1)])]));
         assert_eq!(seen, 1);
+        assert!(futures::FutureExt::now_or_never(clicked.changed()).is_none(), "it is no news for others");
         store.close().await;
     })
     .await;

@@ -7,12 +7,13 @@ use std::time::Duration;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::model::Signal;
 use crate::store::claims;
 use crate::store::lock::Lock;
+use crate::store::news::{News, Waiters};
 use crate::store::operation::{Context, Fault, Operation, Outcome};
 use crate::store::signals;
 use crate::store::sql::Conn;
@@ -61,7 +62,7 @@ pub(super) async fn start(
     path: &Path,
     options: &Options,
     context: Arc<Context>,
-    changes: watch::Sender<u64>,
+    waiters: Arc<Waiters>,
 ) -> Result<mpsc::Sender<Message>, OpenError> {
     let lock = Lock::take(path)?;
     let mut connect = file(path)
@@ -79,7 +80,7 @@ pub(super) async fn start(
     claims::unpark(&mut Conn::Lite(&mut conn), &context.cluster).await?;
     claims::void_all(&mut Conn::Lite(&mut conn)).await?;
     let (sender, queue) = mpsc::channel(QUEUE_MAX);
-    let writer = Writer { conn, queue, context, changes, synced: true, unsynced_since: None, lock };
+    let writer = Writer { conn, queue, context, waiters, synced: true, unsynced_since: None, lock };
     tokio::spawn(writer.run());
     Ok(sender)
 }
@@ -120,7 +121,7 @@ struct Writer {
     conn: SqliteConnection,
     queue: mpsc::Receiver<Message>,
     context: Arc<Context>,
-    changes: watch::Sender<u64>,
+    waiters: Arc<Waiters>,
     /// Whether the connection syncs at each commit now (`synchronous`).
     synced: bool,
     /// When the oldest commit was made that no sync has followed.
@@ -195,9 +196,11 @@ impl Writer {
                 batch.iter().map(|_| Err(again.same())).collect()
             }
         };
-        if operations.iter().zip(&answers).any(|(operation, answer)| answer.is_ok() && operation.wakes()) {
-            self.changes.send_modify(|count| *count += 1);
-        }
+        let told = operations
+            .iter()
+            .zip(&answers)
+            .filter_map(|(operation, answer)| answer.as_ref().ok().map(|outcome| News::of(operation, outcome)));
+        self.waiters.tell(told.fold(News::default(), News::and));
         for (waiting, answer) in batch.into_iter().zip(answers) {
             // Whoever no longer waits for the answer gets none.
             let _ = waiting.answer.send(answer);

@@ -11,6 +11,7 @@ use crate::clock::from_ms;
 use crate::ingest::watch::follow::Happened;
 use crate::model::Warning;
 use crate::sim::cluster::{Cluster, Fault, Shift};
+use crate::store::News;
 use crate::store::Options;
 
 const START_MS: i64 = 1_774_370_400_000;
@@ -190,14 +191,14 @@ async fn watched(scenario: &str) -> World {
 impl World {
     /// What was heard, once it is `count` signals.
     async fn heard(&self, count: usize) -> Vec<String> {
-        let mut changes = self.store.changes();
+        let heard = self.store.subscribe(News::HEARD);
         let enough = async {
             loop {
                 let signals = self.store.signals_unresolved(100).await.unwrap();
                 if signals.len() >= count {
                     return said(signals);
                 }
-                changes.changed().await.unwrap();
+                heard.changed().await;
             }
         };
         tokio::time::timeout(Duration::from_secs(20), enough).await.expect("the signals came")
