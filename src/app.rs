@@ -2,6 +2,7 @@
 
 pub mod clients;
 mod drive;
+mod stages;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +12,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::act::Actor;
-use crate::act::account::Accounts;
-use crate::agent::llm::{Llm, LlmOptions};
+use crate::agent::llm::LlmOptions;
 use crate::app::drive::drive;
+pub use crate::app::stages::Stages;
 use crate::clock::Clock;
 use crate::correlate::Rules;
-use crate::govern::gate::{Gate, GateOptions};
+use crate::govern::audit;
 use crate::govern::policy::Policy;
 use crate::http;
 use crate::http::Credential;
@@ -26,22 +26,11 @@ use crate::http::slack::Interactivity;
 use crate::http::webhook::Webhook;
 use crate::ingest::watch;
 use crate::model::ClusterName;
-use crate::observe::Reader;
 use crate::redact::Redactor;
 use crate::slack::desk::{Desk, OnClick};
 use crate::slack::interact::Place;
 use crate::slack::socket;
-use crate::stages::Ran;
-use crate::stages::correlate::Correlate;
-use crate::stages::deliver::{Deliver, Outlet};
-use crate::stages::execute::Execute;
-use crate::stages::expire::Expire;
-use crate::stages::investigate::Investigate;
-use crate::stages::pace::Pace;
-use crate::stages::preview::Preview;
-use crate::stages::resolve::Resolve;
-use crate::stages::seal::Seal;
-use crate::stages::verify::Verify;
+use crate::stages::deliver::Outlet;
 use crate::store::{Durability, News, Store, Write};
 use crate::telemetry::Metrics;
 
@@ -49,6 +38,9 @@ use crate::telemetry::Metrics;
 const SEAL_GATHER: Duration = Duration::from_millis(20);
 /// At shutdown units under way may finish for this long; then their leases run out by themselves.
 const FINISH_WITHIN: Duration = Duration::from_secs(8);
+
+/// Entries sealed at once before the end.
+const SEAL_BATCH: u32 = 1_000;
 
 /// Everything that an application is made of.
 pub struct Setup {
@@ -67,6 +59,16 @@ pub struct Setup {
     pub rules: Rules,
     /// How long what is over is kept, in days.
     pub keep_days: u32,
+    /// Where an object's dashboard is: a URL with `{namespace}`, `{kind}` and `{name}`.
+    pub dashboard: Option<String>,
+    pub texts: Texts,
+}
+
+/// What the settings were read from, for the audit.
+#[derive(Clone, Debug, Default)]
+pub struct Texts {
+    pub config: String,
+    pub policy: String,
 }
 
 /// The listeners, bound already, each with its credential.
@@ -81,131 +83,12 @@ pub struct Listeners {
     pub watch: bool,
 }
 
-/// Every stage, ready to be stepped.
-pub struct Stages {
-    resolve: Resolve,
-    correlate: Correlate,
-    deliver: Deliver,
-    investigate: Investigate,
-    preview: Preview,
-    execute: Execute,
-    verify: Verify,
-    expire: Expire,
-    seal: Seal,
-}
-
 /// A running application.
 pub struct App {
     stop: CancellationToken,
     tasks: TaskTracker,
     store: Store,
-}
-
-impl Stages {
-    /// Builds the clients and the stages.
-    ///
-    /// # Errors
-    /// When a client cannot be built.
-    pub async fn new(setup: &Setup) -> anyhow::Result<Self> {
-        let Setup { store, clock, redactor, metrics, policy, .. } = setup;
-        let (client, server) = clients::tools(&setup.kubernetes)?;
-        let reader = Reader::new(client.clone(), setup.cluster.clone(), redactor.clone(), clock.clone());
-        let (namespace, prefix, writes) = setup.accounts.clone();
-        let accounts = Accounts { daemon: client, server, namespace, prefix, writes, redactor: redactor.clone() };
-        let actor = Actor::new(reader.clone(), accounts);
-        let gate = Gate::start(GateOptions {
-            store: store.clone(),
-            reader: reader.clone(),
-            policy: policy.clone(),
-            redactor: redactor.clone(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-        })
-        .await?;
-        let llm = match &setup.llm {
-            Some(options) => Some(Llm::new(options.clone(), redactor.clone())?),
-            None => None,
-        };
-        let (store, clock, metrics, redactor) = (store.clone(), clock.clone(), metrics.clone(), redactor.clone());
-        let limits = policy.limits.clone();
-        Ok(Self {
-            resolve: Resolve { store: store.clone(), reader: reader.clone(), clock: clock.clone() },
-            correlate: Correlate {
-                store: store.clone(),
-                clock: clock.clone(),
-                metrics: metrics.clone(),
-                rules: setup.rules.clone(),
-            },
-            deliver: Deliver {
-                store: store.clone(),
-                outlet: setup.outlet.clone(),
-                clock: clock.clone(),
-                metrics: metrics.clone(),
-            },
-            investigate: Investigate {
-                store: store.clone(),
-                gate: gate.clone(),
-                llm,
-                clock: clock.clone(),
-                redactor,
-                metrics: metrics.clone(),
-            },
-            preview: Preview {
-                store: store.clone(),
-                actor: actor.clone(),
-                clock: clock.clone(),
-                approval_minutes: limits.approval_minutes,
-            },
-            execute: Execute {
-                store: store.clone(),
-                actor: actor.clone(),
-                gate,
-                outlet: setup.outlet.clone(),
-                clock: clock.clone(),
-                metrics: metrics.clone(),
-            },
-            verify: Verify::new(store.clone(), reader, clock.clone(), metrics),
-            expire: Expire {
-                store: store.clone(),
-                actor,
-                clock,
-                keep_days: setup.keep_days,
-                pruned_at_ms: 0.into(),
-                pace: Pace::default(),
-            },
-            seal: Seal { store },
-        })
-    }
-
-    /// Steps every stage until none has work, for replays and tests.
-    ///
-    /// # Errors
-    /// The first stage's that fails.
-    pub async fn settle(&self) -> anyhow::Result<()> {
-        // Far more steps than any replay takes: an endless one is a bug that shows as an error.
-        for _ in 0..10_000 {
-            let mut ran = Ran::Idle;
-            for step in [
-                self.resolve.run_once().await?,
-                self.correlate.run_once().await?,
-                self.deliver.run_once().await?,
-                self.investigate.run_once().await?,
-                self.preview.run_once().await?,
-                self.execute.run_once().await?,
-                self.verify.run_once().await?,
-                self.expire.run_once().await?,
-                self.seal.run_once().await?,
-            ] {
-                if step == Ran::Worked {
-                    ran = Ran::Worked;
-                }
-            }
-            if ran == Ran::Idle {
-                return Ok(());
-            }
-        }
-        anyhow::bail!("the stages did not come to rest")
-    }
+    clock: Clock,
 }
 
 impl App {
@@ -215,6 +98,7 @@ impl App {
     /// When something cannot be built.
     pub async fn start(setup: Setup, listeners: Listeners) -> anyhow::Result<Self> {
         let stages = Arc::new(Stages::new(&setup).await?);
+        begin(&setup).await;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let mut conditions: Vec<Condition> = Vec::new();
         if listeners.watch {
@@ -234,7 +118,7 @@ impl App {
             };
             tasks.spawn(watch.run(stop.child_token()));
         }
-        let app = Self { stop, tasks, store: setup.store.clone() };
+        let app = Self { stop, tasks, store: setup.store.clone(), clock: setup.clock.clone() };
         app.serve(&setup, listeners, conditions);
         app.drive_all(&stages, &setup.metrics);
         app.tasks.close();
@@ -313,14 +197,40 @@ impl App {
         self.tasks.spawn(drive::investigate(stages, news, stop, metrics.clone(), self.tasks.clone()));
     }
 
-    /// Stops taking work, lets units under way finish, and closes the store.
+    /// Stops taking work, lets units under way finish, seals the audit with the stop in it, and closes the store.
     pub async fn stop(self) {
         self.stop.cancel();
         if tokio::time::timeout(FINISH_WITHIN, self.tasks.wait()).await.is_err() {
             tracing::warn!("units under way did not finish in time; their leases run out by themselves");
         }
+        if let Err(error) = end(&self.store, &self.clock).await {
+            tracing::error!("the stop is not in the audit: {error:#}");
+        }
         self.store.close().await;
     }
+}
+
+/// Puts the start into the audit. A store that cannot take it says so to every webhook as well, and they are repeated:
+/// the daemon runs on.
+async fn begin(setup: &Setup) {
+    let began = async {
+        let before = setup.store.audit_last("start").await?;
+        let entry = audit::start(setup.clock.now(), &setup.texts.config, &setup.texts.policy, before.as_ref());
+        if let Some(policy) = entry.body.get(audit::POLICY_BEFORE) {
+            tracing::warn!(before = %policy, now = %entry.body["policy_sha256"], "the policy has changed since the last start");
+        }
+        Ok::<_, anyhow::Error>(setup.store.commit(vec![Write::Audit(entry)], Durability::Durable, None).await?)
+    };
+    if let Err(error) = began.await {
+        tracing::error!("the start is not in the audit: {error:#}");
+    }
+}
+
+/// Puts the stop into the audit and seals all that waits.
+async fn end(store: &Store, clock: &Clock) -> anyhow::Result<()> {
+    store.commit(vec![Write::Audit(audit::stop(clock.now()))], Durability::Durable, None).await?;
+    while store.seal(SEAL_BATCH).await?.is_some() {}
+    Ok(())
 }
 
 /// A click is on disk before Slack is told that it arrived.
@@ -329,4 +239,55 @@ fn on_click(store: Store) -> OnClick {
         let store = store.clone();
         Box::pin(async move { Ok(store.commit(vec![Write::Click(click)], Durability::Durable, None).await?) })
     })
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::from_ms;
+    use crate::store::Options;
+
+    fn setup(store: &Store, policy: &str) -> Setup {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Setup {
+            cluster: ClusterName::parse("prod").unwrap(),
+            clock: Clock::manual(from_ms(1_800_000_000_000)),
+            redactor: Redactor::default(),
+            metrics: Metrics::new(),
+            store: store.clone(),
+            // Nothing listens there, and nothing is asked.
+            kubernetes: kube::Config::new("http://127.0.0.1:1".parse().unwrap()),
+            accounts: ("firstlook".into(), "firstlook".into(), false),
+            policy: Policy::default(),
+            llm: None,
+            outlet: Outlet::Nowhere,
+            rules: Rules::default(),
+            keep_days: 30,
+            dashboard: None,
+            texts: Texts { config: "cluster: prod".into(), policy: policy.into() },
+        }
+    }
+
+    #[tokio::test]
+    async fn starts_and_stops_are_audited_and_sealed_and_a_changed_policy_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
+        let open = async || {
+            let options = Options::new(ClusterName::parse("prod").unwrap());
+            Store::open(&url, Clock::manual(from_ms(1_800_000_000_000)), options).await.unwrap()
+        };
+        for (start, policy) in ["approvers: []", "approvers: []", "deny: []"].into_iter().enumerate() {
+            let store = open().await;
+            let app = App::start(setup(&store, policy), Listeners::default()).await.unwrap();
+            let began = store.audit_last("start").await.unwrap().unwrap();
+            assert_eq!(began["version"], env!("CARGO_PKG_VERSION"));
+            assert!(began["config_sha256"].is_string() && began["policy_sha256"].is_string(), "{began}");
+            assert_eq!(began[audit::POLICY_BEFORE].is_string(), start == 2, "{began}");
+            app.stop().await;
+            let store = open().await;
+            let verdict = store.audit_verify().await.unwrap();
+            assert_eq!((verdict.sealed, verdict.unsealed, verdict.fault), (2 * (start as u64 + 1), 0, None));
+            assert!(store.audit_last("stop").await.unwrap().is_some());
+            store.close().await;
+        }
+    }
 }

@@ -37,6 +37,9 @@ pub struct Config {
     pub policy_file: Option<PathBuf>,
     #[serde(default)]
     pub links: Links,
+    /// The file as it was read; it holds no secrets.
+    #[serde(skip)]
+    pub text: String,
 }
 
 /// How the API server is reached.
@@ -263,6 +266,7 @@ impl Config {
         };
         config.read_secret_files()?;
         config.check()?;
+        config.text = text.to_owned();
         Ok(config)
     }
 
@@ -338,6 +342,12 @@ impl Config {
                 admin.address,
                 "listeners.admin.metrics_bearer_token_file (or metrics_open: true)",
             ));
+        }
+        if let Some(url) = &self.links.dashboard
+            && !url.starts_with("https://")
+            && !url.starts_with("http://")
+        {
+            return Err(format!("links.dashboard: `{url}` is no http(s) URL"));
         }
         if let Some(listener) = &self.listeners.slack
             && self.slack.as_ref().is_none_or(|slack| slack.signing_secret.is_none())

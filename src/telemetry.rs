@@ -10,7 +10,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::model::IncidentId;
 
@@ -155,18 +157,76 @@ pub fn start_logging(json: bool, default: &str) {
             Err(_) => f,
         },
     );
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
     // A second start (tests) keeps the first.
-    let _ = if json {
-        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+    if json {
+        let _ = json_lines(filter, std::io::stderr).try_init();
     } else {
-        builder.with_span_events(FmtSpan::NONE).compact().try_init()
-    };
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
+        let _ = builder.with_span_events(FmtSpan::NONE).compact().try_init();
+    }
+}
+
+/// One JSON object a line, with the list of its spans, outermost first: a library's own span within does not hide ours.
+pub fn json_lines<W>(filter: EnvFilter, writer: W) -> impl tracing::Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(true);
+    builder.json().flatten_event(true).with_current_span(false).with_span_list(true).finish()
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::io;
+    use std::sync::{Mutex, PoisonError};
+
     use super::*;
+
+    /// The JSON lines of this thread, from `listen` on.
+    #[derive(Clone, Default)]
+    pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Lines {
+        /// Catches the lines of this thread while the guard lives, as `start_logging` would write them.
+        pub(crate) fn listen(&self) -> tracing::subscriber::DefaultGuard {
+            let lines = self.clone();
+            tracing::subscriber::set_default(json_lines(EnvFilter::new("info,rmcp=warn"), move || lines.clone()))
+        }
+
+        pub(crate) fn all(&self) -> Vec<serde_json::Value> {
+            let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let text = String::from_utf8(bytes.clone()).unwrap();
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        }
+    }
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The incident of a line's spans.
+    pub(crate) fn incident_of(line: &serde_json::Value) -> Option<&str> {
+        line["spans"].as_array()?.iter().find_map(|span| span["incident"].as_str())
+    }
+
+    #[test]
+    fn a_line_of_a_library_within_its_own_span_carries_the_incident() {
+        let lines = Lines::default();
+        {
+            let _guard = lines.listen();
+            let _incident = incident(&IncidentId::parse("i1").unwrap()).entered();
+            let _library = tracing::info_span!("request", peer = "x").entered();
+            tracing::warn!(target: "some_library", "it said something");
+        }
+        let all = lines.all();
+        assert_eq!((all.len(), incident_of(&all[0])), (1, Some("i1")), "{all:?}");
+    }
 
     #[test]
     fn metrics_carry_the_prefix_and_the_unit() {

@@ -350,6 +350,7 @@ async fn page(scenario: Scenario, listen: SocketAddr, stop: impl Future<Output =
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::tests::{Lines, incident_of};
 
     /// What was told, line by line.
     #[derive(Clone, Default)]
@@ -368,6 +369,8 @@ mod tests {
     async fn ends_well(name: &str, deployment: &str, revision: &str, lines_changed: usize) {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let told = Told::default();
+        let lines = Lines::default();
+        let _guard = lines.listen();
         let slack = Slack::new(Clock::system(), SlackOptions::default());
         let scenario = Scenario::find(name).unwrap();
         let story = Story::begin(scenario, slack, Duration::ZERO, Teller::new(told.clone(), false)).await.unwrap();
@@ -386,6 +389,16 @@ mod tests {
         let cards: Vec<_> = messages.iter().filter(|m| m.thread_ts.is_none() && m.ephemeral_to.is_none()).collect();
         assert_eq!(cards.len(), 1, "one incident, one card");
         assert!(cards[0].text.starts_with('✅') && cards[0].buttons().iter().all(|b| b["action_id"] != APPROVE));
+        let ours = |line: &&serde_json::Value| {
+            let target = line["target"].as_str().unwrap_or_default();
+            ["agent", "act", "govern", "mcp", "slack::client", "stages"]
+                .iter()
+                .any(|module| target.starts_with(&format!("firstlook::{module}")))
+        };
+        let lines = lines.all();
+        let concerned: Vec<_> = lines.iter().filter(ours).collect();
+        assert!(!concerned.is_empty(), "the click and the action are told");
+        assert!(concerned.iter().all(|line| incident_of(line).is_some()), "{concerned:#?}");
         let script = story.world.scenario.json("model/1/0003.json").unwrap();
         let headline = script["tool_calls"][0]["arguments"]["headline"].as_str().unwrap();
         let card = cards[0].plain();

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::llm::LlmOptions;
 use crate::app::clients;
-use crate::app::{App, Listeners, Setup};
+use crate::app::{App, Listeners, Setup, Texts};
 use crate::cli::RunArgs;
 use crate::clock::Clock;
 use crate::config;
@@ -66,6 +66,8 @@ pub async fn setup(config: &Config) -> anyhow::Result<Setup> {
         kubernetes: clients::kubernetes(&config.kubernetes).await?,
         accounts: (config.kubernetes.namespace.clone(), config.kubernetes.account.clone(), config.kubernetes.writes),
         policy: policy(config.policy_file.as_deref())?,
+        dashboard: config.links.dashboard.clone(),
+        texts: Texts { config: config.text.clone(), policy: policy_text(config.policy_file.as_deref())? },
         llm: config.model.as_ref().map(|model| LlmOptions {
             base_url: model.base_url.clone(),
             model: model.name.clone(),
@@ -101,8 +103,12 @@ pub fn slack_client(slack: &config::Slack, redactor: &Redactor, metrics: &Metric
 /// The file's, with its place.
 pub fn policy(file: Option<&Path>) -> anyhow::Result<Policy> {
     let Some(file) = file else { return Ok(Policy::default()) };
-    let text = std::fs::read_to_string(file).with_context(|| format!("policy_file: {}", file.display()))?;
-    Ok(Policy::parse(&text, &file.display().to_string())?)
+    Ok(Policy::parse(&policy_text(Some(file))?, &file.display().to_string())?)
+}
+
+fn policy_text(file: Option<&Path>) -> anyhow::Result<String> {
+    let Some(file) = file else { return Ok(String::new()) };
+    std::fs::read_to_string(file).with_context(|| format!("policy_file: {}", file.display()))
 }
 
 async fn listeners(config: &Config) -> anyhow::Result<Listeners> {

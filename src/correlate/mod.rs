@@ -269,6 +269,7 @@ fn open(
             tool_calls: 0,
             input_tokens: 0,
             output_tokens: 0,
+            started_at: None,
         },
     }
 }

@@ -82,9 +82,18 @@ pub fn execution(at: Timestamp, approval: &Approval) -> AuditEntry {
     AuditEntry { at, kind: "execution", incident: Some(approval.incident.clone()), body }
 }
 
-/// The daemon begins, with this version under this policy.
-pub fn start(at: Timestamp, policy_yaml: &str) -> AuditEntry {
-    let body = json!({"version": env!("CARGO_PKG_VERSION"), "policy_sha256": sha256(policy_yaml.as_bytes())});
+/// Key of a start's body: the policy's hash at the start before, where it was another.
+pub const POLICY_BEFORE: &str = "policy_before_sha256";
+
+/// The daemon begins, with this version, configuration file and policy; `before` is the body of the start before.
+pub fn start(at: Timestamp, config: &str, policy: &str, before: Option<&serde_json::Value>) -> AuditEntry {
+    let policy = sha256(policy.as_bytes());
+    let mut body = json!({
+        "version": env!("CARGO_PKG_VERSION"), "config_sha256": sha256(config.as_bytes()), "policy_sha256": policy,
+    });
+    if let Some(before) = before.map(|before| &before["policy_sha256"]).filter(|before| **before != policy) {
+        body[POLICY_BEFORE] = before.clone();
+    }
     AuditEntry { at, kind: "start", incident: None, body }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use rmcp::ServiceExt;
 use rmcp::model::Tool;
 use serde_json::{Map, Value};
+use tracing::Instrument as _;
 
 pub use crate::govern::gate::propose::Suggestion;
 
@@ -22,6 +23,7 @@ use crate::model::{Caller, EvidenceId, IncidentId, Tier, Verdict};
 use crate::observe::Reader;
 use crate::redact::Redactor;
 use crate::store::Store;
+use crate::telemetry;
 use crate::telemetry::{CallLabels, Metrics};
 
 /// What the gate is built on.
@@ -100,12 +102,14 @@ impl Gate {
         let counters = self.counters(&incident).await?;
         let door = Arc::new(Door { gate: self.clone(), caller, incident, scope, counters });
         let (near, far) = mcp::pipe();
-        tokio::spawn(async move {
+        let span = telemetry::incident(&door.incident);
+        let serve = async move {
             match door.clone().serve(Entrance { pipe: far, door }).await {
                 Ok(running) => drop(running.waiting().await),
                 Err(error) => tracing::error!("a connection to the gate failed: {error}"),
             }
-        });
+        };
+        tokio::spawn(serve.instrument(span));
         Ok(().serve(near).await?)
     }
 

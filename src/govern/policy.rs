@@ -58,6 +58,8 @@ pub struct Limits {
     pub writes_per_hour: u32,
     pub tool_calls_per_incident: u32,
     pub model_turns_per_incident: u32,
+    /// From an investigation's first turn to the last that may begin, by the clock on the wall.
+    pub minutes_per_incident: u32,
     pub tokens_per_day: u64,
     /// The share of `tokens_per_day` that only critical and high incidents may use.
     pub reserve_for_critical: f64,
@@ -73,6 +75,8 @@ impl Default for Limits {
             // The deepest recorded investigations took 25 calls.
             tool_calls_per_incident: 40,
             model_turns_per_incident: 12,
+            // All turns of a slow model (a minute each) and room for retries; later a person has found it, or gone on.
+            minutes_per_incident: 15,
             // About 100 investigations of 20,000 tokens.
             tokens_per_day: 2_000_000,
             reserve_for_critical: 0.3,

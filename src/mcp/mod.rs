@@ -8,6 +8,7 @@ pub mod k8s_workloads;
 mod near;
 mod pipe;
 mod revisions;
+mod traced;
 
 use rmcp::RoleClient;
 use rmcp::RoleServer;
@@ -20,7 +21,9 @@ pub use answer::{SEGMENTS_MAX, TEXT_MAX_CHARS, Told};
 pub use arguments::forbidden;
 pub use k8s_safe_restart::Checked;
 pub use pipe::{Pipe, pipe};
+pub use traced::belongs_to;
 
+use crate::mcp::traced::Traced;
 use crate::model::Tier;
 use crate::observe::Reader;
 
@@ -65,7 +68,7 @@ pub async fn start(reader: &Reader) -> anyhow::Result<Vec<(&'static str, Client)
 pub async fn connect(server: impl ServerHandler) -> anyhow::Result<Client> {
     let (near, far): (Pipe<RoleClient>, Pipe<RoleServer>) = pipe();
     tokio::spawn(async move {
-        match server.serve(far).await {
+        match Traced(server).serve(far).await {
             // The client going away is how a server ends.
             Ok(running) => drop(running.waiting().await),
             Err(error) => tracing::error!("a tool server did not start: {error}"),

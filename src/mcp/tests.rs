@@ -9,9 +9,37 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::clock::Clock;
-use crate::model::{Action, ClusterName, Segment};
+use crate::model::{Action, ClusterName, IncidentId, Segment};
 use crate::redact::Redactor;
 use crate::sim::cluster::{Cluster, Shift};
+use crate::telemetry::tests::{Lines, incident_of};
+
+/// A server that says something to the log in each call.
+struct Talker;
+
+impl ServerHandler for Talker {
+    async fn call_tool(
+        &self,
+        _: CallToolRequestParams,
+        _: rmcp::service::RequestContext<RoleServer>,
+    ) -> Result<rmcp::model::CallToolResponse, rmcp::ErrorData> {
+        tracing::info!("deep within");
+        Ok(CallToolResult::success(Vec::new()).into())
+    }
+}
+
+#[tokio::test]
+async fn the_lines_of_a_tool_server_carry_the_incident_of_the_call() {
+    let lines = Lines::default();
+    let _guard = lines.listen();
+    let client = connect(Talker).await.unwrap();
+    let mut request = CallToolRequestParams::new("any");
+    belongs_to(&mut request, &IncidentId::parse("i7").unwrap());
+    client.call_tool(request).await.unwrap();
+    let all = lines.all();
+    let line = all.iter().find(|line| line["message"] == "deep within").expect("the line");
+    assert_eq!(incident_of(line), Some("i7"), "{line}");
+}
 
 struct World {
     cluster: Cluster,

@@ -106,6 +106,9 @@ pub struct Investigation {
     pub tool_calls: u32,
     pub input_tokens: u64,
     pub output_tokens: u64,
+    /// When its first turn began.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
 }
 
 /// How far it is.

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::llm::LlmOptions;
-use crate::app::{Setup, Stages};
+use crate::app::{Setup, Stages, Texts};
 use crate::clock::Clock;
 use crate::correlate::{Openers, Rules};
 use crate::govern::policy::Policy;
@@ -111,6 +111,8 @@ impl Replay {
             outlet: Outlet::Nowhere,
             rules: Rules { openers: Openers::Only(openers), ..Rules::default() },
             keep_days: 30,
+            dashboard: None,
+            texts: Texts::default(),
         };
         let stages = Stages::new(&setup).await?;
         let webhook = Webhook {

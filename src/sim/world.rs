@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::agent::llm::LlmOptions;
-use crate::app::{App, Listeners, Setup};
+use crate::app::{App, Listeners, Setup, Texts};
 use crate::clock::Clock;
 use crate::correlate::Rules;
 use crate::govern::policy::Policy;
@@ -236,6 +236,8 @@ impl World {
             outlet: Outlet::Slack { slack, channel },
             rules: Rules::default(),
             keep_days: 30,
+            dashboard: None,
+            texts: Texts::default(),
         })
     }
 }

@@ -6,7 +6,8 @@ use jiff::SignedDuration;
 use tracing::Instrument as _;
 
 use crate::clock::{Clock, from_ms};
-use crate::model::{Card, IncidentId, Nonce, Post, PostKind};
+use crate::model::{Card, IncidentId, Link, Nonce, Post, PostKind};
+use crate::redact::Redactor;
 use crate::slack::client::{Slack, SlackError};
 use crate::slack::render;
 use crate::slack::render::{Message, Options};
@@ -28,6 +29,9 @@ const HISTORY_BEFORE_MS: i64 = 600_000;
 /// A refused card is tried again after this long, up to the store's five attempts: a person may be at it.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
+/// Label of the link to a dashboard, the same as of an alert's own.
+const DASHBOARD: &str = "Dashboard";
+
 /// Where cards go.
 #[derive(Clone)]
 pub enum Outlet {
@@ -47,6 +51,9 @@ pub struct Deliver {
     pub outlet: Outlet,
     pub clock: Clock,
     pub metrics: Metrics,
+    /// Where an object's dashboard is: a URL with `{namespace}`, `{kind}` and `{name}`.
+    pub dashboard: Option<String>,
+    pub redactor: Redactor,
 }
 
 impl Deliver {
@@ -78,7 +85,10 @@ impl Deliver {
     }
 
     async fn deliver(&self, incident: &IncidentId, version: i64, claim: &Claim) -> Result<(), Trouble> {
-        let Some(card) = self.store.card(incident).await? else { return Ok(()) };
+        let Some(mut card) = self.store.card(incident).await? else { return Ok(()) };
+        if let Some(template) = &self.dashboard {
+            link_dashboard(&mut card, template, &self.redactor);
+        }
         let options = Options { now: self.clock.now() };
         let message = render::card(&card, &options);
         match &self.outlet {
@@ -220,8 +230,57 @@ impl<E: Into<anyhow::Error>> From<E> for Trouble {
     }
 }
 
+/// Adds the dashboard of the incident's subject, unless its alert names one.
+fn link_dashboard(card: &mut Card, template: &str, redactor: &Redactor) {
+    if card.links.iter().any(|link| link.label.as_str() == DASHBOARD) {
+        return;
+    }
+    let subject = &card.incident.subject;
+    let namespace = subject.namespace.as_ref().map_or("", |namespace| namespace.as_str());
+    let url = template
+        .replace("{namespace}", &encoded(namespace))
+        .replace("{kind}", &encoded(subject.kind.as_str()))
+        .replace("{name}", &encoded(subject.name.as_str()));
+    card.links.push(Link { label: DASHBOARD.into(), url: redactor.redact(&url) });
+}
+
+/// Percent-encoded, so that a name is one value of a URL whatever it holds.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
 fn version_is_first(card: &Card) -> bool {
     card.incident.investigation.turns == 0
         && card.approvals.is_empty()
         && card.incident.updated_at == card.incident.opened_at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slack::render::tests::with_button;
+
+    #[test]
+    fn the_configured_dashboard_is_linked_unless_the_alert_names_its_own() {
+        let mut card = with_button();
+        let shown = |card: &Card| -> Vec<String> {
+            card.links.iter().filter(|l| l.label.as_str() == DASHBOARD).map(|l| l.url.to_string()).collect()
+        };
+        card.links.retain(|link| link.label.as_str() != DASHBOARD);
+        link_dashboard(&mut card, "https://grafana.example/d/w?ns={namespace}&w={name}&k={kind}", &Redactor::default());
+        assert_eq!(shown(&card), ["https://grafana.example/d/w?ns=shop&w=checkout&k=Deployment"]);
+        link_dashboard(&mut card, "https://other.example/{name}", &Redactor::default());
+        assert_eq!(shown(&card).len(), 1);
+        let message = render::card(&card, &Options { now: card.incident.opened_at });
+        assert!(serde_json::to_string(&message.blocks).unwrap().contains("https://grafana.example"));
+        assert_eq!(encoded("system:node a/ü"), "system%3Anode%20a%2F%C3%BC");
+    }
 }

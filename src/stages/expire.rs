@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::SignedDuration;
+use tracing::Instrument as _;
 
 use crate::act::{Actor, Refusal, change};
 use crate::clock::Clock;
@@ -12,6 +13,7 @@ use crate::redact::Redacted;
 use crate::stages::Ran;
 use crate::stages::pace::Pace;
 use crate::store::{CommitError, Durability, Store, Write, is_near};
+use crate::telemetry;
 use crate::text;
 
 /// Requests for leave that wait at once; more than a team could answer.
@@ -53,20 +55,31 @@ impl Expire {
             if !self.pace.is_due(approval.id.as_str(), LOOK_EVERY, None, now) {
                 continue;
             }
-            let Some((state, why)) = self.end(&approval).await? else { continue };
-            let ended = Approval { state, because: why, ..approval };
-            let writes = vec![
-                Write::Audit(audit::approval(self.clock.now(), &ended)),
-                Write::Approval { approval: Box::new(ended), was: Some(ApprovalState::Pending) },
-            ];
-            match self.store.commit(writes, Durability::Durable, None).await {
-                Ok(()) => ran = Ran::Worked,
-                // A click was quicker: it stands.
-                Err(CommitError::Conflict(what)) => tracing::info!("request for leave not ended: {what}"),
-                Err(error) => return Err(error.into()),
+            let span = telemetry::incident(&approval.incident);
+            if self.end(approval).instrument(span).await? {
+                ran = Ran::Worked;
             }
         }
         Ok(ran)
+    }
+
+    /// Ends a request for leave if it is to end; true if it did.
+    async fn end(&self, approval: Approval) -> anyhow::Result<bool> {
+        let Some((state, why)) = self.ending(&approval).await? else { return Ok(false) };
+        let ended = Approval { state, because: why, ..approval };
+        let writes = vec![
+            Write::Audit(audit::approval(self.clock.now(), &ended)),
+            Write::Approval { approval: Box::new(ended), was: Some(ApprovalState::Pending) },
+        ];
+        match self.store.commit(writes, Durability::Durable, None).await {
+            Ok(()) => Ok(true),
+            // A click was quicker: it stands.
+            Err(CommitError::Conflict(what)) => {
+                tracing::info!("request for leave not ended: {what}");
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn prune(&self) -> anyhow::Result<Ran> {
@@ -98,7 +111,7 @@ impl Expire {
     }
 
     /// How the request ends now, if it does.
-    async fn end(&self, approval: &Approval) -> anyhow::Result<Option<(ApprovalState, Redacted)>> {
+    async fn ending(&self, approval: &Approval) -> anyhow::Result<Option<(ApprovalState, Redacted)>> {
         if self.clock.now() >= approval.expires_at {
             return Ok(Some((ApprovalState::Expired, "nobody answered".into())));
         }

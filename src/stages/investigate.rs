@@ -158,10 +158,12 @@ impl Investigate {
         }
         // Bytes over three overestimates the tokens of most text, which is the safe side of a reservation.
         let reserved = conversation.iter().map(|m| m.to_string().len() as u64).sum::<u64>() / 3 + ANSWER_RESERVE_TOKENS;
-        if let Some(why) = self.budget_spent(card, reserved).await? {
+        let mut investigation = card.incident.investigation.clone();
+        let started_at = *investigation.started_at.get_or_insert(self.clock.now());
+        let late = time_spent(started_at, self.clock.now(), limits.minutes_per_incident);
+        if let Some(why) = late.or(self.budget_spent(card, reserved).await?) {
             return Ok(Err(why));
         }
-        let mut investigation = card.incident.investigation.clone();
         let charge = format!("turn-{}-{}", investigation.turns, claim.attempt);
         investigation.state = InvestigationState::Running;
         investigation.turns_max = limits.model_turns_per_incident;
@@ -329,6 +331,12 @@ impl Investigate {
     }
 }
 
+/// Why no further turn begins, if the investigation's time is over. A turn under way ends by its own limit.
+fn time_spent(started_at: Timestamp, now: Timestamp, minutes_max: u32) -> Option<Redacted> {
+    let over = now.duration_since(started_at) >= SignedDuration::from_mins(i64::from(minutes_max));
+    over.then(|| text!("no report within {} min, the limit", minutes_max))
+}
+
 /// A turn that is paid for and ready to be asked.
 struct Prepared {
     conversation: Vec<Value>,
@@ -384,4 +392,18 @@ fn marked(transcript: &[crate::store::Turn], what: &str) -> u32 {
         replies.filter(holds).count()
     };
     count as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::from_ms;
+
+    #[test]
+    fn an_investigation_ends_when_its_minutes_are_over() {
+        let at = |minutes: i64| from_ms(minutes * 60_000);
+        assert_eq!(time_spent(at(0), at(14), 15), None);
+        let why = time_spent(at(0), at(15), 15).unwrap();
+        assert_eq!(why.as_str(), "no report within 15 min, the limit");
+    }
 }

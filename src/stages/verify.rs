@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use tracing::Instrument as _;
 
 use crate::clock::Clock;
 use crate::correlate::ending;
@@ -19,6 +20,7 @@ use crate::stages::Ran;
 use crate::stages::lease::LEASE;
 use crate::stages::pace::Pace;
 use crate::store::{AuditEntry, Durability, Store, Write};
+use crate::telemetry;
 use crate::telemetry::{IncidentLabels, Metrics};
 use crate::text;
 
@@ -63,18 +65,26 @@ impl Verify {
         });
         for approval in executed {
             let open = matches!(approval.verification, Verification::NotStarted | Verification::Watching { .. });
-            if open && self.pace.is_due(approval.id.as_str(), WATCH_EVERY, None, now) && self.follow(approval).await? {
+            if open
+                && self.pace.is_due(approval.id.as_str(), WATCH_EVERY, None, now)
+                && self.follow_within(approval).await?
+            {
                 ran = Ran::Worked;
             }
         }
         for incident in open {
             if self.pace.is_due(incident.id.as_str(), LOOK_EVERY, Some(incident.updated_at), now)
-                && self.look(&incident).await?
+                && self.look(&incident).instrument(telemetry::incident(&incident.id)).await?
             {
                 ran = Ran::Worked;
             }
         }
         Ok(ran)
+    }
+
+    async fn follow_within(&self, approval: Approval) -> anyhow::Result<bool> {
+        let span = telemetry::incident(&approval.incident);
+        self.follow(approval).instrument(span).await
     }
 
     /// Follows the rollout that an action began; true if the card changes.

@@ -95,6 +95,13 @@ impl Store {
         head(&mut self.held().await?.conn()).await
     }
 
+    /// The body of the newest entry of a kind, sealed or not. Reads backwards, so it is for what is not far behind.
+    pub async fn audit_last(&self, kind: &str) -> anyhow::Result<Option<serde_json::Value>> {
+        const SQL: &str = "SELECT body FROM audit WHERE cluster = $1 AND kind = $2 ORDER BY seq DESC LIMIT 1";
+        let last: Option<serde_json::Value> = self.docs(SQL, args![self.cluster().as_str(), kind]).await?.pop();
+        Ok(last.map(|mut entry| entry["body"].take()))
+    }
+
     /// The provisional id of the newest entry that is written, 0 without any: what `wait_sealed` takes.
     pub async fn audit_tail(&self) -> anyhow::Result<i64> {
         Ok(self.held().await?.conn().number("SELECT max(seq) FROM audit", vec![]).await?)

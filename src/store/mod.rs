@@ -28,7 +28,7 @@ pub use audit::{AuditEntry, AuditFault, AuditVerdict};
 pub use claims::{ATTEMPTS_MAX, Claim, Parked};
 pub use news::{News, Subscription};
 pub use read::{Depth, Turn};
-pub use write::{Usage, Write};
+pub use write::{Mark, Usage, Write};
 
 use crate::clock::Clock;
 use crate::model::ClusterName;
@@ -190,12 +190,7 @@ impl Store {
             Place::Postgres(url) => Engine::Pg { pool: postgres::open(&url, true).await? },
         };
         let context = Arc::new(new_context(clock, &options));
-        Ok(Self(Arc::new(Inner {
-            engine,
-            context,
-            waiters: Arc::default(),
-            size_max_bytes: options.size_max_bytes,
-        })))
+        Ok(Self(Arc::new(Inner { engine, context, waiters: Arc::default(), size_max_bytes: options.size_max_bytes })))
     }
 
     /// Writes all of `writes` or nothing. `Durable` answers after a sync. Under a claim that was lost it fails. Waits

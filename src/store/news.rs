@@ -74,7 +74,8 @@ impl News {
             | Write::ClickDone { .. }
             | Write::Post(_)
             | Write::Delivered { .. }
-            | Write::Call(_) => Self::NONE,
+            | Write::Call(_)
+            | Write::Mark(_) => Self::NONE,
         }
     }
 

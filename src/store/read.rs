@@ -11,7 +11,7 @@ use crate::model::{
 };
 use crate::store::claims::ATTEMPTS_MAX;
 use crate::store::sql::{Arg, Conn, Row, args, from_json};
-use crate::store::write::Usage;
+use crate::store::write::{Mark, Usage};
 use crate::store::{Engine, Store};
 
 /// Incidents that one read returns at most; a cluster with more open ones has one cause behind them.
@@ -191,6 +191,13 @@ impl Store {
         const SQL: &str = "SELECT count(*) FROM approval WHERE cluster = $1 AND started_ms >= $2";
         let args = args![self.cluster().as_str(), since.as_millisecond()];
         Ok(self.held().await?.conn().number(SQL, args).await? as u32)
+    }
+
+    /// Whether this happened, in this life of the store or an earlier one.
+    pub async fn is_marked(&self, mark: Mark) -> anyhow::Result<bool> {
+        const SQL: &str = "SELECT count(*) FROM mark WHERE cluster = $1 AND name = $2";
+        let args = args![self.cluster().as_str(), mark.as_str()];
+        Ok(self.held().await?.conn().number(SQL, args).await? > 0)
     }
 
     /// Bytes that the database takes, without what is free inside it.

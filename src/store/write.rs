@@ -98,8 +98,25 @@ pub enum Write {
     /// Inserts, or replaces by id (its outcome).
     Call(Call),
     Audit(AuditEntry),
+    /// Remembers that this happened once, and the first time.
+    Mark(Mark),
     /// The claimed unit is done.
     Release(Claim),
+}
+
+/// What happens once in the life of a store and decides later starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Every watch has read its first list, and the trouble in it is on disk.
+    WatchesSynced,
+}
+
+impl Mark {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Mark::WatchesSynced => "watches_synced",
+        }
+    }
 }
 
 /// Tokens of one model turn, as the provider counted them.
@@ -153,6 +170,11 @@ pub(super) async fn apply(
         }
         Write::Call(call) => put_call(conn, context, call).await?,
         Write::Audit(entry) => audit::insert(conn, context, entry).await?,
+        Write::Mark(mark) => {
+            const SQL: &str = "INSERT INTO mark (cluster, name, at_ms) VALUES ($1, $2, $3)
+                ON CONFLICT (cluster, name) DO NOTHING";
+            conn.execute(SQL, args![context.cluster.as_str(), mark.as_str(), context.clock.now_ms()]).await?;
+        }
         Write::Release(claim) => {
             if !claims::done(conn, context, claim).await? {
                 return Err(Fault::LostClaim);

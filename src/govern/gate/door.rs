@@ -14,6 +14,7 @@ use rmcp::model::{
 use rmcp::service::{RequestContext, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use serde_json::{Map, Value};
+use tracing::Instrument as _;
 
 use crate::govern::audit;
 use crate::govern::gate::{Counters, Gate, kept};
@@ -25,6 +26,7 @@ use crate::mcp::{Pipe, SEGMENTS_MAX, Told};
 use crate::model::{Call, CallId, CallOutcome, Caller, Evidence, EvidenceId, IncidentId, Reading, Tier, Verdict};
 use crate::redact::Redacted;
 use crate::store::{Durability, Write};
+use crate::telemetry;
 use crate::text;
 
 /// A tool that has not answered by then is missing data; below the 20 s after which the agent gives up on the gate.
@@ -130,7 +132,9 @@ impl Door {
     }
 
     /// Audits an admitted call, runs it if it may, and answers.
-    async fn answer(&self, admitted: Admitted, request: CallToolRequestParams) -> CallToolResult {
+    async fn answer(&self, admitted: Admitted, mut request: CallToolRequestParams) -> CallToolResult {
+        // A tool server runs in a task of its own: its lines are told whose they are by the request.
+        mcp::belongs_to(&mut request, &self.incident);
         let Admitted { mut call, evidence } = admitted;
         self.gate.count(&call.tool, &call.verdict);
         let mut writes = vec![Write::Call(call.clone()), Write::Audit(audit::verdict(&call))];
@@ -253,7 +257,8 @@ impl ServerHandler for Door {
     ) -> Result<CallToolResponse, ErrorData> {
         // A transport that has no order of its own leaves the decision to this place.
         let admitted = context.extensions.get::<Admitted>().cloned().unwrap_or_else(|| self.admit(&request));
-        Ok(self.answer(admitted, request).await.into())
+        let span = telemetry::incident(&self.incident);
+        Ok(self.answer(admitted, request).instrument(span).await.into())
     }
 }
 

@@ -102,6 +102,7 @@ fn incident(clock: &Clock) -> Incident {
             tool_calls: 0,
             input_tokens: 0,
             output_tokens: 0,
+            started_at: None,
         },
     }
 }

@@ -76,15 +76,14 @@ async fn follow_stream<K>(
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        let mut synced = false;
         let happened = tokio::select! {
             () = source.stop.cancelled() => return,
             _ = tick.tick() => Happened::Tick,
             event = stream.next() => match event {
                 None => return,
                 Some(Ok(event)) => {
-                    if !matches!(event, Event::Init | Event::InitApply(_)) {
-                        source.health.synced(source.name);
-                    }
+                    synced = !matches!(event, Event::Init | Event::InitApply(_));
                     match event {
                         Event::Init => Happened::Begins,
                         Event::InitApply(object) => Happened::Listed(object),
@@ -107,6 +106,10 @@ async fn follow_stream<K>(
                 () = source.stop.cancelled() => return,
                 sent = source.heard.send(signals) => if sent.is_err() { return },
             }
+        }
+        // Only now: what a list told is on its way to the store.
+        if synced {
+            source.health.synced(source.name);
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::ingest::watch::pods::Pods;
 use crate::ingest::watch::rollouts::{Daemons, Sets, Statefuls};
 use crate::model::{ClusterName, Kind, Signal, SignalBody};
 use crate::redact::Redactor;
-use crate::store::{Durability, Store, Write};
+use crate::store::{Durability, Mark, Store, Write};
 use crate::telemetry::{Metrics, SignalLabels};
 
 /// Batches of signals that wait for the store; then the watches wait as well.
@@ -36,6 +36,8 @@ const COMMIT_MAX: usize = 500;
 /// A store that refuses is asked again after this, doubling up to the next.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Until every watch was synced once, this is looked for so often: some milliseconds after the first list of the last.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What the watches need. `client` may retry by itself: a watch may wait as long as it takes.
 pub struct Watch {
@@ -54,7 +56,7 @@ struct Speaker {
     cluster: ClusterName,
     redactor: Redactor,
     clock: Clock,
-    /// Trouble in the first lists was there on arrival: the store is empty.
+    /// Trouble in the first lists was there on arrival: never before has a daemon with this store seen the cluster.
     arrival: bool,
 }
 
@@ -71,10 +73,11 @@ impl Watch {
             cluster: self.cluster.clone(),
             redactor: self.redactor.clone(),
             clock: self.clock.clone(),
-            arrival: is_empty(&self.store).await,
+            arrival: !self.store.is_marked(Mark::WatchesSynced).await.unwrap_or(false),
         };
         let (heard, waiting) = channel(WAITING_MAX);
-        let commit = commit(self.store.clone(), self.metrics.clone(), waiting, stop.clone());
+        let mark = speaker.arrival.then(|| self.health.clone());
+        let commit = commit(self.store.clone(), self.metrics.clone(), waiting, mark, stop.clone());
         let source = |name| Source { name, health: self.health.clone(), heard: heard.clone(), stop: stop.clone() };
         let client = &self.client;
         let all = watcher::Config::default();
@@ -101,23 +104,37 @@ impl Watch {
     }
 }
 
-/// Whether this is the first start: nothing was ever heard.
-async fn is_empty(store: &Store) -> bool {
-    let incidents = store.recent_incidents(Timestamp::UNIX_EPOCH).await;
-    let signals = store.signals_unresolved(1).await;
-    matches!((incidents, signals), (Ok(incidents), Ok(signals)) if incidents.is_empty() && signals.is_empty())
-}
-
 /// Stores what was heard; a store that refuses is asked until it takes it or `stop` comes: the next start hears of
-/// trouble that still is.
-async fn commit(store: Store, metrics: Metrics, mut waiting: Receiver<Vec<Signal>>, stop: CancellationToken) {
+/// trouble that still is. The first time that every watch is synced (`mark`) this is remembered, after the trouble of
+/// the first lists: a daemon that is killed in between arrives once more.
+async fn commit(
+    store: Store,
+    metrics: Metrics,
+    mut waiting: Receiver<Vec<Signal>>,
+    mut mark: Option<Health>,
+    stop: CancellationToken,
+) {
     loop {
+        // A watch is synced once its first list was sent here, so that all of it is in the channel by now.
+        let arrived = mark.as_ref().is_some_and(Health::is_synced);
         let mut signals = tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             heard = waiting.recv() => match heard {
                 Some(signals) => signals,
                 None => return,
             },
+            () = std::future::ready(()), if arrived => {
+                match store.commit(vec![Write::Mark(Mark::WatchesSynced)], Durability::Durable, None).await {
+                    Ok(()) => mark = None,
+                    Err(error) => {
+                        tracing::warn!(%error, "the first look at the cluster could not be remembered yet");
+                        sleep(RETRY_FIRST).await;
+                    }
+                }
+                continue;
+            }
+            () = sleep(LOOK_EVERY), if mark.is_some() => continue,
         };
         while signals.len() < COMMIT_MAX
             && let Ok(more) = waiting.try_recv()

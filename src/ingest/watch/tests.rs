@@ -158,6 +158,8 @@ struct World {
     store: Store,
     health: Health,
     stop: CancellationToken,
+    clock: Clock,
+    address: std::net::SocketAddr,
     _folder: tempfile::TempDir,
 }
 
@@ -168,27 +170,33 @@ async fn watched(scenario: &str) -> World {
     let cluster = Cluster::load(&scenario, clock.clone(), Shift::Keep).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (stop, server) = (CancellationToken::new(), cluster.clone());
-    let stopped = stop.clone();
+    let (stop, stopped, server) = (CancellationToken::new(), CancellationToken::new(), cluster.clone());
     tokio::spawn(async move { server.serve(listener, stopped).await });
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
     let store = Store::open(&url, clock.clone(), Options::new(speaker.cluster.clone())).await.unwrap();
     let health = Health::default();
-    let watch = Watch {
-        client: kube::Client::try_from(kube::Config::new(format!("http://{address}").parse().unwrap())).unwrap(),
-        store: store.clone(),
-        cluster: speaker.cluster,
-        redactor: speaker.redactor,
-        clock,
-        metrics: Metrics::new(),
-        health: health.clone(),
-    };
-    tokio::spawn(watch.run(stop.clone()));
-    World { cluster, store, health, stop, _folder: folder }
+    let world = World { cluster, store, health, stop, clock, address, _folder: folder };
+    world.watch();
+    world
 }
 
 impl World {
+    /// Starts the watches, as each start of the daemon does.
+    fn watch(&self) {
+        let config = kube::Config::new(format!("http://{}", self.address).parse().unwrap());
+        let watch = Watch {
+            client: kube::Client::try_from(config).unwrap(),
+            store: self.store.clone(),
+            cluster: speaker(true).0.cluster,
+            redactor: Redactor::default(),
+            clock: self.clock.clone(),
+            metrics: Metrics::new(),
+            health: self.health.clone(),
+        };
+        tokio::spawn(watch.run(self.stop.clone()));
+    }
+
     /// What was heard, once it is `count` signals.
     async fn heard(&self, count: usize) -> Vec<String> {
         let heard = self.store.subscribe(News::HEARD);
@@ -226,6 +234,25 @@ async fn the_first_list_tells_trouble_and_no_rollouts_and_a_new_revision_is_a_ro
     world.cluster.put(set).unwrap();
     let heard = world.heard(3).await;
     assert!(heard.contains(&"Deployment fleet-ops/dispatch-api Some(11)".to_owned()), "{heard:?}");
+}
+
+#[tokio::test]
+async fn only_the_first_start_arrives() {
+    let mut world = watched("d12-bad-image-rollout").await;
+    assert!(world.heard(2).await.iter().all(|said| said.ends_with("on arrival")));
+    let marked = async {
+        while !world.store.is_marked(Mark::WatchesSynced).await.unwrap() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), marked).await.expect("it is remembered");
+    world.stop.cancel();
+    world.stop = CancellationToken::new();
+    // Within the hour the same trouble would be the same signal.
+    world.clock.set(world.clock.now() + jiff::SignedDuration::from_hours(1));
+    world.watch();
+    let heard = world.heard(4).await;
+    assert_eq!(heard.iter().filter(|said| said.ends_with("on arrival")).count(), 2, "{heard:?}");
 }
 
 #[tokio::test]

@@ -114,6 +114,7 @@ fn first_card() -> Card {
                 tool_calls: 0,
                 input_tokens: 0,
                 output_tokens: 0,
+                started_at: None,
             },
         },
         heard: Heard {

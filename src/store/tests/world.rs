@@ -212,7 +212,7 @@ pub(super) fn checkout() -> ObjectRef {
 }
 
 pub(super) fn investigation(state: InvestigationState) -> Investigation {
-    Investigation { state, turns: 0, turns_max: 12, tool_calls: 0, input_tokens: 0, output_tokens: 0 }
+    Investigation { state, turns: 0, turns_max: 12, tool_calls: 0, input_tokens: 0, output_tokens: 0, started_at: None }
 }
 
 /// Commits durably; a failure fails the test.

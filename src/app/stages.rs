@@ -1,0 +1,153 @@
+//! The stages with the clients that they share, built once.
+
+use crate::act::Actor;
+use crate::act::account::Accounts;
+use crate::agent::llm::Llm;
+use crate::app::{Setup, clients};
+use crate::govern::gate::{Gate, GateOptions};
+use crate::observe::Reader;
+use crate::stages::Ran;
+use crate::stages::correlate::Correlate;
+use crate::stages::deliver::Deliver;
+use crate::stages::execute::Execute;
+use crate::stages::expire::Expire;
+use crate::stages::investigate::Investigate;
+use crate::stages::pace::Pace;
+use crate::stages::preview::Preview;
+use crate::stages::resolve::Resolve;
+use crate::stages::seal::Seal;
+use crate::stages::verify::Verify;
+
+/// Every stage, ready to be stepped.
+pub struct Stages {
+    pub(super) resolve: Resolve,
+    pub(super) correlate: Correlate,
+    pub(super) deliver: Deliver,
+    pub(super) investigate: Investigate,
+    pub(super) preview: Preview,
+    pub(super) execute: Execute,
+    pub(super) verify: Verify,
+    pub(super) expire: Expire,
+    pub(super) seal: Seal,
+}
+
+/// What several stages go through to the world.
+struct Clients {
+    reader: Reader,
+    actor: Actor,
+    gate: Gate,
+    llm: Option<Llm>,
+}
+
+impl Clients {
+    async fn new(setup: &Setup) -> anyhow::Result<Self> {
+        let Setup { store, clock, redactor, metrics, policy, .. } = setup;
+        let (client, server) = clients::tools(&setup.kubernetes)?;
+        let reader = Reader::new(client.clone(), setup.cluster.clone(), redactor.clone(), clock.clone());
+        let (namespace, prefix, writes) = setup.accounts.clone();
+        let accounts = Accounts { daemon: client, server, namespace, prefix, writes, redactor: redactor.clone() };
+        let actor = Actor::new(reader.clone(), accounts);
+        let gate = Gate::start(GateOptions {
+            store: store.clone(),
+            reader: reader.clone(),
+            policy: policy.clone(),
+            redactor: redactor.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        })
+        .await?;
+        let llm = match &setup.llm {
+            Some(options) => Some(Llm::new(options.clone(), redactor.clone())?),
+            None => None,
+        };
+        Ok(Self { reader, actor, gate, llm })
+    }
+}
+
+impl Stages {
+    /// Builds the clients and the stages.
+    ///
+    /// # Errors
+    /// When a client cannot be built.
+    pub async fn new(setup: &Setup) -> anyhow::Result<Self> {
+        let Clients { reader, actor, gate, llm } = Clients::new(setup).await?;
+        // Every clone of these is the same one.
+        let store = || setup.store.clone();
+        let clock = || setup.clock.clone();
+        let metrics = || setup.metrics.clone();
+        Ok(Self {
+            resolve: Resolve { store: store(), reader: reader.clone(), clock: clock() },
+            correlate: Correlate { store: store(), clock: clock(), metrics: metrics(), rules: setup.rules.clone() },
+            deliver: Deliver {
+                store: store(),
+                outlet: setup.outlet.clone(),
+                clock: clock(),
+                metrics: metrics(),
+                dashboard: setup.dashboard.clone(),
+                redactor: setup.redactor.clone(),
+            },
+            investigate: Investigate {
+                store: store(),
+                gate: gate.clone(),
+                llm,
+                clock: clock(),
+                redactor: setup.redactor.clone(),
+                metrics: metrics(),
+            },
+            preview: Preview {
+                store: store(),
+                actor: actor.clone(),
+                clock: clock(),
+                approval_minutes: setup.policy.limits.approval_minutes,
+            },
+            execute: Execute {
+                store: store(),
+                actor: actor.clone(),
+                gate,
+                outlet: setup.outlet.clone(),
+                clock: clock(),
+                metrics: metrics(),
+            },
+            verify: Verify::new(store(), reader, clock(), metrics()),
+            expire: Expire {
+                store: store(),
+                actor,
+                clock: clock(),
+                keep_days: setup.keep_days,
+                pruned_at_ms: 0.into(),
+                pace: Pace::default(),
+            },
+            seal: Seal { store: store() },
+        })
+    }
+
+    /// Steps every stage until none has work, for replays and tests.
+    ///
+    /// # Errors
+    /// The first stage's that fails.
+    pub async fn settle(&self) -> anyhow::Result<()> {
+        // Far more steps than any replay takes: an endless one is a bug that shows as an error.
+        for _ in 0..10_000 {
+            let mut ran = Ran::Idle;
+            for step in [
+                self.resolve.run_once().await?,
+                self.correlate.run_once().await?,
+                self.deliver.run_once().await?,
+                self.investigate.run_once().await?,
+                self.preview.run_once().await?,
+                self.execute.run_once().await?,
+                self.verify.run_once().await?,
+                self.expire.run_once().await?,
+                self.seal.run_once().await?,
+            ] {
+                if step == Ran::Worked {
+                    ran = Ran::Worked;
+                }
+            }
+            if ran == Ran::Idle {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("the stages did not come to rest")
+    }
+}

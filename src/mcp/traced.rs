@@ -1,0 +1,55 @@
+//! A tool server whose lines carry the incident that a call is for, though it runs in tasks of its own.
+
+use rmcp::ErrorData;
+use rmcp::RoleServer;
+use rmcp::ServerHandler;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, ListToolsResult, PaginatedRequestParams, RequestMetaObject, ServerConfig,
+    Tool,
+};
+use rmcp::service::RequestContext;
+use tracing::Instrument as _;
+
+use crate::model::IncidentId;
+use crate::telemetry;
+
+/// Key in a request's `_meta`: the incident that the call is for. It names the lines of the log and decides nothing.
+const INCIDENT: &str = "firstlook.dev/incident";
+
+/// Says for which incident a call is made.
+pub fn belongs_to(request: &mut CallToolRequestParams, incident: &IncidentId) {
+    let meta = request.meta.get_or_insert_with(RequestMetaObject::new);
+    meta.insert(INCIDENT.to_owned(), incident.as_str().into());
+}
+
+/// A server, traced.
+pub(super) struct Traced<S>(pub(super) S);
+
+impl<S: ServerHandler> ServerHandler for Traced<S> {
+    fn get_info(&self) -> ServerConfig {
+        self.0.get_info()
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        self.0.get_tool(name)
+    }
+
+    async fn list_tools(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        self.0.list_tools(request, context).await
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let incident = request.meta.as_ref().and_then(|meta| meta.get(INCIDENT)).or(context.meta.get(INCIDENT));
+        let incident = incident.and_then(|id| IncidentId::parse(id.as_str()?));
+        let span = incident.map_or(tracing::Span::none(), |id| telemetry::incident(&id));
+        self.0.call_tool(request, context).instrument(span).await
+    }
+}

@@ -1,0 +1,7 @@
+-- What happened once in this cluster and decides later starts.
+CREATE TABLE mark (
+  cluster TEXT NOT NULL,
+  name TEXT NOT NULL,
+  at_ms INTEGER NOT NULL,
+  PRIMARY KEY (cluster, name)
+) STRICT;
