@@ -200,6 +200,8 @@ mod tests {
             near: Vec::new(),
             behind: Some(behind),
             failing: Some(Box::new(pod("prices-1", crashed()))),
+            astray: Vec::new(),
+            barred: None,
             because: "named in the log of Pod shop/cart-1".into(),
             at: AT,
         };

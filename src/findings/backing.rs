@@ -85,7 +85,7 @@ fn is_own(scene: &Scene, service: &Service) -> bool {
 
 /// The last line of the subject's logs that says that a call to this Service got no answer: it names the Service, or
 /// an address of the kind by which the scene found the Service in this log.
-fn complaint<'a>(scene: &'a Scene, service: &Service) -> Option<(&'a LogTail, &'a LogLine)> {
+pub(super) fn complaint<'a>(scene: &'a Scene, service: &Service) -> Option<(&'a LogTail, &'a LogLine)> {
     let name = service.object.name();
     let by_log = service.because.as_str().starts_with("named in the log");
     let lines = || scene.logs.items().iter().flat_map(|log| log.lines.iter().rev().map(move |line| (log, line)));

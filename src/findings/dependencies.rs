@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::outside;
 use super::proof;
 use super::say;
 use super::view;
@@ -130,11 +131,13 @@ fn unreached(
     address: &Redacted,
 ) -> Finding {
     let (ends, more) = ending(scene, container);
+    let outside = outside::of(line, address);
+    let whom = outside.as_ref().map_or_else(|| address.clone(), |found| found.says(address));
     let says = text!(
         "{} {} cannot reach {}: \"{}\"{}.",
         scene.subject.kind,
         scene.subject.name,
-        address,
+        whom,
         say::line(&line.text),
         ends
     );
@@ -142,17 +145,29 @@ fn unreached(
     citations.extend(more);
     Finding {
         citations,
-        advice: Some(text!(
-            "Look at what should answer at {}: it is not this workload that has to be restarted.",
-            address
-        )),
+        advice: Some(match &outside {
+            Some(found) => text!(
+                "Ask who runs {}, and check the way out of the cluster (egress rules, NAT, proxy): a restart or a rollback here does not help if it is down.",
+                found.name,
+            ),
+            None => {
+                text!("Look at what should answer at {}: it is not this workload that has to be restarted.", address)
+            }
+        }),
         ..Finding::new(
             "dependency-unreachable",
             Role::Cause,
-            Certainty::Possible,
+            // Name and address agree, and pods are not ready: what they wait for is likely this.
+            match &outside {
+                Some(found) if found.certain && container.is_some() => Certainty::Likely,
+                _ => Certainty::Possible,
+            },
             &scene.subject,
             says,
-            text!("{} does not answer", address),
+            match &outside {
+                Some(found) => text!("{} outside the cluster does not answer", found.name).cut(90),
+                None => text!("{} does not answer", address),
+            },
         )
     }
 }

@@ -164,5 +164,8 @@ fn ingress(scene: &Scene) -> Health {
         Some(class) => classes.iter().any(|known| known.name == *class),
         None => ingress.has_address || classes.iter().any(|known| known.default),
     };
+    if let Some((service, _)) = ingress.absent.first() {
+        return unhealthy(text!("its backend Service {} does not exist", service));
+    }
     if served { Health::Healthy } else { unhealthy("no controller serves it".into()) }
 }

@@ -5,6 +5,7 @@
 //! the scene that is missing never counts as absence.
 
 mod arguments;
+mod backends;
 mod backing;
 mod certificates;
 mod conclude;
@@ -22,12 +23,17 @@ mod near;
 mod neighbours;
 mod network;
 mod nodes;
+mod outside;
 mod platform;
+mod policies;
+mod ports;
 mod probes;
 mod proof;
+mod recovered;
 mod refusals;
 mod rollout;
 mod say;
+mod scaling;
 mod schedules;
 mod scheduling;
 mod severity;
@@ -73,6 +79,9 @@ pub fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     found.extend(denials::find(scene, now));
     found.extend(edits::find(scene, now));
     found.extend(network::find(scene, now));
+    found.extend(backends::find(scene, now));
+    found.extend(ports::find(scene, now));
+    found.extend(policies::find(scene, now));
     found.extend(backing::find(scene, now));
     found.extend(dependencies::find(scene));
     found.extend(probes::find(scene, now));
@@ -81,6 +90,8 @@ pub fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     found.extend(schedules::find(scene, now));
     found.extend(rollout::find(scene, now));
     found.extend(neighbours::find(scene, now));
+    found.extend(scaling::find(scene, now));
+    found.extend(recovered::find(scene, now));
     let explained = found.iter().any(|finding| {
         finding.role == Role::Cause && finding.certainty >= Certainty::Likely && finding.rule != rollout::BAD_REVISION
     });

@@ -2,9 +2,15 @@
 
 use jiff::Timestamp;
 
+use super::backends;
+use super::dependencies;
 use super::health;
 use super::health::Health;
+use super::network;
+use super::policies;
+use super::ports;
 use super::rollout;
+use super::scaling;
 use super::view;
 use crate::model::finding::{Certainty, Role};
 use crate::model::incident::Severity;
@@ -91,9 +97,19 @@ fn node(scene: &Scene) -> Severity {
 
 /// A Service or an Ingress in the scene that serves nobody, where that is proved to matter here.
 fn reaches_others(scene: &Scene, now: Timestamp) -> Severity {
-    let found = super::network::find(scene, now);
-    let proved = found.iter().any(|finding| finding.role == Role::Cause && finding.certainty == Certainty::Proved);
-    if proved { Severity::High } else { Severity::None }
+    let mut found = network::find(scene, now);
+    found.extend(backends::find(scene, now));
+    found.extend(ports::find(scene, now));
+    found.extend(policies::find(scene, now));
+    let causes = found.iter().filter(|finding| finding.role == Role::Cause);
+    match causes.map(|finding| finding.certainty).max() {
+        Some(Certainty::Proved) => Severity::High,
+        // How many calls fail is not known from here.
+        Some(Certainty::Likely) => Severity::Medium,
+        // Its own pods are ready, yet its log says that calls fail, or it may not grow.
+        _ if !dependencies::find(scene).is_empty() || scaling::is_limited(scene) => Severity::Low,
+        _ => Severity::None,
+    }
 }
 
 /// Whether a label such as `tier: critical` is on the workload.

@@ -3,6 +3,7 @@
 use super::health;
 use super::health::Health;
 use super::jobs;
+use super::recovered;
 use super::rollout;
 use super::say;
 use super::view;
@@ -46,6 +47,11 @@ pub(super) fn situation(scene: &Scene, cause: Option<&Finding>, with_place: bool
             Some(cause) if cause.about.kind == Kind::Ingress => {
                 text!("Ingress {}{} is not served", cause.about.name, place(&cause.about))
             }
+            Some(cause) if cause.rule == recovered::ROLLED_BACK => well(scene, name),
+            Some(cause) if cause.about.kind == Kind::HorizontalPodAutoscaler => match view::workload(scene) {
+                Some(workload) => text!("{} is not scaled further, its {} ready", name, pods(workload.ready)),
+                None => well(scene, name),
+            },
             Some(_) => match view::workload(scene) {
                 Some(workload) => text!("calls of {} fail, its own {} ready", name, pods(workload.ready)),
                 None => text!("{} is in trouble", name),

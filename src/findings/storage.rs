@@ -46,25 +46,53 @@ fn unbound(scene: &Scene, now: Timestamp, claim: &Claim) -> Option<Finding> {
     let why = trouble.map_or_else(Redacted::default, |event| {
         text!(": {} (since {})", say::line(&event.message), say::at(event.first_at, now))
     });
+    let (classless, class_advice) = absent_class(claim);
     let state = if is_lost { "has lost its volume" } else { "has no volume" };
     let name = text!("{}", claim.object.name);
     let mut citations: Vec<_> = trouble.and_then(|event| proof::event(scene, event)).into_iter().collect();
     citations.extend(proof::field(scene, claim.at, "phase", &claim.phase));
     Some(Finding {
         citations,
-        advice: Some(text!(
-            "Check storage class and provisioner of claim {}. Deleting the claim would delete its data.",
-            name
-        )),
+        advice: Some(class_advice.unwrap_or_else(|| {
+            text!("Check storage class and provisioner of claim {}. Deleting the claim would delete its data.", name)
+        })),
         ..Finding::new(
             "claim-unbound",
             Role::Cause,
             if trouble.is_some() || is_lost { Certainty::Proved } else { Certainty::Likely },
             &claim.object,
-            text!("PersistentVolumeClaim {}{} {}{}{}.", name, say::within(&claim.object), state, class, why),
+            text!(
+                "PersistentVolumeClaim {}{} {}{}{}.{}",
+                name,
+                say::within(&claim.object),
+                state,
+                class,
+                why,
+                classless
+            ),
             text!("PersistentVolumeClaim {} {}", name, state),
         )
     })
+}
+
+/// What is said of a claim whose class does not exist, and what to do then.
+fn absent_class(claim: &Claim) -> (Redacted, Option<Redacted>) {
+    let (Some(class), Some(known)) = (&claim.storage_class, &claim.classes) else { return (Redacted::default(), None) };
+    // The empty class asks for a volume that somebody made by hand.
+    if class.is_empty() || known.contains(class) {
+        return (Redacted::default(), None);
+    }
+    let others = match known.as_slice() {
+        [] => "the cluster has none".into(),
+        names => text!("the cluster has {}", say::list(names, 4)),
+    };
+    let says = text!(" StorageClass {} does not exist: {}.", class, others);
+    let advice = text!(
+        "Create StorageClass {}, or make claim {} again with one that exists: the class of a claim cannot be changed.",
+        class,
+        claim.object.name,
+    );
+    (says, Some(advice))
 }
 
 /// A claim that a pod names and that does not exist.

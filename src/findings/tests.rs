@@ -608,6 +608,8 @@ fn service(world: &mut World, near: bool, selected: u32) {
         near: if near { vec![miss] } else { Vec::new() },
         behind: None,
         failing: None,
+        astray: Vec::new(),
+        barred: None,
         because: "named in the log".into(),
         at,
     }]);
@@ -649,6 +651,7 @@ fn an_ingress_class_that_does_not_exist_is_stated_as_a_fact() {
         class: Some(r("edge")),
         hosts: vec![r("front.example.org")],
         services: vec![r("front")],
+        absent: Vec::new(),
         has_address: false,
         at,
     };
@@ -788,6 +791,7 @@ fn a_claim_without_a_volume_is_told_with_its_events_words() {
         storage_class: Some(r("fast")),
         volume: None,
         access_modes: Vec::new(),
+        classes: None,
         at,
     }]);
     let report = world.report();

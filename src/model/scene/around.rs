@@ -54,8 +54,39 @@ pub struct Service {
     /// A pod behind it that is in trouble; read with `behind`.
     #[serde(default)]
     pub failing: Option<Box<Pod>>,
+    /// Ports whose target none of the pods that it selects declares.
+    #[serde(default)]
+    pub astray: Vec<Astray>,
+    /// NetworkPolicies that keep the subject's pods from the pods that it selects.
+    #[serde(default)]
+    pub barred: Option<Barred>,
     /// Why this Service is in the scene: `selects the subject's pods`, `named in the log of ...`, `named by the alert`.
     pub because: Redacted,
+    pub at: At,
+}
+
+/// A port of a Service that leads to one on which no container says to listen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Astray {
+    pub port: u32,
+    /// Number or name, as the Service has it.
+    pub target: Redacted,
+    /// The ports that containers behind it declare, as numbers; never empty.
+    pub declared: Vec<Redacted>,
+}
+
+/// A NetworkPolicy under which the subject's pods may not connect to a Service's, no other allowing it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Barred {
+    /// The newest of the policies that apply.
+    pub policy: ObjectRef,
+    /// Whether it limits what leaves the subject's pods; else what reaches the others.
+    pub egress: bool,
+    /// Labels of pods that it does allow (`app=admin` each); empty: it allows none, or says it in another way.
+    pub allowed: Vec<Redacted>,
+    /// The newest write to it.
+    pub since: Timestamp,
+    pub by: Option<Redacted>,
     pub at: At,
 }
 
@@ -80,6 +111,9 @@ pub struct Ingress {
     pub hosts: Vec<Redacted>,
     /// Names of the Services behind it.
     pub services: Vec<Redacted>,
+    /// Those of them that do not exist, each with near names that do; empty also when Services could not be listed.
+    #[serde(default)]
+    pub absent: Vec<(Redacted, Vec<Redacted>)>,
     pub has_address: bool,
     pub at: At,
 }
@@ -111,6 +145,9 @@ pub struct Claim {
     pub storage_class: Option<Redacted>,
     pub volume: Option<Redacted>,
     pub access_modes: Vec<Redacted>,
+    /// Names of the StorageClasses that exist; read only where a claim is not bound.
+    #[serde(default)]
+    pub classes: Option<Vec<Redacted>>,
     pub at: At,
 }
 
@@ -123,6 +160,9 @@ pub struct Autoscaler {
     pub current: u32,
     pub desired: u32,
     pub last_scaled_at: Option<Timestamp>,
+    /// `cpu 187% (target 70%)` each, for metrics that have a present value.
+    #[serde(default)]
+    pub metrics: Vec<Redacted>,
     pub conditions: Vec<Condition>,
     pub at: At,
 }

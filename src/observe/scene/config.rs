@@ -7,11 +7,14 @@ use futures::future::try_join_all;
 use crate::model::scene::{Change, Claim, ConfigMap, ScenePart, Template};
 use crate::model::{Kind, Name, ObjectRef};
 use crate::observe::ReadError;
+use crate::observe::Selector;
+use crate::observe::json;
 use crate::observe::scene::named::near;
 use crate::observe::scene::page::Page;
 use crate::observe::scene::pods::claim_names;
 use crate::observe::scene::{Look, Shared, Told};
 use crate::observe::typed::template::config_maps;
+use crate::redact::Redacted;
 
 /// ConfigMaps, and claims, that a scene holds.
 const OBJECTS_MAX: usize = 10;
@@ -19,6 +22,8 @@ const OBJECTS_MAX: usize = 10;
 const NAMES_MAX: u32 = 500;
 /// Other ConfigMaps that are read, when one is missing or a revision dropped one.
 const NEAR_MAX: usize = 3;
+/// StorageClasses of a cluster: where there are more, that one is absent is not claimed.
+const CLASSES_MAX: usize = 50;
 /// The one that the cluster puts into every namespace.
 const ROOT_CA: &str = "kube-root-ca.crt";
 
@@ -115,7 +120,20 @@ impl Look<'_> {
             .collect();
         let found = try_join_all(wanted.iter().map(|object| self.reader.get(object))).await?;
         let claims = found.iter().flatten();
-        let claims = claims.filter_map(|v| self.typed.claim(v, page.object(v, self.typed.redactor))).collect();
+        let claims = claims.filter_map(|v| self.typed.claim(v, page.object(v, self.typed.redactor)));
+        let mut claims: Vec<Claim> = claims.collect();
+        if claims.iter().any(|claim| claim.phase.as_str() == "Pending") {
+            let classes = self.storage_classes().await;
+            claims.iter_mut().for_each(|claim| claim.classes.clone_from(&classes));
+        }
         Ok(Told { value: claims, page })
+    }
+
+    /// The names of all StorageClasses; what cannot be read, or not whole, is not known.
+    async fn storage_classes(&self) -> Option<Vec<Redacted>> {
+        let ask = Selector::all().at_most(CLASSES_MAX);
+        let listed = self.reader.list(Kind::StorageClass, None, &ask).await.ok()?;
+        let names = listed.iter().map(|class| self.typed.redactor.redact(json::text(class, "/metadata/name")));
+        (listed.len() < CLASSES_MAX).then(|| names.collect())
     }
 }

@@ -80,7 +80,7 @@ impl Look<'_> {
 }
 
 /// Whether labels satisfy a `LabelSelector`; an absent one matches nothing here.
-fn matches(selector: &Value, labels: &Value) -> bool {
+pub(super) fn matches(selector: &Value, labels: &Value) -> bool {
     let value = |key: &str| labels.get(key).and_then(Value::as_str);
     let equal = json::pairs(selector, "/matchLabels").all(|(key, wanted)| value(key) == wanted.as_str());
     let fits = |rule: &Value| {

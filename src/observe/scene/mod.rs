@@ -12,6 +12,7 @@ mod network;
 mod nodes;
 mod page;
 mod pods;
+mod policies;
 mod revisions;
 mod runs;
 
@@ -80,12 +81,13 @@ pub async fn read(reader: &Reader, subject: &ObjectRef, hints: &[ObjectRef], dea
 
 impl Look<'_> {
     async fn scene(&self) -> Scene {
-        let (pods, revisions, events, services, ingresses, limits, around) = tokio::join!(
+        let (pods, revisions, events, services, ingresses, policies, limits, around) = tokio::join!(
             self.part(self.pods()),
             self.part(self.revisions()),
             self.part(self.events()),
             self.part(self.services()),
             self.part(self.ingresses()),
+            self.part(self.policies(self.namespace())),
             self.limits(),
             self.part(self.around()),
         );
@@ -101,7 +103,7 @@ impl Look<'_> {
         let said = backing::Said { logs: lines, refusals: self.refusals(&events) };
         let workloads = around.as_ref().map_or(&[][..], Vec::as_slice);
         let (network, neighbours) = tokio::join!(
-            self.network(services, ingresses, &said, &pods, workloads),
+            self.network(services, (ingresses, policies), &said, &pods, workloads),
             self.part(self.neighbours(&pods, &around, &nodes)),
         );
         let events = self.told_events(events, &pods, &revisions, &limits);

@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::future::{join_all, try_join_all};
 use serde_json::Value;
 
-use crate::model::scene::{Change, Ingress, IngressClass, LogTail, NearMiss, Part, ScenePart, Service};
+use crate::model::scene::{Astray, Change, Ingress, IngressClass, LogTail, NearMiss, Part, ScenePart, Service};
 use crate::model::{Kind, ObjectRef};
 use crate::observe::ReadError;
 use crate::observe::Selector;
 use crate::observe::json;
 use crate::observe::scene::backing::{Backing, Said};
-use crate::observe::scene::named::{Called, called};
+use crate::observe::scene::named::{Called, called, near};
 use crate::observe::scene::page::Page;
 use crate::observe::scene::pods::near_miss;
+use crate::observe::scene::policies::Bar;
 use crate::observe::scene::{Look, Shared};
 use crate::observe::typed::network::backends;
 use crate::observe::typed::workload::{selector, selects};
@@ -34,6 +35,8 @@ const PODS_MAX: usize = 500;
 const SELECTED_MAX: usize = 250;
 /// EndpointSlices of one Service: each holds up to 100 endpoints.
 const SLICES_MAX: usize = 10;
+/// Names near one that does not exist.
+const NEAR_MAX: usize = 3;
 /// Near misses of one Service.
 const MISSES_MAX: usize = 5;
 
@@ -55,6 +58,8 @@ struct Behind {
     selected: usize,
     misses: Vec<Miss>,
     backing: Backing,
+    astray: Vec<Astray>,
+    bar: Option<Bar>,
 }
 
 struct Miss {
@@ -87,7 +92,7 @@ impl Look<'_> {
     pub(super) async fn network(
         &self,
         services: Result<Vec<Value>, Redacted>,
-        ingresses: Result<Vec<Value>, Redacted>,
+        (ingresses, policies): (Result<Vec<Value>, Redacted>, Result<Vec<Value>, Redacted>),
         said: &Said<'_>,
         pods: &Shared,
         around: &[Value],
@@ -100,8 +105,14 @@ impl Look<'_> {
             page: Page::new(ScenePart::Network),
             missing: Vec::new(),
         };
+        let all = services.as_deref().ok().filter(|services| services.len() < SEARCHED_MAX);
+        let names = all.map(|all| all.iter().map(|service| json::text(service, "/metadata/name").to_owned()).collect());
+        let policies = policies.unwrap_or_else(|why| {
+            network.missing.push(text!("NetworkPolicies: {}", why));
+            Vec::new()
+        });
         let behind = match services {
-            Ok(services) => self.part(self.behind(&services, said, pods, around)).await,
+            Ok(services) => self.part(self.behind(&services, said, pods, (around, &policies))).await,
             Err(why) => Err(why),
         };
         match behind {
@@ -112,7 +123,7 @@ impl Look<'_> {
             }
         }
         match ingresses {
-            Ok(ingresses) => self.tell_ingresses(&ingresses, &mut network).await,
+            Ok(ingresses) => self.tell_ingresses(&ingresses, names, &mut network).await,
             Err(why) => {
                 network.missing.push(why.clone());
                 network.ingresses = Part::Missing(why.clone());
@@ -128,7 +139,7 @@ impl Look<'_> {
         services: &[Value],
         said: &Said<'_>,
         pods: &Shared,
-        around: &[Value],
+        (around, policies): (&[Value], &[Value]),
     ) -> Result<Vec<Behind>, ReadError> {
         let mut chosen = self.choose(services, said.logs, pods);
         let foreign = self.foreign(said);
@@ -150,7 +161,16 @@ impl Look<'_> {
             };
             let misses = if selected.is_empty() { self.misses(&value, &namespace).await? } else { Vec::new() };
             let backing = self.backing(&value, &slices, &selected, around).await;
-            Ok(Behind { value, because, slices, selected: selected.len(), misses, backing })
+            let astray = self.astray(&value, &selected);
+            // What cannot be read of another namespace is no ground for saying that it bars anybody.
+            let bar = match Some(namespace.as_str()) == self.namespace() {
+                true => self.bar(&value, &selected, policies, policies),
+                false => {
+                    let theirs = self.policies(Some(&namespace)).await.unwrap_or_default();
+                    self.bar(&value, &selected, policies, &theirs)
+                }
+            };
+            Ok(Behind { value, because, slices, selected: selected.len(), misses, backing, astray, bar })
         });
         join_all(read).await.into_iter().collect()
     }
@@ -281,7 +301,7 @@ impl Look<'_> {
     fn tell_services(&self, behind: Vec<Behind>, network: &mut Network) -> Vec<Service> {
         let redactor = self.typed.redactor;
         let mut services = Vec::new();
-        for Behind { value, because, slices, selected, misses, backing } in behind {
+        for Behind { value, because, slices, selected, misses, backing, astray, bar } in behind {
             let at = network.page.object(&value, redactor);
             for slice in slices.iter().take(2) {
                 network.page.object(slice, redactor);
@@ -299,14 +319,16 @@ impl Look<'_> {
                     at: network.page.object(&miss.example, redactor),
                 })
                 .collect();
+            service.astray = astray;
             self.tell_backing(backing, &mut service, &mut network.page);
+            self.tell_bar(bar, &mut service, &mut network.page);
             network.changes.extend(self.recent(&value, at));
             services.push(service);
         }
         services
     }
 
-    async fn tell_ingresses(&self, ingresses: &[Value], network: &mut Network) {
+    async fn tell_ingresses(&self, ingresses: &[Value], names: Option<BTreeSet<String>>, network: &mut Network) {
         let services: BTreeSet<&str> = network.services.items().iter().map(|service| service.object.name()).collect();
         let matters = |ingress: &&Value| {
             json::reference(ingress).is_some_and(|o| o == *self.subject || self.hints.contains(&o))
@@ -316,7 +338,10 @@ impl Look<'_> {
         let mut told = Vec::new();
         for ingress in &kept {
             let at = network.page.object(ingress, self.typed.redactor);
-            told.extend(self.typed.ingress(ingress, at));
+            if let Some(mut own) = self.typed.ingress(ingress, at) {
+                own.absent = names.as_ref().map_or_else(Vec::new, |names| self.absent_backends(ingress, names));
+                told.push(own);
+            }
             network.changes.extend(self.recent(ingress, at));
         }
         network.ingresses = Part::Known(told);
@@ -337,6 +362,16 @@ impl Look<'_> {
                 network.classes = Part::Missing(why);
             }
         }
+    }
+
+    /// The Services behind an Ingress that do not exist, each with near names that do.
+    fn absent_backends(&self, ingress: &Value, names: &BTreeSet<String>) -> Vec<(Redacted, Vec<Redacted>)> {
+        let absent = backends(ingress).into_iter().filter(|name| !names.contains(*name));
+        let close = |name: &str| {
+            let close = names.iter().filter(|other| near(name, other)).take(NEAR_MAX);
+            close.map(|other| self.typed.redactor.redact(other)).collect()
+        };
+        absent.map(|name| (self.typed.redactor.redact(name), close(name))).collect()
     }
 }
 

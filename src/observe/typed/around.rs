@@ -7,6 +7,8 @@ use serde_json::Value;
 use crate::model::scene::{At, Autoscaler, Budget, Claim, ConfigMap, Node, Quota};
 use crate::observe::json;
 use crate::observe::typed::{Typed, cpu_milli, memory_bytes};
+use crate::redact::Redacted;
+use crate::text;
 
 impl Typed<'_> {
     /// A node; what its pods ask for is for the caller to add.
@@ -54,6 +56,7 @@ impl Typed<'_> {
             storage_class: self.some_text(value, "/spec/storageClassName"),
             volume: self.some_text(value, "/spec/volumeName"),
             access_modes: self.texts(value, "/spec/accessModes"),
+            classes: None,
             at,
         })
     }
@@ -68,9 +71,23 @@ impl Typed<'_> {
             current: json::count(value, "/status/currentReplicas"),
             desired: json::count(value, "/status/desiredReplicas"),
             last_scaled_at: json::time(value, "/status/lastScaleTime"),
+            metrics: self.metrics(value),
             conditions: self.conditions(value),
             at,
         })
+    }
+
+    /// Present values beside their targets, of metrics that are a share of the requests.
+    fn metrics(&self, autoscaler: &Value) -> Vec<Redacted> {
+        let targets = json::list(autoscaler, "/spec/metrics");
+        let now = json::list(autoscaler, "/status/currentMetrics").iter().filter_map(|metric| {
+            let name = json::text(metric, "/resource/name");
+            let share = json::number(metric, "/resource/current/averageUtilization")?;
+            let own = targets.iter().find(|target| json::text(target, "/resource/name") == name)?;
+            let wanted = json::number(own, "/resource/target/averageUtilization")?;
+            Some(text!("{} {}% (target {}%)", self.redactor.redact(name), share, wanted))
+        });
+        now.collect()
     }
 
     /// A PodDisruptionBudget.

@@ -34,6 +34,8 @@ impl Typed<'_> {
             near: Vec::new(),
             behind: None,
             failing: None,
+            astray: Vec::new(),
+            barred: None,
             because,
             at,
         })
@@ -58,6 +60,7 @@ impl Typed<'_> {
             class: self.some_text(value, "/spec/ingressClassName").or_else(|| old.map(|c| self.redactor.redact(c))),
             hosts: hosts(value).into_iter().map(|host| self.redactor.redact(host)).collect(),
             services: backends(value).into_iter().map(|name| self.redactor.redact(name)).collect(),
+            absent: Vec::new(),
             has_address: !json::list(value, "/status/loadBalancer/ingress").is_empty(),
             at,
         })

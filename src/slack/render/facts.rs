@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::clock;
 use crate::model::scene::{Change, DiffLine};
 use crate::model::{Card, Certainty, Citation, Finding, IncidentState, InvestigationState, Origin, Part, Role};
-use crate::model::{Scene, Source};
+use crate::model::{Scene, Severity, Source};
 use crate::redact::Redacted;
 use crate::slack::render::escape;
 
@@ -86,7 +86,11 @@ pub(super) fn line(card: &Card, now: Timestamp) -> String {
 }
 
 fn severity(card: &Card) -> String {
-    let own = card.incident.severity.as_str();
+    let own = match card.incident.severity {
+        // What an alert once said of it is no news where its subject is well.
+        Severity::None if card.incident.healthy_since.is_some() => return "healthy now".to_owned(),
+        severity => severity.as_str(),
+    };
     match &card.incident.alert_severity {
         Some(said) if !said.is_empty() && !said.as_str().eq_ignore_ascii_case(own) => {
             format!("{own} (alert says {})", escape::prose(&escape::cut(said.as_str(), 20)))
