@@ -6,10 +6,11 @@ use regex::Regex;
 
 use super::outside;
 use super::proof;
+use super::rollout;
 use super::say;
 use super::view;
 use crate::model::finding::{Certainty, Finding, Role};
-use crate::model::scene::{ContainerState, LogLine, LogTail, Pod, Scene};
+use crate::model::scene::{ContainerState, DiffLine, LogLine, LogTail, Pod, Scene};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -103,11 +104,22 @@ fn unresolved(
     } else {
         "Whether the name is wrong or its record is gone cannot be seen from inside the cluster."
     };
-    let says = text!("{} {} could not resolve host {}{}. {}", scene.subject.kind, scene.subject.name, host, ends, open);
+    // A revision that brought the very name is what to take back.
+    let blame = container.and_then(|_| rollout::blame(scene));
+    let names = |line: &DiffLine| line.after.as_ref().is_some_and(|after| holds(after.as_str(), host.as_str()));
+    let lines = blame.as_ref().map_or_else(Vec::new, |blame| blame.lines(names));
+    let brought = blame.as_ref().filter(|_| !lines.is_empty());
+    let by = brought.map_or_else(Redacted::default, |blame| {
+        text!(" {} brought that name: {}; {}.", blame.name(), blame.say(&lines), rollout::earlier(blame))
+    });
+    let says =
+        text!("{} {} could not resolve host {}{}. {}{}", scene.subject.kind, scene.subject.name, host, ends, open, by);
     let mut citations: Vec<_> = proof::line(scene, log, line).into_iter().collect();
+    citations.extend(brought.and_then(|blame| blame.citation(scene, lines.first().copied())));
     citations.extend(more);
     Finding {
         citations,
+        proposal: brought.and_then(|blame| blame.undo(scene)),
         advice: Some(text!(
             "Check the name {} with its owner (wrong name, expired domain or missing record), then run it again. Keep the failed pod until then: its log is the evidence.",
             host,
@@ -118,9 +130,20 @@ fn unresolved(
             if container.is_some() { Certainty::Likely } else { Certainty::Possible },
             &scene.subject,
             says,
-            text!("host {} could not be resolved", host),
+            match brought {
+                Some(blame) => text!("host {} could not be resolved, since revision {}", host, blame.newest.number),
+                None => text!("host {} could not be resolved", host),
+            }
+            .cut(90),
         )
     }
+}
+
+/// Whether a value holds this host name, and no longer one.
+fn holds(value: &str, host: &str) -> bool {
+    let edge = |c: Option<char>| c.is_none_or(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '.'));
+    let mut places = value.match_indices(host);
+    places.any(|(at, _)| edge(value[..at].chars().next_back()) && edge(value[at + host.len()..].chars().next()))
 }
 
 fn unreached(

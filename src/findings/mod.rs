@@ -8,6 +8,7 @@ mod arguments;
 mod backends;
 mod backing;
 mod certificates;
+mod closed;
 mod conclude;
 mod config;
 mod crashes;

@@ -191,6 +191,12 @@ fn other_nodes(scene: &Scene, node: &Node) -> Option<Finding> {
     Some(Finding::new("other-nodes-ready", Role::RuledOut, Certainty::Proved, &node.object, says, brief))
 }
 
+/// What says that a pod on this node got no network.
+fn sandboxless<'a>(scene: &'a Scene, node: &'a Node) -> Option<&'a Event> {
+    let mut events = suffering(scene, node).flat_map(|pod| view::warnings(scene, &pod.object));
+    events.find(|event| event.reason.as_str() == "FailedCreatePodSandBox" && event.message.as_str().contains("network"))
+}
+
 /// A ready node that is short of something, where pods were evicted from it or it is the subject.
 fn pressure(scene: &Scene, now: Timestamp, node: &Node) -> Option<Finding> {
     let short =
@@ -215,13 +221,31 @@ fn pressure(scene: &Scene, now: Timestamp, node: &Node) -> Option<Finding> {
         pods,
         say::line(&condition.message)
     );
+    let networkless = condition.kind.as_str() == "NetworkUnavailable";
+    let sandbox = networkless.then(|| sandboxless(scene, node)).flatten();
+    let says = match networkless {
+        true => text!("{} Its kubelet says Ready all the same.", says),
+        false => says,
+    };
+    let mut citations: Vec<Citation> = proof::field(scene, node.at, "reason", &condition.reason).into_iter().collect();
+    citations.extend(sandbox.and_then(|event| proof::event(scene, event)));
     Some(Finding {
-        citations: proof::field(scene, node.at, "reason", &condition.reason).into_iter().collect(),
-        advice: Some(text!("Free what node {} is short of, or move load away from it.", node.object.name)),
+        citations,
+        advice: Some(match networkless {
+            true => text!(
+                "Look at the network plugin on node {}; cordon the node until it is back, so that no pod lands there.",
+                node.object.name,
+            ),
+            false => text!("Free what node {} is short of, or move load away from it.", node.object.name),
+        }),
         ..Finding::new(
             "node-pressure",
             Role::Cause,
-            if evicted > 0 || is_subject(scene, node) { Certainty::Proved } else { Certainty::Possible },
+            match sandbox {
+                _ if evicted > 0 || is_subject(scene, node) => Certainty::Proved,
+                Some(_) => Certainty::Likely,
+                None => Certainty::Possible,
+            },
             &node.object,
             says,
             text!("node {} reports {}", node.object.name, condition.kind),

@@ -41,7 +41,7 @@ fn limited(scene: &Scene, now: Timestamp, autoscaler: &Autoscaler) -> Option<Fin
     let since = condition.changed_at.map_or_else(Redacted::default, |at| text!(" since {}", say::at(at, now)));
     let load = match autoscaler.metrics.as_slice() {
         [] => Redacted::default(),
-        metrics => text!(": {} of the requests", say::list(metrics, 3)),
+        metrics => text!(": {}", say::list(metrics, 3)),
     };
     let ready = view::workload(scene).map_or_else(Redacted::default, |workload| {
         text!(" {} of {} pods of {} are ready.", workload.ready, workload.wanted, workload.object.name)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::closed;
 use super::proof;
 use super::rollout;
 use super::rollout::Blame;
@@ -17,7 +18,7 @@ use crate::text;
 
 /// What the scheduler says of a group of nodes, by the wording of its plugins (pkg/scheduler/framework/plugins).
 #[derive(Clone, Debug, PartialEq)]
-enum Reason {
+pub(super) enum Reason {
     Selector,
     Resource(Redacted),
     Taint(Redacted),
@@ -26,21 +27,21 @@ enum Reason {
 }
 
 /// The pods without a node, and what the scheduler said last.
-struct Waiting<'a> {
-    pods: Vec<&'a Pod>,
+pub(super) struct Waiting<'a> {
+    pub(super) pods: Vec<&'a Pod>,
     message: Redacted,
     /// How many nodes, why, and the clause of the message that says so.
-    reasons: Vec<(u32, Reason, Redacted)>,
+    pub(super) reasons: Vec<(u32, Reason, Redacted)>,
     at: At,
 }
 
 impl Waiting<'_> {
-    fn has(&self, wanted: impl Fn(&Reason) -> bool) -> bool {
+    pub(super) fn has(&self, wanted: impl Fn(&Reason) -> bool) -> bool {
         self.reasons.iter().any(|(_, reason, _)| wanted(reason))
     }
 
     /// The clause that gives such a reason, quoted; else the whole message.
-    fn proof(&self, scene: &Scene, wanted: impl Fn(&Reason) -> bool) -> Option<Citation> {
+    pub(super) fn proof(&self, scene: &Scene, wanted: impl Fn(&Reason) -> bool) -> Option<Citation> {
         let clause = self.reasons.iter().find(|(_, reason, _)| wanted(reason)).map(|(.., clause)| clause);
         let clause = clause.and_then(|clause| proof::quote(scene, self.at, clause));
         clause.or_else(|| proof::quote(scene, self.at, &self.message))
@@ -51,13 +52,17 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     let Some(waiting) = waiting(scene) else { return Vec::new() };
     let mut found: Vec<Finding> = Vec::new();
     let blame = rollout::blame(scene);
-    if waiting.has(|reason| *reason == Reason::Selector) {
+    let is_closed = waiting.has(|reason| matches!(reason, Reason::Taint(_) | Reason::Cordoned));
+    let fitting = closed::fitting(scene, &waiting);
+    if is_closed && !fitting.is_empty() {
+        found.push(closed::all_fitting(scene, &waiting, &fitting));
+    } else if waiting.has(|reason| *reason == Reason::Selector) {
         found.push(selector(scene, now, &waiting, blame.as_ref()));
     } else if waiting.has(|reason| matches!(reason, Reason::Resource(_))) {
         found.push(resources(scene, now, &waiting, blame.as_ref()));
         found.extend(scaled(scene, now));
-    } else if waiting.has(|reason| matches!(reason, Reason::Taint(_) | Reason::Cordoned)) {
-        found.push(closed(scene, &waiting));
+    } else if is_closed {
+        found.push(closed::by_taints(scene, now, &waiting, blame.as_ref()));
     } else if !waiting.has(|reason| matches!(reason, Reason::Other(text) if text.as_str().contains("olume"))) {
         found.push(unclear(scene, &waiting));
     }
@@ -101,7 +106,7 @@ fn reasons(message: &Redacted) -> Vec<(u32, Reason, Redacted)> {
     reasons
 }
 
-fn pending(waiting: &Waiting<'_>) -> Redacted {
+pub(super) fn pending(waiting: &Waiting<'_>) -> Redacted {
     let pods = waiting.pods.len() as u32;
     text!("{} {} pending", say::count(pods, "pod", "pods"), if pods == 1 { "is" } else { "are" })
 }
@@ -302,39 +307,6 @@ fn scaled(scene: &Scene, now: Timestamp) -> Option<Finding> {
             "its autoscaler asked for more pods".into(),
         )
     })
-}
-
-/// Nodes that are closed to the pod: by taints, or cordoned.
-fn closed(scene: &Scene, waiting: &Waiting<'_>) -> Finding {
-    let said: Vec<Redacted> = waiting
-        .reasons
-        .iter()
-        .map(|(count, reason, _)| match reason {
-            Reason::Taint(taint) => text!("{} with taint {}", say::count(*count, "node", "nodes"), taint),
-            Reason::Cordoned => text!("{} cordoned", say::count(*count, "node", "nodes")),
-            Reason::Resource(resource) => text!("{} without enough {}", say::count(*count, "node", "nodes"), resource),
-            Reason::Selector => say::count(*count, "node", "nodes"),
-            Reason::Other(text) => text!("{} ({})", say::count(*count, "node", "nodes"), text),
-        })
-        .collect();
-    let says = text!("No node may take the pod, so {}: {}.", pending(waiting), say::list(&said, 4));
-    Finding {
-        citations: waiting
-            .proof(scene, |reason| matches!(reason, Reason::Taint(_) | Reason::Cordoned))
-            .into_iter()
-            .collect(),
-        advice: Some(
-            "Check why these nodes are closed before opening one: taints and cordons are set on purpose.".into(),
-        ),
-        ..Finding::new(
-            "nodes-closed",
-            Role::Cause,
-            Certainty::Likely,
-            &scene.subject,
-            says,
-            text!("no node may take the pod: {}", say::list(&said, 2)).cut(90),
-        )
-    }
 }
 
 /// A scheduler's message that no rule here understands.

@@ -160,7 +160,7 @@ pub struct Autoscaler {
     pub current: u32,
     pub desired: u32,
     pub last_scaled_at: Option<Timestamp>,
-    /// `cpu 187% (target 70%)` each, for metrics that have a present value.
+    /// `cpu 187% of the requests (target 70%)` each, for metrics that have a present value.
     #[serde(default)]
     pub metrics: Vec<Redacted>,
     pub conditions: Vec<Condition>,

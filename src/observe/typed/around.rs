@@ -85,7 +85,7 @@ impl Typed<'_> {
             let share = json::number(metric, "/resource/current/averageUtilization")?;
             let own = targets.iter().find(|target| json::text(target, "/resource/name") == name)?;
             let wanted = json::number(own, "/resource/target/averageUtilization")?;
-            Some(text!("{} {}% (target {}%)", self.redactor.redact(name), share, wanted))
+            Some(text!("{} {}% of the requests (target {}%)", self.redactor.redact(name), share, wanted))
         });
         now.collect()
     }

@@ -66,7 +66,9 @@ pub fn card(card: &Card, options: &Options) -> Message {
         let changed = facts::changed(card, now).filter(|_| !states::is_already_over(card));
         push_lines(&mut blocks, changed.into_iter().chain(facts::findings(card)).collect());
         let around = facts::unread(card).into_iter().chain(states::no_answer(card));
-        push_lines(&mut blocks, facts::cause(card).into_iter().chain(around).collect());
+        // What it was is told with how it ended.
+        let cause = if states::is_already_over(card) { Vec::new() } else { facts::cause(card) };
+        push_lines(&mut blocks, cause.into_iter().chain(around).collect());
     }
     push_lines(&mut blocks, states::gave_up(card).into_iter().collect());
     push_steps(&mut blocks, card, now);

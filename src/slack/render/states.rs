@@ -24,7 +24,8 @@ pub(super) fn header(card: &Card) -> String {
         match outcome(card) {
             Outcome::InTrouble => format!("{} {story}", emoji(card)),
             Outcome::NotFound => format!("{} {subject} does not exist, but an alert names it", emoji(card)),
-            Outcome::AlreadyOver => format!("✅ {subject} had recovered when the alert came"),
+            Outcome::AlreadyOver if has_recovered(card) => format!("✅ {subject} had recovered when the alert came"),
+            Outcome::AlreadyOver => format!("⚪ {subject} looks healthy: what the alert says is not seen there"),
             Outcome::Better => format!("✅ Healthy again. Was: {story}"),
             Outcome::Over(Ending::Resolved | Ending::Healthy) => format!("✅ Over. Was: {story}"),
             Outcome::Over(Ending::Presumed) => format!("✅ Presumed over. Was: {story}"),
@@ -80,6 +81,20 @@ fn was_over(card: &Card) -> bool {
     card.incident.unhealthy_at.is_none() && card.incident.healthy_since.is_some() && card.approvals.is_empty()
 }
 
+/// Whether anything shows that the subject had been ill: its alerts resolved, or it was changed, or its state turned,
+/// after the incident began. A subject that was healthy all along has not recovered.
+fn has_recovered(card: &Card) -> bool {
+    let began = card.incident.began_at;
+    let Some(scene) = &card.scene else { return false };
+    let resolved = card.heard.alerts > 0 && card.heard.alerts_firing == 0;
+    let changed = scene.changes.items().iter().any(|change| change.changed_at >= began);
+    let workload = scene.workload.known().and_then(Option::as_ref);
+    let turned = workload.is_some_and(|workload| {
+        workload.conditions.iter().filter_map(|condition| condition.changed_at).any(|at| at >= began)
+    });
+    resolved || changed || turned
+}
+
 fn emoji(card: &Card) -> &'static str {
     match card.incident.severity {
         Severity::Critical | Severity::High => "🔴",
@@ -91,6 +106,12 @@ fn emoji(card: &Card) -> &'static str {
 
 /// How it ended and through whom, once it has; that it was over before, where it was.
 pub(super) fn ending(card: &Card, now: Timestamp) -> Option<String> {
+    if is_already_over(card) && !has_recovered(card) {
+        return Some(
+            "Its own state is healthy. The alert may be stale, or speak of something that this state does not show."
+                .to_owned(),
+        );
+    }
     if is_already_over(card) {
         let change = card.scene.as_ref().and_then(|scene| scene.changes.items().first());
         let change = change.map(|change| format!(": {}", facts::change_line(change, card, now))).unwrap_or_default();

@@ -1,0 +1,139 @@
+//! Pods that no node takes because nodes are closed to them: by taints, or cordoned.
+
+use jiff::Timestamp;
+
+use super::rollout;
+use super::rollout::Blame;
+use super::say;
+use super::scheduling::{Reason, Waiting, pending};
+use super::view;
+use crate::model::evidence::Citation;
+use crate::model::finding::{Certainty, Finding, Role};
+use crate::model::scene::{DiffLine, Node, Scene};
+use crate::redact::Redacted;
+use crate::text;
+
+/// Taints that the cluster itself puts on a node for its condition: the node's own finding says more.
+const OWN_TAINTS: &str = "node.kubernetes.io/";
+/// Taints of control planes, which hardly any workload is meant to tolerate.
+const CONTROL_PLANE: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+
+/// The nodes that satisfy the pod's selector, if the scheduler blames the selector for others; empty where there is
+/// no selector, or no node satisfies it.
+pub(super) fn fitting<'a>(scene: &'a Scene, waiting: &Waiting<'_>) -> Vec<&'a Node> {
+    let template = waiting.pods.first().and_then(|pod| view::template(scene, pod));
+    let wanted = template.map(|template| &template.node_selector).filter(|wanted| !wanted.is_empty());
+    let Some(wanted) = wanted.filter(|_| waiting.has(|reason| *reason == Reason::Selector)) else { return Vec::new() };
+    let fits = |node: &&Node| wanted.iter().all(|(key, value)| node.labels.get(key) == Some(value));
+    scene.nodes.items().iter().filter(fits).collect()
+}
+
+/// The selector is right, but each node that satisfies it is closed.
+pub(super) fn all_fitting(scene: &Scene, waiting: &Waiting<'_>, nodes: &[&Node]) -> Finding {
+    let said: Vec<Redacted> = nodes
+        .iter()
+        .map(|node| match node.taints.first() {
+            Some(taint) => text!("{} (taint {})", node.object.name, taint),
+            None if node.unschedulable => text!("{} (cordoned)", node.object.name),
+            None => text!("{}", node.object.name),
+        })
+        .collect();
+    let by_itself = nodes.iter().flat_map(|node| &node.taints).any(|taint| taint.as_str().starts_with(OWN_TAINTS));
+    let says = text!("Its nodeSelector is met only by {}, so {}.", say::list(&said, 3), pending(waiting));
+    Finding {
+        citations: waiting.proof(scene, is_closed).into_iter().collect(),
+        advice: Some(ADVICE.into()),
+        ..Finding::new(
+            "fitting-nodes-closed",
+            if by_itself { Role::Mechanism } else { Role::Cause },
+            Certainty::Likely,
+            &scene.subject,
+            says,
+            text!("its nodes are closed: {}", say::list(&said, 2)).cut(90),
+        )
+    }
+}
+
+const ADVICE: &str = "Check why these nodes are closed before opening one: taints and cordons are set on purpose.";
+
+fn is_closed(reason: &Reason) -> bool {
+    matches!(reason, Reason::Taint(_) | Reason::Cordoned)
+}
+
+/// Nodes that are closed to the pod, and the revision that took its toleration away, if one did.
+pub(super) fn by_taints(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option<&Blame<'_>>) -> Finding {
+    let said = reasons(waiting);
+    let lines = blame.map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["toleration"])));
+    let lost = lines.iter().find_map(|line| lost(waiting, line));
+    let (says, brief) = match (blame, &lost) {
+        (Some(blame), Some((count, taint))) => (
+            text!(
+                "{} ({}) {}: it no longer tolerates taint {}, which {} carry, so {}; {}.",
+                blame.name(),
+                say::at(blame.since(), now),
+                blame.say(&lines),
+                taint,
+                say::count(*count, "node", "nodes"),
+                pending(waiting),
+                rollout::earlier(blame),
+            ),
+            text!("revision {} does not tolerate taint {} any more", blame.newest.number, taint),
+        ),
+        _ => (
+            text!("No node may take the pod, so {}: {}.", pending(waiting), say::list(&said, 4)),
+            text!("no node may take the pod: {}", say::list(&said, 2)),
+        ),
+    };
+    let taint = |reason: &Reason| match (&lost, reason) {
+        (Some((_, lost)), Reason::Taint(taint)) => taint == lost,
+        (Some(_), _) => false,
+        (None, reason) => is_closed(reason),
+    };
+    let mut citations: Vec<Citation> = waiting.proof(scene, taint).into_iter().collect();
+    citations.extend(blame.and_then(|blame| blame.citation(scene, lines.first().copied())));
+    Finding {
+        citations,
+        proposal: blame.filter(|_| lost.is_some()).and_then(|blame| blame.undo(scene)),
+        advice: Some(ADVICE.into()),
+        ..Finding::new(
+            "nodes-closed",
+            Role::Cause,
+            if lost.is_some() { Certainty::Proved } else { Certainty::Likely },
+            &scene.subject,
+            says,
+            brief.cut(90),
+        )
+    }
+}
+
+/// Groups of nodes with what closes them; control planes last, since they are hardly ever meant.
+fn reasons(waiting: &Waiting<'_>) -> Vec<Redacted> {
+    let mut reasons: Vec<_> = waiting.reasons.iter().collect();
+    reasons.sort_by_key(|(_, reason, _)| match reason {
+        Reason::Taint(taint) => CONTROL_PLANE.iter().any(|own| taint.as_str().starts_with(own)),
+        _ => false,
+    });
+    let say = |(count, reason, _): &&(u32, Reason, Redacted)| {
+        let nodes = say::count(*count, "node", "nodes");
+        match reason {
+            Reason::Taint(taint) => text!("{} with taint {}", nodes, taint),
+            Reason::Cordoned => text!("{} cordoned", nodes),
+            Reason::Resource(resource) => text!("{} without enough {}", nodes, resource),
+            Reason::Selector => nodes,
+            Reason::Other(text) => text!("{} ({})", nodes, text),
+        }
+    };
+    reasons.iter().map(say).collect()
+}
+
+/// The taint that a toleration tolerated which a revision removed: how many nodes carry it.
+fn lost(waiting: &Waiting<'_>, line: &DiffLine) -> Option<(u32, Redacted)> {
+    let before = line.before.as_ref().filter(|_| line.after.is_none())?;
+    let key = before.as_str().split(['=', ':']).next().filter(|key| !key.is_empty())?;
+    waiting.reasons.iter().find_map(|(count, reason, _)| match reason {
+        Reason::Taint(taint) if taint.as_str().split([':', '=']).next().map(str::trim) == Some(key) => {
+            Some((*count, taint.clone()))
+        }
+        _ => None,
+    })
+}
