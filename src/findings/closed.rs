@@ -129,11 +129,15 @@ fn reasons(waiting: &Waiting<'_>) -> Vec<Redacted> {
 /// The taint that a toleration tolerated which a revision removed: how many nodes carry it.
 fn lost(waiting: &Waiting<'_>, line: &DiffLine) -> Option<(u32, Redacted)> {
     let before = line.before.as_ref().filter(|_| line.after.is_none())?;
-    let key = before.as_str().split(['=', ':']).next().filter(|key| !key.is_empty())?;
+    // `key=value:effect`, or without a value for one that tolerates each.
+    let told = before.as_str().split(':').next().unwrap_or_default();
+    let (key, value) = told.split_once('=').map_or((told, None), |(key, value)| (key, Some(value)));
+    let tolerated = |taint: &Redacted| {
+        let (own, has) = taint.as_str().split_once(':').unwrap_or((taint.as_str(), ""));
+        !key.is_empty() && own.trim() == key && value.is_none_or(|value| value == has.trim())
+    };
     waiting.reasons.iter().find_map(|(count, reason, _)| match reason {
-        Reason::Taint(taint) if taint.as_str().split([':', '=']).next().map(str::trim) == Some(key) => {
-            Some((*count, taint.clone()))
-        }
+        Reason::Taint(taint) if tolerated(taint) => Some((*count, taint.clone())),
         _ => None,
     })
 }

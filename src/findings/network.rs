@@ -54,42 +54,9 @@ fn selects_nothing(scene: &Scene, now: Timestamp, service: &Service) -> Option<F
     }
     let name = text!("{}", service.object.name);
     let callers = callers(scene, now, service, complaint);
-    let changed = match (service.changed_at.filter(|at| *at > service.created_at), &service.changed_by) {
-        (Some(at), Some(by)) => text!(" It was changed at {} by {}.", say::at(at, now), by),
-        (Some(at), None) => text!(" It was changed at {}.", say::at(at, now)),
-        _ => Redacted::default(),
-    };
+    let changed = say::changed(service, now);
     let (says, brief) = match near {
-        Some(near) => {
-            let pods = match &near.of {
-                Some(owner) => text!("the {} of {} {}", say::count(near.pods, "pod", "pods"), owner, carry(near)),
-                None => text!("{} {}", say::count(near.pods, "pod", "pods"), carry(near)),
-            };
-            (
-                text!(
-                    "Service {}{} selects {}={}, but {} {}={}: the selector matches no pod, so the Service has no endpoints{}.{}",
-                    name,
-                    say::within(&service.object),
-                    near.label,
-                    near.wanted,
-                    pods,
-                    near.label,
-                    near.found,
-                    callers,
-                    changed,
-                ),
-                match is_subject {
-                    true => text!("it selects {}={}, but its pods carry {}", near.label, near.wanted, near.found),
-                    false => text!(
-                        "Service {} selects {}={}, its pods carry {}: no endpoints",
-                        name,
-                        near.label,
-                        near.wanted,
-                        near.found,
-                    ),
-                },
-            )
-        }
+        Some(near) => (misses(service, near, &callers, &changed), misses_brief(service, near, is_subject)),
         None => (
             text!(
                 "Service {}{} selects {}, which no pod carries, so it has no endpoints{}.{}",
@@ -130,6 +97,39 @@ fn selects_nothing(scene: &Scene, now: Timestamp, service: &Service) -> Option<F
             brief,
         )
     })
+}
+
+/// The selector beside the labels that the pods carry.
+fn misses(service: &Service, near: &NearMiss, callers: &Redacted, changed: &Redacted) -> Redacted {
+    let pods = match &near.of {
+        Some(owner) => text!("the {} of {} {}", say::count(near.pods, "pod", "pods"), owner, carry(near)),
+        None => text!("{} {}", say::count(near.pods, "pod", "pods"), carry(near)),
+    };
+    text!(
+        "Service {}{} selects {}={}, but {} {}={}: the selector matches no pod, so the Service has no endpoints{}.{}",
+        service.object.name,
+        say::within(&service.object),
+        near.label,
+        near.wanted,
+        pods,
+        near.label,
+        near.found,
+        callers,
+        changed,
+    )
+}
+
+fn misses_brief(service: &Service, near: &NearMiss, is_subject: bool) -> Redacted {
+    match is_subject {
+        true => text!("it selects {}={}, but its pods carry {}", near.label, near.wanted, near.found),
+        false => text!(
+            "Service {} selects {}={}, its pods carry {}: no endpoints",
+            service.object.name,
+            near.label,
+            near.wanted,
+            near.found,
+        ),
+    }
 }
 
 fn carry(near: &NearMiss) -> &'static str {

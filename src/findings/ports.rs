@@ -34,7 +34,7 @@ fn wrong_port(scene: &Scene, now: Timestamp, service: &Service) -> Option<Findin
         declared(astray),
         ready(service),
         callers(scene, now, complaint),
-        changed(service, now),
+        say::changed(service, now),
     );
     let brief = text!("Service {} sends to port {}, its containers declare {}", name, astray.target, declared(astray));
     let mut citations: Vec<Citation> = target(scene, service, astray).into_iter().collect();
@@ -74,14 +74,6 @@ fn callers(scene: &Scene, now: Timestamp, complaint: Option<(&LogTail, &LogLine)
     let since = line.first_at.map_or_else(Redacted::default, |at| text!(" since {}", say::at(at, now)));
     let what = if line.text.as_str().contains("refused") { "connection refused" } else { "no answer" };
     text!(" {} gets {}{}.", scene.subject.name, what, since)
-}
-
-fn changed(service: &Service, now: Timestamp) -> Redacted {
-    match (service.changed_at.filter(|at| *at > service.created_at), &service.changed_by) {
-        (Some(at), Some(by)) => text!(" It was changed at {} by {}.", say::at(at, now), by),
-        (Some(at), None) => text!(" It was changed at {}.", say::at(at, now)),
-        _ => Redacted::default(),
-    }
 }
 
 /// The target port as the Service has it: a number, or a name.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::Offset;
 
 use crate::model::object::ObjectRef;
-use crate::model::scene::DiffLine;
+use crate::model::scene::{DiffLine, Service};
 use crate::redact::Redacted;
 use crate::redact::Redactor;
 use crate::text;
@@ -81,6 +81,15 @@ pub(super) fn bytes(bytes: i64) -> Redacted {
 /// ` in shop`, or nothing for a cluster-scoped object: to follow a name.
 pub(super) fn within(object: &ObjectRef) -> Redacted {
     object.namespace.as_ref().map_or_else(Redacted::default, |namespace| text!(" in {}", namespace))
+}
+
+/// ` It was changed at 16:23 UTC by helm.`, if a Service was written since it was made; else nothing.
+pub(super) fn changed(service: &Service, now: Timestamp) -> Redacted {
+    match (service.changed_at.filter(|at| *at > service.created_at), &service.changed_by) {
+        (Some(written), Some(by)) => text!(" It was changed at {} by {}.", at(written, now), by),
+        (Some(written), None) => text!(" It was changed at {}.", at(written, now)),
+        _ => Redacted::default(),
+    }
 }
 
 /// A label's or an environment variable's key.

@@ -1,5 +1,6 @@
 //! Stories of the rules over hand-built scenes: where each fires, and where it must not.
 
+mod surroundings;
 mod workloads;
 
 use std::collections::BTreeMap;

@@ -2,18 +2,18 @@
 
 use super::*;
 
-fn fires(world: &World, rule: &str) -> Finding {
+pub(super) fn fires(world: &World, rule: &str) -> Finding {
     let found = find(&world.scene, now());
     let rules: Vec<String> = found.iter().map(|finding| finding.rule.clone()).collect();
     found.into_iter().find(|finding| finding.rule == rule).unwrap_or_else(|| panic!("no {rule} in {rules:?}"))
 }
 
-fn silent(world: &World, rule: &str) {
+pub(super) fn silent(world: &World, rule: &str) {
     let found = find(&world.scene, now());
     assert!(found.iter().all(|finding| finding.rule != rule), "{rule} fired: {found:?}");
 }
 
-fn says(finding: &Finding, parts: &[&str]) {
+pub(super) fn says(finding: &Finding, parts: &[&str]) {
     for part in parts {
         assert!(finding.says.as_str().contains(part), "{part:?} is not in {:?}", finding.says);
     }

@@ -478,7 +478,14 @@ fn an_ending_says_how_and_through_whom() {
     before.incident.severity = Severity::None;
     before.incident.unhealthy_at = None;
     before.incident.healthy_since = Some(at(2));
+    let change = |card: &mut Card, minutes| {
+        let Some(Part::Known(changes)) = card.scene.as_mut().map(|scene| &mut scene.changes) else { panic!() };
+        changes[0].changed_at = at(minutes);
+    };
+    change(&mut before, 1);
     see("already-over", &before);
+    change(&mut before, -300);
+    see("never-seen-ill", &before);
 }
 
 #[test]
