@@ -167,6 +167,9 @@ fn imports(source: &Source, code: &str) -> Vec<String> {
             found.push(format!("{here}: only {owners} may name {krate}"));
         }
     }
+    if code.contains("redact::as_stored") && !["redact", "store"].iter().any(|module| source.is_in(module)) {
+        found.push(format!("{here}: only the store may rebuild redacted text as it was stored"));
+    }
     if PURE.iter().any(|module| source.is_in(module)) {
         for krate in ASYNC_CRATES.iter().filter(|krate| code.contains(&format!("{krate}::"))) {
             found.push(format!("{here}: a pure module names {krate}"));
@@ -195,6 +198,7 @@ fn planted_violations_are_found() {
         ("src/slack/x.rs", "use kube::Client;", "may name kube"),
         ("src/agent/x.rs", "use async_openai::Client;", "may name async_openai"),
         ("src/http/x.rs", "use sqlx::Pool;", "may name sqlx"),
+        ("src/observe/x.rs", "let text = crate::redact::as_stored(read);", "only the store may rebuild"),
         ("src/http/x.rs", "use crate::{model, store};", "groups imports"),
         ("src/http/x.rs", "use super::super::store;", "reaches over its parent"),
         ("src/http/x.rs", "#[allow(dead_code)]", "without a reason"),

@@ -7,7 +7,7 @@ use futures::{StreamExt, stream};
 
 use crate::clock::Clock;
 use crate::correlate::root;
-use crate::model::{ObjectRef, Scene, Signal};
+use crate::model::{ObjectRef, Scene};
 use crate::observe::Reader;
 use crate::observe::{scene, subject};
 use crate::stages::Ran;
@@ -40,16 +40,9 @@ impl Resolve {
         if signals.is_empty() {
             return Ok(Ran::Idle);
         }
-        let found: Vec<(Signal, subject::Subject)> = stream::iter(signals)
-            .map(|signal| async {
-                let found = subject::of(&self.reader, &signal).await;
-                (signal, found)
-            })
-            .buffered(AT_ONCE)
-            .collect()
-            .await;
+        let subjects = subject::of_all(&self.reader, &signals).await;
         let mut hints: BTreeMap<ObjectRef, BTreeSet<ObjectRef>> = BTreeMap::new();
-        for (_, subject) in &found {
+        for subject in &subjects {
             if let Some(object) = &subject.object {
                 hints.entry(object.clone()).or_default().extend(subject.near.iter().cloned());
             }
@@ -65,7 +58,7 @@ impl Resolve {
         roots.retain(|object, _| scenes.iter().all(|scene| scene.subject != *object));
         scenes.extend(self.read(roots).await?);
         let mut writes: Vec<Write> = scenes.into_iter().map(|scene| Write::Scene { scene: Box::new(scene) }).collect();
-        writes.extend(found.into_iter().map(|(signal, subject)| Write::Resolve {
+        writes.extend(signals.into_iter().zip(subjects).map(|(signal, subject)| Write::Resolve {
             signal: signal.id,
             subject: subject.object,
             note: subject.note,

@@ -100,9 +100,7 @@ impl Operation {
                     claims::fence(conn, context, claim).await?;
                 }
                 let mut touched = BTreeSet::new();
-                for write in writes {
-                    write::apply(conn, context, write, &mut touched).await?;
-                }
+                write::apply(conn, context, writes, &mut touched).await?;
                 bump(conn, &touched).await?;
                 Ok(Outcome::Done)
             }

@@ -4,37 +4,33 @@ use std::sync::LazyLock;
 
 use sqlx::AssertSqlSafe;
 
-use crate::model::{AlertStatus, IncidentId, ObjectRef, Signal, SignalBody, SignalId};
+use crate::model::{AlertStatus, IncidentId, ObjectRef, Signal, SignalBody};
 use crate::redact::Redacted;
 use crate::store::Store;
 use crate::store::operation::Fault;
 use crate::store::sql::{Arg, Conn, Row, args};
+use crate::store::write::Write;
 
 const COLUMNS: usize = 10;
 
-/// Inserts of 64, 32, ... 1 rows: any number of signals is written with at most seven prepared statements.
-static INSERTS: LazyLock<Vec<(usize, &'static str)>> = LazyLock::new(|| {
-    let insert = |rows: usize| {
-        let row = |at: usize| {
-            let columns: Vec<String> = (1..=COLUMNS).map(|column| format!("${}", at * COLUMNS + column)).collect();
-            format!("({})", columns.join(", "))
-        };
-        let rows_text: Vec<String> = (0..rows).map(row).collect();
+/// Any number of rows is written with at most seven prepared statements of a kind.
+const ROWS: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
+
+static INSERTS: LazyLock<[(usize, &'static str); 7]> = LazyLock::new(|| {
+    ROWS.map(|rows| {
         let sql = format!(
             "INSERT INTO signal (id, cluster, kind, heard_ms, alert, name, status, starts_ms, ends_ms, doc)
             VALUES {} ON CONFLICT (id) DO NOTHING",
-            rows_text.join(", ")
+            places(rows, COLUMNS)
         );
         (rows, &*sql.leak())
-    };
-    [64, 32, 16, 8, 4, 2, 1].map(insert).into()
+    })
 });
 
 /// Inserts signals in their order; those whose id is known are ignored.
 pub(super) async fn insert(conn: &mut Conn<'_>, mut signals: &[&Signal]) -> Result<(), Fault> {
     while !signals.is_empty() {
-        let fits = INSERTS.iter().find(|(rows, _)| *rows <= signals.len());
-        let (rows, sql) = fits.copied().unwrap_or(INSERTS[INSERTS.len() - 1]);
+        let (rows, sql) = fitting(&INSERTS, signals.len());
         let (now, later) = signals.split_at(rows);
         let mut args = Vec::with_capacity(rows * COLUMNS);
         for signal in now {
@@ -75,30 +71,77 @@ fn columns(signal: &Signal, args: &mut Vec<Arg>) -> Result<(), Fault> {
     Ok(())
 }
 
-pub(super) async fn resolve(
-    conn: &mut Conn<'_>,
-    signal: &SignalId,
-    subject: Option<&ObjectRef>,
-    note: &Redacted,
-) -> Result<(), Fault> {
-    const SQL: &str = "UPDATE signal SET subject = $2, note = $3,
-        state = CASE WHEN state = 'new' THEN 'resolved' ELSE state END WHERE id = $1";
-    let subject = subject.map(serde_json::to_string).transpose()?;
-    found(conn.execute(SQL, args![signal.as_str(), subject, note.as_str()]).await?, signal)
+/// How signals are settled: by rows of an id and up to two texts.
+struct Settle {
+    columns: usize,
+    statements: [(usize, &'static str); 7],
 }
 
-pub(super) async fn place(conn: &mut Conn<'_>, signal: &SignalId, incident: &IncidentId) -> Result<(), Fault> {
-    const SQL: &str = "UPDATE signal SET state = 'placed', incident = $2 WHERE id = $1";
-    found(conn.execute(SQL, args![signal.as_str(), incident.as_str()]).await?, signal)
+impl Settle {
+    fn new(names: &str, set: &str) -> Self {
+        let columns = names.split(',').count();
+        let statement = |rows: usize| {
+            let sql = format!(
+                "WITH given ({names}) AS (VALUES {}) UPDATE signal SET {set} FROM given WHERE signal.id = given.id",
+                places(rows, columns)
+            );
+            (rows, &*sql.leak())
+        };
+        Self { columns, statements: ROWS.map(statement) }
+    }
 }
 
-pub(super) async fn ignore(conn: &mut Conn<'_>, signal: &SignalId, why: &Redacted) -> Result<(), Fault> {
-    const SQL: &str = "UPDATE signal SET state = 'ignored', why = $2 WHERE id = $1";
-    found(conn.execute(SQL, args![signal.as_str(), why.as_str()]).await?, signal)
+static RESOLVE: LazyLock<Settle> = LazyLock::new(|| {
+    let state = "CASE WHEN signal.state = 'new' THEN 'resolved' ELSE signal.state END";
+    Settle::new("id, subject, note", &format!("subject = given.subject, note = given.note, state = {state}"))
+});
+static PLACE: LazyLock<Settle> =
+    LazyLock::new(|| Settle::new("id, incident", "state = 'placed', incident = given.incident"));
+static IGNORE: LazyLock<Settle> = LazyLock::new(|| Settle::new("id, why", "state = 'ignored', why = given.why"));
+
+/// Resolves, places or ignores signals: writes of one of these kinds, each signal once.
+pub(super) async fn settle(conn: &mut Conn<'_>, mut alike: &[Write]) -> Result<(), Fault> {
+    let how = match alike {
+        [Write::Resolve { .. }, ..] => &*RESOLVE,
+        [Write::Place { .. }, ..] => &*PLACE,
+        _ => &*IGNORE,
+    };
+    while !alike.is_empty() {
+        let (rows, sql) = fitting(&how.statements, alike.len());
+        let (now, later) = alike.split_at(rows);
+        let mut args = Vec::with_capacity(rows * how.columns);
+        for write in now {
+            match write {
+                Write::Resolve { signal, subject, note } => {
+                    let subject = subject.as_ref().map(serde_json::to_string).transpose()?;
+                    args.extend(args![signal.as_str(), subject, note.as_str()]);
+                }
+                Write::Place { signal, incident } => args.extend(args![signal.as_str(), incident.as_str()]),
+                Write::Ignore { signal, why } => args.extend(args![signal.as_str(), why.as_str()]),
+                _ => return Err(Fault::Other(anyhow::anyhow!("only signals are settled"))),
+            }
+        }
+        let changed = conn.execute(AssertSqlSafe(sql), args).await?;
+        if changed != rows as u64 {
+            return Err(Fault::Conflict(format!("{changed} of {rows} signals are stored")));
+        }
+        alike = later;
+    }
+    Ok(())
 }
 
-fn found(changed: u64, signal: &SignalId) -> Result<(), Fault> {
-    if changed == 1 { Ok(()) } else { Err(Fault::Conflict(format!("signal {signal} is not stored"))) }
+/// The statement for the most rows that are no more than `waiting`.
+fn fitting(statements: &[(usize, &'static str); 7], waiting: usize) -> (usize, &'static str) {
+    statements.iter().find(|(rows, _)| *rows <= waiting).copied().unwrap_or(statements[6])
+}
+
+/// `($1, $2), ($3, $4)` for two rows of two columns.
+fn places(rows: usize, columns: usize) -> String {
+    let row = |at: usize| {
+        let places: Vec<String> = (1..=columns).map(|column| format!("${}", at * columns + column)).collect();
+        format!("({})", places.join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
 impl Store {

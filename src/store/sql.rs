@@ -4,6 +4,8 @@ use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 use sqlx::{PgConnection, Postgres, Row as _, SqlSafeStr, Sqlite, SqliteConnection};
 
+use crate::redact::as_stored;
+
 /// A value bound to `$1`, `$2`, ...; optional ones keep their type, which PostgreSQL wants to know even of a null.
 #[derive(Debug)]
 pub(super) enum Arg {
@@ -132,7 +134,8 @@ impl Row {
 
 /// A stored document; fails where this version does not know its shape.
 pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> anyhow::Result<T> {
-    serde_json::from_str(text).with_context(|| format!("a stored {} is not readable", std::any::type_name::<T>()))
+    as_stored(|| serde_json::from_str(text))
+        .with_context(|| format!("a stored {} is not readable", std::any::type_name::<T>()))
 }
 
 /// Whether a row was refused because another has the same key.

@@ -126,21 +126,40 @@ pub struct Usage {
     pub output_tokens: u64,
 }
 
-/// Does one write; collects the incidents whose cards it changes.
+/// Does the writes in their order; collects the incidents whose cards they change. What settles signals comes in
+/// hundreds and shares its statements.
 pub(super) async fn apply(
     conn: &mut Conn<'_>,
     context: &Context,
-    write: &Write,
+    writes: &[Write],
     touched: &mut BTreeSet<IncidentId>,
 ) -> Result<(), Fault> {
+    for alike in writes.chunk_by(|a, b| std::mem::discriminant(a) == std::mem::discriminant(b)) {
+        match alike {
+            [Write::Resolve { .. } | Write::Place { .. } | Write::Ignore { .. }, ..] => {
+                signals::settle(conn, alike).await?;
+                let joined: BTreeSet<&IncidentId> = alike.iter().filter_map(shown_by).collect();
+                for incident in joined {
+                    claims::unpark_of(conn, context, incident).await?;
+                }
+            }
+            _ => {
+                for write in alike {
+                    one(conn, context, write).await?;
+                }
+            }
+        }
+        touched.extend(alike.iter().filter_map(shown_by).cloned());
+    }
+    Ok(())
+}
+
+async fn one(conn: &mut Conn<'_>, context: &Context, write: &Write) -> Result<(), Fault> {
     match write {
         Write::Signals(all) => signals::insert(conn, &all.iter().collect::<Vec<_>>()).await?,
-        Write::Resolve { signal, subject, note } => signals::resolve(conn, signal, subject.as_ref(), note).await?,
-        Write::Place { signal, incident } => {
-            signals::place(conn, signal, incident).await?;
-            claims::unpark_of(conn, context, incident).await?;
+        Write::Resolve { .. } | Write::Place { .. } | Write::Ignore { .. } => {
+            signals::settle(conn, std::slice::from_ref(write)).await?;
         }
-        Write::Ignore { signal, why } => signals::ignore(conn, signal, why).await?,
         Write::Incident(incident) => put_incident(conn, incident).await?,
         Write::Investigation { incident, investigation } => put_investigation(conn, incident, investigation).await?,
         Write::Scene { scene } => put_scene(conn, context, scene).await?,
@@ -181,7 +200,6 @@ pub(super) async fn apply(
             }
         }
     }
-    touched.extend(shown_by(write).cloned());
     Ok(())
 }
 

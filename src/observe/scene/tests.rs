@@ -19,7 +19,7 @@ async fn scene_of(world: &World, named: Option<ObjectRef>) -> Scene {
     let (subject, near) = match named {
         Some(named) => (named, Vec::new()),
         None => {
-            let found = subject::of(&world.reader, &world.alerts()[0]).await;
+            let found = subject::of_all(&world.reader, &world.alerts()[..1]).await.remove(0);
             (found.object.unwrap(), found.near)
         }
     };

@@ -2,8 +2,9 @@
 
 mod named;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures::{StreamExt, stream};
 use serde_json::Value;
 
 use crate::model::{Kind, ObjectRef, Signal, SignalBody};
@@ -24,6 +25,8 @@ const INGRESSES_MAX: usize = 2_000;
 const PODS_MAX: usize = 50;
 /// Nodes that are looked through for an address.
 const NODES_MAX: usize = 5_000;
+/// Subjects looked for at once: enough to hide the API server's latency, too few to hurt it.
+const AT_ONCE: usize = 8;
 
 /// What a signal is about.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,24 +42,30 @@ pub struct Subject {
     pub missing: Option<Redacted>,
 }
 
-/// Finds the subject of a signal by reading the cluster.
-pub async fn of(reader: &Reader, signal: &Signal) -> Subject {
-    match &signal.body {
-        SignalBody::Rollout(rollout) => Subject {
-            object: Some(rollout.object.clone()),
-            note: Redacted::literal("it rolled out"),
-            ..Subject::default()
-        },
-        SignalBody::Warning(warning) => first(reader, &[Way::Object(warning.object.clone())], Vec::new()).await,
-        SignalBody::Alert(alert) => {
-            let named = Named::by(alert);
-            first(reader, &named.ways, named.near).await
+/// Finds the subjects of signals, in their order, by reading the cluster; what several of them name is read once.
+pub async fn of_all(reader: &Reader, signals: &[Signal]) -> Vec<Subject> {
+    let named: Vec<Named> = signals.iter().map(Named::in_signal).collect();
+    let ways: BTreeSet<Vec<Way>> = named.iter().map(|named| named.ways.clone()).collect();
+    let followed = stream::iter(ways).map(|ways| async move {
+        let subject = first(reader, &ways).await;
+        (ways, subject)
+    });
+    let subjects: BTreeMap<Vec<Way>, Subject> = followed.buffer_unordered(AT_ONCE).collect().await;
+    let subject = |(signal, named): (&Signal, &Named)| {
+        let mut subject = subjects.get(&named.ways).cloned().unwrap_or_default();
+        if let SignalBody::Rollout(rollout) = &signal.body {
+            subject.object = Some(rollout.object.clone());
+            subject.note = Redacted::literal("it rolled out");
         }
-    }
+        subject.near.extend(named.near.iter().cloned());
+        subject.near.retain(|object| Some(object) != subject.object.as_ref());
+        subject
+    };
+    signals.iter().zip(&named).map(subject).collect()
 }
 
 /// One way from a signal to an object, in the order of preference.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Way {
     Object(ObjectRef),
     /// An object by a label that need not name one.
@@ -69,15 +78,11 @@ enum Way {
     NodeOf(ObjectRef),
 }
 
-async fn first(reader: &Reader, ways: &[Way], near: Vec<ObjectRef>) -> Subject {
+async fn first(reader: &Reader, ways: &[Way]) -> Subject {
     let mut missing = None;
     for way in ways {
         match follow(reader, way).await {
-            Ok(Some(mut subject)) => {
-                subject.near.extend(near);
-                subject.near.retain(|object| Some(object) != subject.object.as_ref());
-                return subject;
-            }
+            Ok(Some(subject)) => return subject,
             Ok(None) => {}
             Err(error) => missing = Some(error.reason()),
         }
@@ -93,7 +98,7 @@ async fn first(reader: &Reader, ways: &[Way], near: Vec<ObjectRef>) -> Subject {
         (None, None) if ways.is_empty() => Redacted::literal("it names no object"),
         (None, None) => Redacted::literal("nothing in the cluster has the name or address that it gives"),
     };
-    Subject { object: named, note, near, missing }
+    Subject { object: named, note, near: Vec::new(), missing }
 }
 
 async fn follow(reader: &Reader, way: &Way) -> Result<Option<Subject>, ReadError> {

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::model::{Alert, Kind, ObjectRef};
+use crate::model::{Alert, Kind, ObjectRef, Signal, SignalBody};
 use crate::observe::subject::Way;
 use crate::redact::Redacted;
 
@@ -41,6 +41,15 @@ pub(super) struct Named {
 }
 
 impl Named {
+    /// What a signal names. A rollout is known by itself: there is nothing to look for.
+    pub(super) fn in_signal(signal: &Signal) -> Self {
+        match &signal.body {
+            SignalBody::Alert(alert) => Self::by(alert),
+            SignalBody::Warning(warning) => Self { ways: vec![Way::Object(warning.object.clone())], near: Vec::new() },
+            SignalBody::Rollout(_) => Self { ways: Vec::new(), near: Vec::new() },
+        }
+    }
+
     /// Reads the labels; values that are no names are passed over.
     pub(super) fn by(alert: &Alert) -> Self {
         let mut ways = Vec::new();

@@ -18,6 +18,10 @@ async fn subjects(scenario: &str) -> BTreeMap<String, usize> {
     found
 }
 
+async fn of(reader: &Reader, signal: &Signal) -> Subject {
+    of_all(reader, std::slice::from_ref(signal)).await.remove(0)
+}
+
 #[tokio::test]
 async fn alerts_lead_to_what_a_person_deploys() {
     let cases = [
