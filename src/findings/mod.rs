@@ -7,6 +7,7 @@
 mod arguments;
 mod backends;
 mod backing;
+mod budgets;
 mod certificates;
 mod closed;
 mod conclude;
@@ -16,6 +17,7 @@ mod denials;
 mod dependencies;
 mod edits;
 mod environment;
+mod extended;
 mod health;
 mod images;
 mod jobs;
@@ -92,6 +94,7 @@ pub fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     found.extend(rollout::find(scene, now));
     found.extend(neighbours::find(scene, now));
     found.extend(scaling::find(scene, now));
+    found.extend(budgets::find(scene));
     found.extend(recovered::find(scene, now));
     let explained = found.iter().any(|finding| {
         finding.role == Role::Cause && finding.certainty >= Certainty::Likely && finding.rule != rollout::BAD_REVISION

@@ -17,11 +17,6 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     scene.autoscalers.items().iter().flat_map(of).collect()
 }
 
-/// Whether an autoscaler of the subject wants more pods than it may have.
-pub(super) fn is_limited(scene: &Scene) -> bool {
-    scene.autoscalers.items().iter().any(|autoscaler| at_maximum(autoscaler).is_some())
-}
-
 /// Its condition that says so.
 fn at_maximum(autoscaler: &Autoscaler) -> Option<&Condition> {
     let condition = view::condition(&autoscaler.conditions, "ScalingLimited")?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::closed;
+use super::extended;
 use super::proof;
 use super::rollout;
 use super::rollout::Blame;
@@ -58,6 +59,8 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
         found.push(closed::all_fitting(scene, &waiting, &fitting));
     } else if waiting.has(|reason| *reason == Reason::Selector) {
         found.push(selector(scene, now, &waiting, blame.as_ref()));
+    } else if let Some(finding) = extended::find(scene, now, &waiting, blame.as_ref()) {
+        found.push(finding);
     } else if waiting.has(|reason| matches!(reason, Reason::Resource(_))) {
         found.push(resources(scene, now, &waiting, blame.as_ref()));
         found.extend(scaled(scene, now));

@@ -3,16 +3,15 @@
 use jiff::Timestamp;
 
 use super::backends;
-use super::dependencies;
 use super::health;
 use super::health::Health;
 use super::network;
 use super::policies;
 use super::ports;
+use super::recovered;
 use super::rollout;
-use super::scaling;
 use super::view;
-use crate::model::finding::{Certainty, Role};
+use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::incident::Severity;
 use crate::model::object::Kind;
 use crate::model::scene::{Scene, Workload};
@@ -106,10 +105,15 @@ fn reaches_others(scene: &Scene, now: Timestamp) -> Severity {
         Some(Certainty::Proved) => Severity::High,
         // How many calls fail is not known from here.
         Some(Certainty::Likely) => Severity::Medium,
-        // Its own pods are ready, yet its log says that calls fail, or it may not grow.
-        _ if !dependencies::find(scene).is_empty() || scaling::is_limited(scene) => Severity::Low,
+        // Its own pods are ready, yet something is the matter: calls that may fail, no more growth, a drain that waits.
+        _ if super::find(scene, now).iter().any(is_live) => Severity::Low,
         _ => Severity::None,
     }
+}
+
+/// Whether a finding is a cause of something that still is.
+fn is_live(finding: &Finding) -> bool {
+    finding.role == Role::Cause && finding.rule != recovered::ROLLED_BACK
 }
 
 /// Whether a label such as `tier: critical` is on the workload.

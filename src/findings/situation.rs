@@ -48,6 +48,7 @@ pub(super) fn situation(scene: &Scene, cause: Option<&Finding>, with_place: bool
                 text!("Ingress {}{} is not served", cause.about.name, place(&cause.about))
             }
             Some(cause) if cause.rule == recovered::ROLLED_BACK => well(scene, name),
+            Some(cause) if cause.about.kind == Kind::PodDisruptionBudget => well(scene, name),
             Some(cause) if cause.about.kind == Kind::HorizontalPodAutoscaler => match view::workload(scene) {
                 Some(workload) => text!("{} is not scaled further, its {} ready", name, pods(workload.ready)),
                 None => well(scene, name),

@@ -288,6 +288,7 @@ impl World {
             unschedulable: false,
             allocatable_cpu_milli: cpu.0,
             allocatable_memory_bytes: 1 << 34,
+            extended: BTreeMap::new(),
             requested_cpu_milli: Some(cpu.1),
             requested_memory_bytes: Some(1 << 30),
             pods: Some(3),

@@ -254,3 +254,40 @@ fn a_revision_that_was_taken_back_is_told_of_a_subject_that_is_well_again() {
     forward.pod("cart-h9-a", 9, 20, running());
     silent(&forward, "rolled-back");
 }
+
+#[test]
+fn a_gpu_request_that_no_node_can_meet_is_rolled_back_and_one_that_is_in_use_blames_nobody() {
+    let message = "0/2 nodes are available: 2 Insufficient vendor.example/gpu. preemption: none";
+    let mut world = unscheduled(("request vendor.example/gpu", "1", "4"), message);
+    let Part::Known(revisions) = &mut world.scene.revisions else { panic!() };
+    revisions[0].template.containers[0].requests = map(&[("vendor.example/gpu", "4")]);
+    world.node("n1", true, &[], (4000, 100));
+    let gpus = |world: &mut World, number| {
+        let Part::Known(nodes) = &mut world.scene.nodes else { panic!() };
+        nodes[0].extended = BTreeMap::from([("vendor.example/gpu".to_owned(), number)]);
+    };
+    gpus(&mut world, 2);
+    let found = fires(&world, "extended-resource");
+    says(&found, &["wants 4 vendor.example/gpu, but no node has more than 2", "Revision 7"]);
+    assert!(found.proposal.is_some());
+    gpus(&mut world, 8);
+    says(&fires(&world, "extended-resource"), &["a node has at most 8, and what is free"]);
+    let cpu = unscheduled(("request cpu", "1", "4"), "0/2 nodes are available: 2 Insufficient cpu. preemption: none");
+    silent(&cpu, "extended-resource");
+}
+
+#[test]
+fn a_budget_that_allows_none_is_told_only_beside_a_cordoned_node() {
+    let mut world = World::cart(1, 1);
+    world.revision(3, 9000, 1, template()).pod("cart-h3-a", 3, 9000, running()).node("n1", true, &[], (4000, 100));
+    let object = named(Kind::PodDisruptionBudget, "cart");
+    let text = r#"{"disruptionsAllowed": 0}"#;
+    let at = world.stands(ScenePart::Limits, Source::Object { object: object.clone() }, text);
+    world.scene.budgets = Part::Known(vec![Budget { object, disruptions_allowed: 0, at }]);
+    silent(&world, "budget-allows-none");
+    assert_eq!(severity(&world.scene, now()), Severity::None);
+    let Part::Known(nodes) = &mut world.scene.nodes else { panic!() };
+    nodes[0].unschedulable = true;
+    says(&fires(&world, "budget-allows-none"), &["allows no disruption", "on node n1, which is cordoned"]);
+    assert_eq!(severity(&world.scene, now()), Severity::Low);
+}

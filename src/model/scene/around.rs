@@ -23,6 +23,9 @@ pub struct Node {
     pub unschedulable: bool,
     pub allocatable_cpu_milli: i64,
     pub allocatable_memory_bytes: i64,
+    /// What else can be requested of it (`nvidia.com/gpu`), as whole units.
+    #[serde(default)]
+    pub extended: BTreeMap<String, i64>,
     /// Sums over the pods on it that are not finished; None when the pods could not be listed.
     pub requested_cpu_milli: Option<i64>,
     pub requested_memory_bytes: Option<i64>,

@@ -27,6 +27,7 @@ impl Typed<'_> {
             unschedulable: json::flag(value, "/spec/unschedulable"),
             allocatable_cpu_milli: cpu_milli(json::text(value, "/status/allocatable/cpu")),
             allocatable_memory_bytes: memory_bytes(json::text(value, "/status/allocatable/memory")),
+            extended: extended(value),
             requested_cpu_milli: None,
             requested_memory_bytes: None,
             pods: None,
@@ -105,4 +106,10 @@ impl Typed<'_> {
         });
         Some(Quota { object: json::reference(value)?, used: both.collect::<BTreeMap<_, _>>(), at })
     }
+}
+
+/// Allocatable extended resources: named with their vendor's domain, counted in whole units.
+fn extended(node: &Value) -> BTreeMap<String, i64> {
+    let all = json::pairs(node, "/status/allocatable").filter(|(name, _)| name.contains('/'));
+    all.filter_map(|(name, count)| Some((name.clone(), count.as_str()?.parse().ok()?))).collect()
 }
