@@ -14,7 +14,7 @@ use crate::slack::render::{Message, Options};
 use crate::stages::Ran;
 use crate::stages::lease;
 use crate::stages::lease::LEASE;
-use crate::store::{Claim, Durability, Store, Write};
+use crate::store::{Claim, Due, Durability, Store, Write};
 use crate::telemetry;
 use crate::telemetry::Metrics;
 
@@ -63,10 +63,13 @@ impl Deliver {
     /// The store's, and Slack's refusals; the unit is then tried again later.
     pub async fn run_once(&self) -> anyhow::Result<Ran> {
         // At most eight are looked at: those whose turn it is and that another worker does not hold.
-        for (incident, version) in self.store.undelivered(8).await? {
+        let all = self.store.undelivered(8).await?;
+        for (at, Due { incident, version, .. }) in all.iter().enumerate() {
+            // A first card is worth more than the thread of another: Slack takes one message a second.
+            let others_wait = all[at + 1..].iter().any(|due| !due.has_card);
             let Some(claim) = self.store.claim("deliver", incident.as_str(), LEASE).await? else { continue };
-            let deliver = async { Ok(self.deliver(&incident, version, &claim).await) };
-            let result = lease::hold(&self.store, &claim, deliver).instrument(telemetry::incident(&incident)).await;
+            let deliver = async { Ok(self.deliver(incident, *version, &claim, others_wait).await) };
+            let result = lease::hold(&self.store, &claim, deliver).instrument(telemetry::incident(incident)).await;
             match result.unwrap_or_else(|lost| Err(Trouble::Failed(lost))) {
                 Ok(()) => self.store.release(claim).await?,
                 Err(Trouble::Later(wait)) => {
@@ -84,7 +87,13 @@ impl Deliver {
         Ok(Ran::Idle)
     }
 
-    async fn deliver(&self, incident: &IncidentId, version: i64, claim: &Claim) -> Result<(), Trouble> {
+    async fn deliver(
+        &self,
+        incident: &IncidentId,
+        version: i64,
+        claim: &Claim,
+        others_wait: bool,
+    ) -> Result<(), Trouble> {
         let Some(mut card) = self.store.card(incident).await? else { return Ok(()) };
         if let Some(template) = &self.dashboard {
             link_dashboard(&mut card, template, &self.redactor);
@@ -97,17 +106,27 @@ impl Deliver {
             Outlet::Slack { slack, channel } => {
                 let way = Way { slack, channel, claim };
                 let ts = self.bring(way, &card, PostKind::Card, &message, None).await?;
-                for (key, reply) in render::replies(&card, &options) {
+                let replies = render::replies(&card, &options);
+                if others_wait && !replies.is_empty() {
+                    // Not delivered yet: its thread follows after the first cards of the others.
+                    self.observe(&card);
+                    return Ok(());
+                }
+                for (key, reply) in replies {
                     self.bring(way, &card, PostKind::Reply { key }, &reply, Some(&ts)).await?;
                 }
             }
         }
-        if version_is_first(&card) {
+        self.observe(&card);
+        let delivered = Write::Delivered { incident: incident.clone(), version };
+        Ok(self.store.commit(vec![delivered], Durability::Soon, Some(claim)).await?)
+    }
+
+    fn observe(&self, card: &Card) {
+        if version_is_first(card) {
             let waited = self.clock.now().duration_since(card.incident.opened_at).as_secs_f64();
             self.metrics.first_card_seconds.observe(waited.max(0.0));
         }
-        let delivered = Write::Delivered { incident: incident.clone(), version };
-        Ok(self.store.commit(vec![delivered], Durability::Soon, Some(claim)).await?)
     }
 
     /// Posts or edits one message, and gives Slack's id of it.

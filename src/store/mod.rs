@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 pub use audit::{AuditEntry, AuditFault, AuditVerdict};
 pub use claims::{ATTEMPTS_MAX, Claim, Parked};
 pub use news::{News, Subscription};
-pub use read::{Depth, Turn};
+pub use read::{Depth, Due, Turn};
 pub use write::{Mark, Usage, Write};
 
 use crate::clock::Clock;

@@ -29,6 +29,16 @@ pub struct Turn {
     pub usage: Usage,
 }
 
+/// A card that is not up to date.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    pub incident: IncidentId,
+    /// The version that is to be shown.
+    pub version: i64,
+    /// Whether anything was posted of it.
+    pub has_card: bool,
+}
+
 /// Units that wait for a stage, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Depth {
@@ -76,19 +86,23 @@ impl Store {
         rows.iter().map(whole_incident).collect()
     }
 
-    /// Incidents whose card does not show their version yet and that nobody delivers now, the oldest change first; at
-    /// most `limit`. Deliver what `card` then returns and write `Delivered` with this version.
-    pub async fn undelivered(&self, limit: u32) -> anyhow::Result<Vec<(IncidentId, i64)>> {
-        const SQL: &str = "SELECT id, version FROM incident
-            WHERE cluster = $1 AND version > delivered_version AND NOT EXISTS
+    /// Incidents whose card does not show their version yet and that nobody delivers now: those without a card first,
+    /// then the oldest change; at most `limit`. Deliver what `card` then returns and write `Delivered` with this version.
+    pub async fn undelivered(&self, limit: u32) -> anyhow::Result<Vec<Due>> {
+        const SQL: &str =
+            "SELECT id, version, (SELECT CAST(CASE WHEN count(*) > 0 THEN 1 ELSE 0 END AS BIGINT) FROM post
+             WHERE post.cluster = incident.cluster AND post.incident = incident.id AND post.ts IS NOT NULL)
+            FROM incident WHERE cluster = $1 AND version > delivered_version AND NOT EXISTS
             (SELECT 1 FROM claim WHERE claim.cluster = incident.cluster AND claim.stage = 'deliver'
              AND claim.unit = incident.id AND (claim.until_ms > $2 OR claim.attempt >= $3))
-            ORDER BY updated_ms, id LIMIT $4";
+            ORDER BY 3, updated_ms, id LIMIT $4";
         let mut held = self.held().await?;
         let now_ms = self.context().lease_now_ms(&mut held.conn()).await?;
         let args = args![self.cluster().as_str(), now_ms, ATTEMPTS_MAX, limit];
         let rows = held.conn().fetch(SQL, args).await?;
-        rows.iter().map(|row| Ok((incident_id(row, 0)?, row.int(1)?))).collect()
+        let due =
+            |row: &Row| Ok(Due { incident: incident_id(row, 0)?, version: row.int(1)?, has_card: row.int(2)? > 0 });
+        rows.iter().map(due).collect()
     }
 
     /// The newest reading around this subject.

@@ -14,7 +14,7 @@ use crate::model::{
     InvestigationState, Nonce, Origin, Post, PostKind, Pressed, Report, Tier, Verdict,
 };
 use crate::redact::Redacted;
-use crate::store::{CommitError, Durability, News, Usage, Write};
+use crate::store::{CommitError, Due, Durability, News, Usage, Write};
 
 fn place(world: &World, n: u32, incident: &Incident) -> Write {
     Write::Place { signal: world.signal(n).id, incident: incident.id.clone() }
@@ -222,7 +222,8 @@ async fn a_card_is_due_until_its_newest_version_is_delivered() {
         let store = world.open().await;
         let mut incident = world.incident("i1");
         put(&store, [Write::Incident(incident.clone())]).await;
-        assert_eq!(store.undelivered(10).await.unwrap(), [(incident.id.clone(), 1)]);
+        let due = |version, has_card| [Due { incident: incident.id.clone(), version, has_card }];
+        assert_eq!(store.undelivered(10).await.unwrap(), due(1, false));
         let delivered = |version| [Write::Delivered { incident: incident.id.clone(), version }];
         put(&store, delivered(1)).await;
         assert!(store.undelivered(10).await.unwrap().is_empty());
@@ -232,11 +233,11 @@ async fn a_card_is_due_until_its_newest_version_is_delivered() {
         put(&store, [Write::Scene { scene }, Write::Signals(vec![world.signal(1)]), place(world, 1, &incident)]).await;
         let findings = Write::Findings { incident: incident.id.clone(), findings: vec![] };
         put(&store, [findings]).await;
-        let due = store.undelivered(10).await.unwrap()[0].1;
-        put(&store, delivered(due - 1)).await;
-        assert_eq!(store.undelivered(10).await.unwrap(), [(incident.id.clone(), due)]);
-        put(&store, delivered(due)).await;
-        put(&store, delivered(due - 1)).await;
+        let newest = store.undelivered(10).await.unwrap()[0].version;
+        put(&store, delivered(newest - 1)).await;
+        assert_eq!(store.undelivered(10).await.unwrap(), due(newest, false));
+        put(&store, delivered(newest)).await;
+        put(&store, delivered(newest - 1)).await;
         assert!(store.undelivered(10).await.unwrap().is_empty());
 
         // What follows the card does not call for the next one.
@@ -258,6 +259,11 @@ async fn a_card_is_due_until_its_newest_version_is_delivered() {
         let other = Post { nonce: Nonce::parse("n2").unwrap(), ..post.clone() };
         let what = conflict(try_put(&store, [Write::Post(other.clone())], None).await);
         assert_eq!(what, "incident i1 has another post of kind card");
+
+        // An incident without any card comes before one whose card is older than its facts.
+        put(&store, [place(world, 1, &incident), Write::Incident(world.incident("i2"))]).await;
+        let waiting: Vec<_> = store.undelivered(10).await.unwrap().into_iter().map(|due| due.has_card).collect();
+        assert_eq!(waiting, [false, true]);
         let reply = Post {
             kind: PostKind::Reply { key: "details".into() },
             posting_at: world.now() + SignedDuration::from_secs(1),

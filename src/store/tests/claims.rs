@@ -78,7 +78,7 @@ async fn what_is_parked_is_tried_again_after_a_new_signal_or_a_restart() {
             }
             assert_eq!(store.card(&incident.id).await.unwrap().unwrap().parked, ["investigate"]);
             assert_eq!(store.parked_count().await.unwrap(), 1);
-            let (_, version) = store.undelivered(1).await.unwrap().pop().unwrap();
+            let version = store.undelivered(1).await.unwrap().pop().unwrap().version;
             put(&store, [Write::Delivered { incident: incident.id.clone(), version }]).await;
             if news == "signal" {
                 put(&store, [Write::Place { signal: world.signal(1).id, incident: incident.id.clone() }]).await;
