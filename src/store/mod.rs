@@ -4,6 +4,7 @@ mod approvals;
 mod audit;
 mod card;
 mod claims;
+mod incidents;
 mod lock;
 mod news;
 mod operation;
