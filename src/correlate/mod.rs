@@ -1,6 +1,7 @@
 //! Correlation: which signals are one fault, each merge with a sentence why. Pure.
 
 pub mod ending;
+pub mod late;
 pub mod root;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
-    Alert, AlertStatus, Incident, IncidentId, IncidentState, Investigation, InvestigationState, Kind, Name, ObjectRef,
-    Scene, Severity, Signal, SignalBody, SignalId, Why,
+    Alert, AlertStatus, Ending, Incident, IncidentId, IncidentState, Investigation, InvestigationState, Kind, Name,
+    ObjectRef, Scene, Severity, Signal, SignalBody, SignalId, Why,
 };
 use crate::redact::Redacted;
 use crate::text;
@@ -120,7 +121,9 @@ fn place(
     if found.is_none() {
         found = known.iter_mut().find(|incident| {
             let lists = holds(incident, &heard_of) || incident.also.contains(&heard_of);
-            lists && incident.state == IncidentState::Open && incident.fault != ARRIVAL
+            let took_in = incident.absorbed.iter().any(|merge| merge.subject == heard_of);
+            let open = incident.state == IncidentState::Open && incident.fault != ARRIVAL;
+            lists && open || took_in && may_join(incident, rules, now)
         });
     }
     if let Some(incident) = found {
@@ -215,6 +218,8 @@ fn holds(incident: &Incident, subject: &ObjectRef) -> bool {
 fn may_join(incident: &Incident, rules: &Rules, now: Timestamp) -> bool {
     match &incident.state {
         IncidentState::Open => true,
+        // Its signals are the other one's now.
+        IncidentState::Over { how: Ending::Absorbed, .. } => false,
         IncidentState::Over { at, .. } => now.duration_since(*at) <= rules.reopen,
     }
 }
@@ -262,6 +267,9 @@ fn open(
         healthy_since: None,
         why: vec![Why { signal: signal.id.clone(), at: now, sentence }],
         also: if heard_of == subject { Vec::new() } else { vec![heard_of.clone()] },
+        cause: None,
+        absorbed_by: None,
+        absorbed: Vec::new(),
         investigation: Investigation {
             state: InvestigationState::Waiting,
             turns: 0,

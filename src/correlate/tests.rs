@@ -157,3 +157,66 @@ fn an_incident_ends_as_its_alerts_and_its_subject_tell() {
     assert_eq!(ending::of(&never_unhealthy, &heard(1), at(16 * 60)), None);
     assert_eq!(ending::of(&never_unhealthy, &heard(1), at(24 * 3600)), Some(Ending::ResolveNotSeen));
 }
+
+#[test]
+fn ten_thousand_repeats_of_one_alert_are_one_incident_with_one_investigation() {
+    let mut incidents: Vec<Incident> = Vec::new();
+    let checkout = workload("shop", "checkout");
+    for repeat in 0..10_000 {
+        let signal = alert("KubePodCrashLooping", &[("namespace", "shop")], AlertStatus::Firing, repeat);
+        let resolved = [Resolved { signal, subject: Some(checkout.clone()) }];
+        let changes = plan(&incidents, &resolved, &BTreeMap::new(), &|_| Severity::High, &Rules::default(), at(repeat));
+        match changes.into_iter().next() {
+            Some(Change::Open { incident, .. } | Change::Join { incident, .. }) => incidents = vec![*incident],
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(incidents[0].opened_at, at(0), "never a second one");
+    }
+    assert!(incidents[0].why.len() <= Rules::default().listed_max);
+}
+
+/// A shuffle that is the same in each run.
+fn shuffle<T>(items: &mut [T], mut seed: u64) {
+    for i in (1..items.len()).rev() {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        items.swap(i, (seed % (i as u64 + 1)) as usize);
+    }
+}
+
+#[test]
+fn the_order_of_arrival_makes_no_other_incidents() {
+    let node = ObjectRef::new(Kind::Node, None, "n1").unwrap();
+    let objects = [workload("shop", "checkout"), workload("shop", "cart"), workload("shop-eu", "checkout"), node];
+    let mut heard = Vec::new();
+    for (nth, object) in objects.iter().enumerate() {
+        for name in ["A", "B", "C"] {
+            let place = format!("{nth}");
+            let firing = alert(name, &[("nth", &place)], AlertStatus::Firing, nth as i64 * 20);
+            heard.push((firing, Some(object.clone())));
+        }
+        heard.push((warning(object, false), Some(object.clone())));
+    }
+    heard.push((alert("Watchdog", &[], AlertStatus::Firing, 0), None));
+    heard.push((alert("No object", &[("namespace", "shop")], AlertStatus::Firing, 0), None));
+    let shape = |heard: &[(Signal, Option<ObjectRef>)]| {
+        let (incidents, ignored) = run(heard);
+        let mut shape: Vec<_> = incidents
+            .iter()
+            .map(|incident| {
+                let mut signals: Vec<_> = incident.why.iter().map(|why| why.signal.clone()).collect();
+                signals.sort();
+                (incident.subject.clone(), incident.fault.clone(), incident.began_at, signals)
+            })
+            .collect();
+        shape.sort();
+        (shape, ignored)
+    };
+    let first = shape(&heard);
+    assert_eq!((first.0.len(), first.1), (5, 1));
+    for seed in 1..=100 {
+        shuffle(&mut heard, 0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
+        assert_eq!(shape(&heard), first, "seed {seed}");
+    }
+}

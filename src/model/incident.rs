@@ -32,7 +32,33 @@ pub struct Incident {
     pub why: Vec<Why>,
     /// Other objects that signals of this incident are about (pods, nodes), at most 200.
     pub also: Vec<ObjectRef>,
+    /// The object at fault, where that is not the subject itself, as it was last seen.
+    #[serde(default)]
+    pub cause: Option<Cause>,
+    /// Where it went, once it was seen to be the fault of another incident.
+    #[serde(default)]
+    pub absorbed_by: Option<Merge>,
+    /// The incidents that it took in, at most 50.
+    #[serde(default)]
+    pub absorbed: Vec<Merge>,
     pub investigation: Investigation,
+}
+
+/// An object that explains the trouble of another, with the sentence why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cause {
+    pub object: ObjectRef,
+    pub because: Redacted,
+}
+
+/// Two open incidents that became one, as one of them remembers it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Merge {
+    /// The other one.
+    pub incident: IncidentId,
+    pub subject: ObjectRef,
+    pub at: Timestamp,
+    pub because: Redacted,
 }
 
 /// Why one signal belongs to the incident.
@@ -63,6 +89,8 @@ pub enum Ending {
     Presumed,
     /// The alert reached its greatest age without a resolve.
     ResolveNotSeen,
+    /// It was seen to be the fault of another incident, which took it in.
+    Absorbed,
 }
 
 /// How bad it is, by firstlook's own reckoning.

@@ -181,7 +181,11 @@ impl Narrator {
             IncidentState::Over { at, .. } => {
                 if self.is_new(format!("{id} over {at}")) {
                     let resolved = if card.heard.resolved_at.is_some() { "alerts resolved, " } else { "" };
-                    let text = format!("incident closed: {resolved}{} healthy", card.incident.subject.name);
+                    let name = &card.incident.subject.name;
+                    let text = match &card.incident.absorbed_by {
+                        Some(merge) => format!("incident of {name} is part of that of {}", merge.subject),
+                        None => format!("incident closed: {resolved}{name} healthy"),
+                    };
                     lines.push(Line { at: *at, verb: "over", text });
                 }
             }

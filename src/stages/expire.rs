@@ -122,6 +122,7 @@ impl Expire {
         {
             let why = match how {
                 Ending::Resolved => "alert resolved by itself",
+                Ending::Absorbed => "its incident is part of another",
                 _ => "the trouble is over",
             };
             return Ok(Some((ApprovalState::Withdrawn, why.into())));

@@ -1,5 +1,6 @@
 //! The stages: each finds its own work in the store, does one unit of it and can be run again.
 
+pub mod absorb;
 pub mod correlate;
 pub mod deliver;
 pub mod execute;

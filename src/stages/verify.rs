@@ -9,6 +9,7 @@ use tracing::Instrument as _;
 use crate::clock::Clock;
 use crate::correlate::ending;
 use crate::correlate::ending::Health;
+use crate::correlate::late;
 use crate::findings;
 use crate::model::{
     Approval, ApprovalState, Card, Incident, IncidentId, IncidentState, Investigation, InvestigationState, Origin,
@@ -17,6 +18,7 @@ use crate::model::{
 use crate::observe::{Reader, scene};
 use crate::redact::Redacted;
 use crate::stages::Ran;
+use crate::stages::absorb;
 use crate::stages::lease::LEASE;
 use crate::stages::pace::Pace;
 use crate::store::{AuditEntry, Durability, Store, Write};
@@ -167,10 +169,20 @@ impl Verify {
                 body: json!({"how": how}),
             }));
         }
-        if !changed && writes.is_empty() {
+        if !matches!(health, Health::Gone | Health::Unknown) {
+            let cause = late::cause(&scene, &findings::find(&scene, now));
+            changed |= cause != next.cause;
+            next.cause = cause;
+        }
+        let merged = absorb::merge(&self.store, &next, now).await?;
+        if !changed && writes.is_empty() && merged.is_empty() {
             return Ok((writes, false));
         }
-        if changed {
+        if !merged.is_empty() {
+            self.metrics.incidents.get_or_create(&IncidentLabels { event: "absorbed" }).inc();
+            changed = true;
+            writes.extend(merged);
+        } else if changed {
             writes.push(Write::Incident(next));
         }
         writes.push(Write::Scene { scene: Box::new(scene) });

@@ -95,6 +95,9 @@ fn incident(clock: &Clock) -> Incident {
         healthy_since: None,
         why: Vec::new(),
         also: Vec::new(),
+        cause: None,
+        absorbed_by: None,
+        absorbed: Vec::new(),
         investigation: Investigation {
             state: InvestigationState::Waiting,
             turns: 0,

@@ -70,7 +70,7 @@ pub fn card(card: &Card, options: &Options) -> Message {
         let cause = if states::is_already_over(card) { Vec::new() } else { facts::cause(card) };
         push_lines(&mut blocks, cause.into_iter().chain(around).collect());
     }
-    push_lines(&mut blocks, states::gave_up(card).into_iter().collect());
+    push_lines(&mut blocks, states::took_in(card).into_iter().chain(states::gave_up(card)).collect());
     push_steps(&mut blocks, card, now);
     push_lines(&mut blocks, states::ending(card, now).into_iter().collect());
     blocks.push(context(footer(card)));

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::clock;
 use crate::model::{ApprovalState, Card, Ending, Incident, IncidentState, InvestigationState, ObjectRef};
 use crate::model::{Severity, Verification};
+use crate::redact::Redacted;
 use crate::slack::render::escape;
 use crate::slack::render::facts;
 
@@ -12,6 +13,8 @@ use crate::slack::render::facts;
 pub(super) const HEADER_MAX: usize = 150;
 /// Objects that an arrival card lists; the rest is in the thread.
 const ARRIVAL_MAX: usize = 12;
+/// Incidents taken in that the card tells of: the first show the pattern.
+const TOOK_IN_MAX: usize = 3;
 
 /// The first line as plain text: the whole story in at most 150 units, emoji and all.
 pub(super) fn header(card: &Card) -> String {
@@ -29,6 +32,10 @@ pub(super) fn header(card: &Card) -> String {
             Outcome::Better => format!("✅ Healthy again. Was: {story}"),
             Outcome::Over(Ending::Resolved | Ending::Healthy) => format!("✅ Over. Was: {story}"),
             Outcome::Over(Ending::Presumed) => format!("✅ Presumed over. Was: {story}"),
+            Outcome::Over(Ending::Absorbed) => match &card.incident.absorbed_by {
+                Some(merge) => format!("⚪ Part of another incident, {}. Was: {story}", merge.subject),
+                None => format!("⚪ Part of another incident. Was: {story}"),
+            },
             Outcome::Over(Ending::ResolveNotSeen) => format!("⚪ Closed, resolve not seen. Was: {story}"),
         }
     };
@@ -54,7 +61,7 @@ enum Outcome {
 
 fn outcome(card: &Card) -> Outcome {
     if let IncidentState::Over { how, .. } = card.incident.state {
-        return if was_over(card) { Outcome::AlreadyOver } else { Outcome::Over(how) };
+        return if was_over(card) && how != Ending::Absorbed { Outcome::AlreadyOver } else { Outcome::Over(how) };
     }
     if card.scene.as_ref().is_some_and(|scene| scene.not_found.is_some()) {
         return Outcome::NotFound;
@@ -135,10 +142,33 @@ pub(super) fn ending(card: &Card, now: Timestamp) -> Option<String> {
             let since = since.map(|seconds| format!(" for {}", clock::words(seconds))).unwrap_or_default();
             format!("✅ *Presumed over* at {at}{who}: healthy{since}, but the alert's resolve never came")
         }
+        Ending::Absorbed => {
+            let merge = card.incident.absorbed_by.as_ref()?;
+            let (into, because) = (escape::object(&merge.subject), sentence(&merge.because));
+            format!("*Taken in* at {at} by the incident of {into}: {because}. What follows is told there.")
+        }
         Ending::ResolveNotSeen => {
             format!("*Closed* at {at}{who}: resolve not seen; the alert is too old to wait for it")
         }
     })
+}
+
+/// The incidents that this one took in, with the sentence why; the first few, and how many more.
+pub(super) fn took_in(card: &Card) -> Option<String> {
+    let merges = &card.incident.absorbed;
+    let first = merges.iter().take(TOOK_IN_MAX);
+    let mut told: Vec<String> =
+        first.map(|merge| format!("{} ({})", escape::object(&merge.subject), sentence(&merge.because))).collect();
+    if merges.len() > TOOK_IN_MAX {
+        told.push(format!("and {} more", merges.len() - TOOK_IN_MAX));
+    }
+    let count = escape::counted(merges.len() as u32, "incident");
+    (!told.is_empty()).then(|| format!("*Took in {count}*  {}", told.join(", ")))
+}
+
+/// A sentence within another: cut, escaped, without its full stop.
+fn sentence(text: &Redacted) -> String {
+    escape::prose(escape::bare(&escape::cut(text.as_str(), 160)))
 }
 
 /// How far the model is, while it looks.

@@ -107,6 +107,9 @@ fn first_card() -> Card {
                 sentence: "same Deployment shop/checkout, 40 s apart, both after revision 7".into(),
             }],
             also: Vec::new(),
+            cause: None,
+            absorbed_by: None,
+            absorbed: Vec::new(),
             investigation: Investigation {
                 state: InvestigationState::Off,
                 turns: 0,
@@ -508,6 +511,24 @@ fn what_was_in_trouble_before_the_first_start_is_one_list() {
     card.incident.also =
         (0..30).filter_map(|n| ObjectRef::new(Kind::Deployment, Some("shop"), &format!("w{n}"))).collect();
     see("found-on-arrival", &card);
+}
+
+#[test]
+fn of_two_incidents_that_became_one_both_cards_say_so() {
+    let node = ObjectRef::new(Kind::Node, None, "ip-10-0-3-7").unwrap();
+    let merge = |subject: &ObjectRef| Merge {
+        incident: IncidentId::parse("i0002").unwrap(),
+        subject: subject.clone(),
+        at: at(4),
+        because: "its 3 not-ready pod(s) all stand on node ip-10-0-3-7, which is not ready".into(),
+    };
+    let mut gone = first_card();
+    gone.incident.absorbed_by = Some(merge(&node));
+    gone.incident.state = IncidentState::Over { at: at(4), how: Ending::Absorbed };
+    see("absorbed", &gone);
+    let mut stays = first_card();
+    stays.incident.absorbed = vec![merge(&ObjectRef::new(Kind::Deployment, Some("shop"), "cart").unwrap())];
+    see("took-in-another", &stays);
 }
 
 /// Every `mrkdwn` text below `value`.

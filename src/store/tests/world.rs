@@ -136,6 +136,9 @@ impl World {
             healthy_since: None,
             why: vec![],
             also: vec![],
+            cause: None,
+            absorbed_by: None,
+            absorbed: Vec::new(),
             investigation: investigation(InvestigationState::Waiting),
         }
     }
