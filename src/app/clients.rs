@@ -41,3 +41,32 @@ pub fn tools(kubernetes: &kube::Config) -> anyhow::Result<(kube::Client, kube::C
     config.auth_info = AuthInfo::default();
     Ok((client, config))
 }
+
+/// The cluster of whoever sits at the terminal: the kubeconfig's context (its current one unless `context` names
+/// another), and what that context is called. Inside a pod without a kubeconfig: its ServiceAccount.
+///
+/// # Errors
+/// When there is no usable kubeconfig, with what to do.
+pub async fn at_hand(context: Option<&str>) -> anyhow::Result<(kube::Config, String)> {
+    let read = match Kubeconfig::read() {
+        Ok(read) => read,
+        Err(error) => {
+            let config = kube::Config::incluster().ok().filter(|_| context.is_none());
+            return config.map(|config| (config, "in-cluster".to_owned())).with_context(|| {
+                format!("no kubeconfig ({error}): set KUBECONFIG, or try it on a simulated cluster with --scenario")
+            });
+        }
+    };
+    let name = context.map(str::to_owned).or_else(|| read.current_context.clone());
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        anyhow::bail!(
+            "the kubeconfig has no current context: choose one with --context, or `kubectl config use-context`"
+        )
+    };
+    let options = KubeConfigOptions { context: Some(name.clone()), ..KubeConfigOptions::default() };
+    let known: Vec<String> = read.contexts.iter().map(|context| context.name.clone()).collect();
+    let config = kube::Config::from_custom_kubeconfig(read, &options)
+        .await
+        .with_context(|| format!("context {name} of the kubeconfig (it has: {})", known.join(", ")))?;
+    Ok((config, name))
+}

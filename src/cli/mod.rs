@@ -4,6 +4,7 @@ pub mod audit;
 pub mod check;
 pub mod demo;
 pub mod eval;
+pub mod look;
 pub mod run;
 
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use clap::{Args, Parser, Subcommand};
     version,
     about = "Takes the first look at an incident: one Slack card with the cause, the proof and a button",
     after_help = "Examples:\n  firstlook demo                          try it in a browser: no cluster, no key\n  \
+                  firstlook look -n shop                  what is in trouble in a namespace, here and now\n  \
                   firstlook check --config firstlook.yaml what is missing before it can run\n  \
                   firstlook run --config firstlook.yaml   the daemon\n\nExit codes: 0 done, 1 failed, 2 wrong usage."
 )]
@@ -30,12 +32,43 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Look(LookArgs),
     Run(RunArgs),
     Demo(DemoArgs),
     Eval(EvalArgs),
     Check(CheckArgs),
     #[command(subcommand)]
     Audit(AuditCommand),
+}
+
+/// A first look at your own cluster: the card of one object, or of all that is in trouble in a namespace.
+///
+/// It only reads, with the kubeconfig's rights: nothing is installed, stored, changed or sent anywhere.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  firstlook look                            the context's namespace, worst first\n  \
+                        firstlook look deploy/checkout -n shop    one object; a pod leads to what made it\n  \
+                        firstlook look node/ip-10-0-3-7\n  \
+                        firstlook look -n shop --json | jq '.objects[].report.headline'\n  \
+                        firstlook look --scenario oom-loop        a simulated cluster: needs none of your own\n\n\
+                        Exit codes: 0 healthy, 3 in trouble, 1 failed, 2 wrong usage."
+)]
+pub struct LookArgs {
+    /// One object, as in deployment/checkout; kubectl's short names do. Without it: the whole namespace.
+    #[arg(value_name = "KIND/NAME")]
+    pub object: Option<String>,
+    /// The namespace; default the context's own.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// The kubeconfig's context; default its current one.
+    #[arg(long, value_name = "CONTEXT", conflicts_with = "scenario")]
+    pub context: Option<String>,
+    /// Looks at the simulated cluster of a scenario instead: by name, or a folder that holds one.
+    #[arg(long, value_name = "NAME|DIR")]
+    pub scenario: Option<String>,
+    /// The reports as one JSON object, instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The daemon: hears of trouble, investigates, posts cards, acts when a person said yes.
@@ -138,6 +171,7 @@ pub fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match cli.command {
+            Command::Look(args) => look::run(args).await,
             Command::Run(args) => run::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Eval(args) => eval::run(args).await,

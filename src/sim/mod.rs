@@ -8,4 +8,5 @@ pub mod page;
 pub mod replay;
 mod shipped;
 pub mod slack;
+pub mod still;
 pub mod world;

@@ -107,7 +107,7 @@ impl Scenario {
         serde_json::from_slice(bytes).with_context(|| format!("{}: {path}", self.name))
     }
 
-    fn logs(&self) -> BTreeMap<String, String> {
+    pub(super) fn logs(&self) -> BTreeMap<String, String> {
         let logs = self.files.iter().filter_map(|(path, bytes)| Some((path.strip_prefix("logs/")?, bytes)));
         logs.map(|(path, bytes)| (path.to_owned(), String::from_utf8_lossy(bytes).into_owned())).collect()
     }

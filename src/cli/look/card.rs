@@ -1,0 +1,144 @@
+//! From a scene to the card that the daemon would post first for it, here without an incident behind it. Pure.
+
+use jiff::Timestamp;
+
+use crate::correlate;
+use crate::findings;
+use crate::findings::Health;
+use crate::model::finding::{Certainty, Role};
+use crate::model::scene::Condition;
+use crate::model::{
+    Card, ClusterName, Heard, Incident, IncidentId, IncidentState, Investigation, InvestigationState, Kind, ObjectRef,
+    Part, Proposal, Scene, Severity,
+};
+use crate::redact::Redacted;
+use crate::slack::render;
+use crate::text;
+
+/// One object that was looked at.
+pub(super) struct Seen {
+    pub(super) card: Card,
+    pub(super) health: Health,
+    pub(super) in_trouble: bool,
+    /// What is in trouble through it, each with why that is thought.
+    pub(super) hit: Vec<(ObjectRef, Redacted)>,
+}
+
+impl Seen {
+    /// What the rules say of a scene.
+    pub(super) fn of(scene: Scene, cluster: &ClusterName, now: Timestamp) -> Self {
+        let found = findings::find(&scene, now);
+        let report = findings::conclude(&scene, found.clone(), now);
+        let health = findings::health(&scene);
+        let severity = match health {
+            // What could not be read is not known to be bad.
+            Health::Unknown if report.culprit.is_none() => Severity::None,
+            _ => findings::severity(&scene, now),
+        };
+        let cause = found.iter().any(|finding| finding.role == Role::Cause && finding.certainty >= Certainty::Likely);
+        let in_trouble = match health {
+            Health::Unhealthy { .. } => true,
+            Health::Healthy => severity > Severity::None,
+            Health::Unknown => cause,
+            Health::Gone => false,
+        };
+        let incident = Incident {
+            id: IncidentId::fresh(),
+            cluster: cluster.clone(),
+            subject: scene.subject.clone(),
+            fault: correlate::fault(&scene.subject),
+            severity,
+            alert_severity: None,
+            state: IncidentState::Open,
+            opened_at: now,
+            began_at: began_at(&scene).unwrap_or(now).min(now),
+            updated_at: now,
+            unhealthy_at: in_trouble.then_some(now),
+            // A healthy subject without an alert has not recovered from anything.
+            healthy_since: None,
+            why: Vec::new(),
+            also: Vec::new(),
+            cause: None,
+            absorbed_by: None,
+            absorbed: Vec::new(),
+            investigation: Investigation {
+                state: InvestigationState::Off,
+                turns: 0,
+                turns_max: 0,
+                tool_calls: 0,
+                input_tokens: 0,
+                output_tokens: 0,
+                started_at: None,
+            },
+        };
+        let card = Card {
+            incident,
+            heard: Heard::default(),
+            scene: Some(scene),
+            findings: found,
+            report: Some(report),
+            approvals: Vec::new(),
+            links: Vec::new(),
+            audit_head: None,
+            parked: Vec::new(),
+        };
+        Self { card, health, in_trouble, hit: Vec::new() }
+    }
+
+    pub(super) fn subject(&self) -> &ObjectRef {
+        &self.card.incident.subject
+    }
+
+    /// The card as lines of text, in the order of the one in Slack; without that one's footer (its thread, its audit).
+    pub(super) fn text(&self, now: Timestamp) -> String {
+        let mut shown = self.card.clone();
+        if let Some(report) = &mut shown.report {
+            report.advice = report.advice.take().or_else(|| report.proposals.first().and_then(by_hand));
+        }
+        let mut message = render::card(&shown, &render::Options { now });
+        message.blocks.pop();
+        // There is no thread here.
+        render::flatten(&message).replace(" more in the thread", " more")
+    }
+}
+
+/// The proposal as a person would carry it out: here nothing offers a button.
+fn by_hand(proposal: &Proposal) -> Option<Redacted> {
+    let object = proposal.object();
+    let kind = match object.kind {
+        Kind::Deployment => "deployment",
+        Kind::StatefulSet => "statefulset",
+        Kind::DaemonSet => "daemonset",
+        _ => return None,
+    };
+    let target = text!("{}/{} -n {}", kind, object.name, object.namespace.as_ref()?);
+    Some(match proposal {
+        Proposal::RolloutUndo { to_revision: Some(revision), .. } => {
+            text!("Roll back: kubectl rollout undo {} --to-revision={}", target, *revision)
+        }
+        Proposal::RolloutUndo { to_revision: None, .. } => text!("Roll back: kubectl rollout undo {}", target),
+        Proposal::RolloutRestart { .. } => text!("Restart: kubectl rollout restart {}", target),
+    })
+}
+
+/// Since when the subject is in trouble, by its own conditions, else by those of its pods.
+fn began_at(scene: &Scene) -> Option<Timestamp> {
+    let turned = |conditions: &[Condition], kinds: &[&str], status: &str| {
+        let ill = conditions.iter().filter(|one| kinds.contains(&one.kind.as_str()) && one.status.as_str() == status);
+        ill.filter_map(|condition| condition.changed_at).min()
+    };
+    if scene.subject.kind == Kind::Node {
+        let node = scene.nodes.items().iter().find(|node| node.object == scene.subject)?;
+        return turned(&node.conditions, &["Ready"], "Unknown").or(turned(&node.conditions, &["Ready"], "False"));
+    }
+    let workload = scene.workload.known().and_then(Option::as_ref);
+    let own = workload.and_then(|workload| {
+        let failed = turned(&workload.conditions, &["Failed", "ReplicaFailure"], "True");
+        failed.or(turned(&workload.conditions, &["Available"], "False"))
+    });
+    let pods = match &scene.pods {
+        Part::Known(pods) => pods.iter().filter(|pod| !pod.ready && pod.phase.as_str() != "Succeeded"),
+        Part::Missing(_) => return own,
+    };
+    own.or_else(|| pods.filter_map(|pod| turned(&pod.conditions, &["Ready", "PodScheduled"], "False")).min())
+}
