@@ -85,9 +85,21 @@ def evidence_with(messages, quote):
     return None
 
 
+def later_calls(namespace, messages):
+    """What a model asks that has seen nothing yet that it could quote: the logs of the pods that it was told of."""
+    told = " ".join(m.get("content") or "" for m in messages)
+    pods = sorted(set(re.findall(r"\bcheckout-[a-z0-9]{6,10}-[a-z0-9]{5}\b", told)))
+    return [("list_events", {"namespace": namespace})] + [("pod_logs", {"namespace": namespace, "pod": pod}) for pod in pods[:4]]
+
+
+def quotable(messages):
+    """The words that prove the cause, if the evidence that was shown holds them."""
+    return next((q for q in (FATAL, "Back-off restarting failed container") if evidence_with(messages, q)), None)
+
+
 def report_call(namespace, messages):
     """`submit_report` with the cause, a quote that the evidence holds, and the rollback."""
-    quote = next((q for q in (FATAL, "Back-off restarting failed container") if evidence_with(messages, q)), None)
+    quote = quotable(messages)
     citations = [{"evidence": evidence_with(messages, quote), "quote": quote}] if quote else []
     workload = {"kind": "Deployment", "namespace": namespace, "name": "checkout"}
     return ("submit_report", {
@@ -101,7 +113,7 @@ def report_call(namespace, messages):
 class ScriptedModel:
     """An OpenAI-compatible server that decides by the request alone, so that a turn repeated after a crash gets the same answer.
 
-    Turn one reads; every later one reports. A context manager; `url` has `/v1`. `requests` holds the bodies.
+    Turn one reads; the first that can quote something reports, as a later one does that has read in vain. A context manager; `url` has `/v1`. `requests` holds the bodies.
     """
 
     def __init__(self, namespace):
@@ -128,8 +140,13 @@ class ScriptedModel:
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
 
     def answer(self, body):
-        asked = any(m.get("role") == "tool" for m in body["messages"])
-        calls = [report_call(self.namespace, body["messages"])] if asked else first_calls(self.namespace)
+        rounds = sum(bool(m.get("tool_calls")) for m in body["messages"])
+        if rounds == 0:
+            calls = first_calls(self.namespace)
+        elif quotable(body["messages"]) or rounds > 4:
+            calls = [report_call(self.namespace, body["messages"])]
+        else:
+            calls = later_calls(self.namespace, body["messages"])
         offered = {t["function"]["name"] for t in body.get("tools", [])}
         number = len(body["messages"])
         message = {"role": "assistant", "content": None}
