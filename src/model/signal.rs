@@ -91,6 +91,8 @@ pub enum WarningSource {
     PodState,
     /// A condition of the node itself.
     NodeState,
+    /// The status of another object: a Deployment, a Job, a claim, an autoscaler.
+    ObjectState,
 }
 
 /// A workload or its configuration changed.

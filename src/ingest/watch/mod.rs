@@ -6,6 +6,7 @@ mod health;
 mod nodes;
 mod pods;
 mod rollouts;
+mod states;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub use crate::ingest::watch::health::Health;
 use crate::ingest::watch::nodes::Nodes;
 use crate::ingest::watch::pods::Pods;
 use crate::ingest::watch::rollouts::{Daemons, Sets, Statefuls};
+use crate::ingest::watch::states::States;
 use crate::model::{ClusterName, Kind, Signal, SignalBody};
 use crate::redact::Redactor;
 use crate::store::{Durability, Mark, Store, Write};
@@ -89,14 +91,22 @@ impl Watch {
         let events: kube::Api<DynamicObject> = api(client, Kind::Event);
         let (mut of_sets, mut of_statefuls) = (Sets::new(speaker.clone()), Statefuls::new(speaker.clone()));
         let (mut of_daemons, mut of_pods) = (Daemons::new(speaker.clone()), Pods::new(speaker.clone()));
-        let (mut of_nodes, mut of_events) = (Nodes::new(speaker.clone()), Events::new(speaker));
+        let (mut of_nodes, mut of_events) = (Nodes::new(speaker.clone()), Events::new(speaker.clone()));
+        let states = |name, kind| {
+            let mut states = States::new(kind, speaker.clone());
+            follow(source(name), api(client, kind), all.clone(), move |happened| states.hear(happened))
+        };
         let watches = async {
             tokio::join!(
                 follow(source("replicasets"), sets, all.clone(), |happened| of_sets.hear(happened)),
                 follow(source("statefulsets"), stateful, all.clone(), |happened| of_statefuls.hear(happened)),
                 follow(source("daemonsets"), daemons, all.clone(), |happened| of_daemons.hear(happened)),
                 follow(source("pods"), pods, all.clone(), |happened| of_pods.hear(happened)),
-                follow(source("nodes"), nodes, all, |happened| of_nodes.hear(happened)),
+                follow(source("nodes"), nodes, all.clone(), |happened| of_nodes.hear(happened)),
+                states("deployments", Kind::Deployment),
+                states("jobs", Kind::Job),
+                states("persistentvolumeclaims", Kind::PersistentVolumeClaim),
+                states("horizontalpodautoscalers", Kind::HorizontalPodAutoscaler),
                 follow(source("events"), events, warnings, |happened| of_events.hear(happened)),
             );
         };

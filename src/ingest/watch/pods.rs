@@ -14,6 +14,8 @@ use crate::model::{Kind, ObjectRef, Signal, SignalBody, SignalId, Warning, Warni
 
 /// A state must hold for this long: one failed pull or one missing ConfigMap during a deploy heals by itself in seconds.
 const HOLDS: SignedDuration = SignedDuration::from_secs(30);
+/// A cluster's autoscaler brings a node within about two minutes; a pod that waits longer gets none by itself.
+const SCHEDULE_HOLDS: SignedDuration = SignedDuration::from_mins(3);
 /// A container that was started again this often needs no further proof.
 const RESTARTS_MIN: u32 = 2;
 /// Trouble that was not seen for this long is over: twice the longest pause between two starts of a crash loop.
@@ -30,9 +32,21 @@ pub(super) struct Status {
     #[serde(default)]
     phase: String,
     #[serde(default)]
+    conditions: Vec<Condition>,
+    #[serde(default)]
     init_container_statuses: Vec<Container>,
     #[serde(default)]
     container_statuses: Vec<Container>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    reason: String,
+    message: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -75,6 +89,7 @@ enum Class {
     Memory,
     Image,
     Config,
+    Schedule,
 }
 
 impl Class {
@@ -84,7 +99,13 @@ impl Class {
             Class::Memory => "memory",
             Class::Image => "image",
             Class::Config => "config",
+            Class::Schedule => "schedule",
         }
+    }
+
+    /// How long it must hold before it is said.
+    fn holds(self) -> SignedDuration {
+        if self == Class::Schedule { SCHEDULE_HOLDS } else { HOLDS }
     }
 
     fn of(reason: &str) -> Option<Self> {
@@ -134,7 +155,7 @@ impl Trouble {
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
-        !self.said && self.present && (self.sight.sure || now.duration_since(self.since) >= HOLDS)
+        !self.said && self.present && (self.sight.sure || now.duration_since(self.since) >= self.sight.class.holds())
     }
 }
 
@@ -263,6 +284,17 @@ fn sights(pod: &Pod, now: Timestamp) -> Vec<Sight> {
     let Some(status) = pod.status.as_ref().filter(|status| status.phase != "Succeeded") else { return Vec::new() };
     let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
     let mut found = Vec::new();
+    let waits = |c: &&Condition| c.kind == "PodScheduled" && c.status == "False" && c.reason == "Unschedulable";
+    if let Some(condition) = status.conditions.iter().find(waits) {
+        found.push(Sight {
+            class: Class::Schedule,
+            container: String::new(),
+            reason: condition.reason.clone(),
+            message: condition.message.clone(),
+            restarts: 0,
+            sure: false,
+        });
+    }
     for container in containers {
         let restarts = container.restart_count;
         let sight = |class, reason: &str, message: String, sure| Sight {

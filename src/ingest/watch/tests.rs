@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::clock::from_ms;
 use crate::ingest::watch::follow::Happened;
+use crate::ingest::watch::states::States;
 use crate::model::Warning;
 use crate::sim::cluster::{Cluster, Fault, Shift};
 use crate::store::News;
@@ -152,6 +153,94 @@ fn an_event_speaks_once_it_is_more_than_a_hiccup() {
     assert_eq!(said(events.hear(Happened::Changed(event("BackoffLimitExceeded", 1, now)))).len(), 1);
 }
 
+fn object<K: serde::de::DeserializeOwned>(kind: Kind, annotation: &str, status: Value) -> K {
+    let (group, version, _) = kind.resource();
+    let group = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    serde_json::from_value(json!({
+        "apiVersion": group, "kind": kind.as_str(), "spec": {}, "status": status,
+        "metadata": {"name": "web", "namespace": "shop", "uid": "u1", "annotations": {annotation: "x"}},
+    }))
+    .unwrap()
+}
+
+fn condition(kind: &str, status: &str, reason: &str, at: &str) -> Value {
+    json!({"conditions": [{"type": kind, "status": status, "reason": reason, "message": "m", "lastTransitionTime": at}]})
+}
+
+/// 40 s before the clocks of these tests begin.
+const JUST_NOW: &str = "2026-03-24T16:39:20Z";
+
+#[test]
+fn a_stuck_rollout_speaks_and_one_that_only_takes_its_time_does_not() {
+    let (speaker, clock) = speaker(false);
+    let mut states = States::new(Kind::Deployment, speaker);
+    states.hear(Happened::Whole);
+    let rolling = condition("Progressing", "True", "ReplicaSetUpdated", JUST_NOW);
+    assert!(states.hear(Happened::Changed(object(Kind::Deployment, "a", rolling))).is_empty());
+    pass(&clock, 500);
+    let stuck =
+        || object(Kind::Deployment, "a", condition("Progressing", "False", "ProgressDeadlineExceeded", JUST_NOW));
+    assert_eq!(said(states.hear(Happened::Changed(stuck()))), ["Deployment shop/web ProgressDeadlineExceeded"]);
+    assert!(states.hear(Happened::Changed(stuck())).is_empty(), "once is enough");
+}
+
+#[test]
+fn a_job_that_failed_speaks_and_one_of_the_history_does_not() {
+    let (speaker, _) = speaker(false);
+    let mut states = States::new(Kind::Job, speaker);
+    let failed = |at| object(Kind::Job, "a", condition("Failed", "True", "BackoffLimitExceeded", at));
+    states.hear(Happened::Begins);
+    states.hear(Happened::Listed(failed("2026-03-24T12:00:00Z")));
+    assert!(states.hear(Happened::Whole).is_empty(), "it failed hours ago");
+    assert_eq!(said(states.hear(Happened::Changed(failed(JUST_NOW)))), ["Job shop/web BackoffLimitExceeded"]);
+}
+
+#[test]
+fn a_claim_that_waits_for_its_first_pod_is_well_and_one_that_nobody_provides_is_not() {
+    let (speaker, clock) = speaker(false);
+    let mut states = States::new(Kind::PersistentVolumeClaim, speaker);
+    states.hear(Happened::Whole);
+    let pending = |annotation| object(Kind::PersistentVolumeClaim, annotation, json!({"phase": "Pending"}));
+    states.hear(Happened::Changed(pending("a")));
+    pass(&clock, 600);
+    assert!(states.hear(Happened::Tick).is_empty(), "nobody has asked for it");
+    states.hear(Happened::Changed(pending("volume.kubernetes.io/selected-node")));
+    assert!(states.hear(Happened::Tick).is_empty());
+    pass(&clock, 121);
+    assert_eq!(said(states.hear(Happened::Tick)), ["PersistentVolumeClaim shop/web Pending"]);
+}
+
+#[test]
+fn an_autoscaler_at_its_maximum_speaks_when_it_stays_there() {
+    let (speaker, clock) = speaker(false);
+    let mut states = States::new(Kind::HorizontalPodAutoscaler, speaker);
+    states.hear(Happened::Whole);
+    let limited = |status| condition("ScalingLimited", status, "TooManyReplicas", JUST_NOW);
+    let kind = Kind::HorizontalPodAutoscaler;
+    assert!(states.hear(Happened::Changed(object(kind, "a", limited("True")))).is_empty(), "a peak");
+    states.hear(Happened::Changed(object(kind, "a", limited("False"))));
+    pass(&clock, 1000);
+    assert!(states.hear(Happened::Tick).is_empty(), "it came down");
+    assert_eq!(
+        said(states.hear(Happened::Changed(object(kind, "a", limited("True"))))),
+        ["HorizontalPodAutoscaler shop/web TooManyReplicas"]
+    );
+}
+
+#[test]
+fn a_pod_without_a_node_speaks_after_an_autoscaler_had_its_time() {
+    let (speaker, clock) = speaker(false);
+    let mut pods = Pods::new(speaker);
+    pods.hear(Happened::Whole);
+    let status = json!({"phase": "Pending", "conditions": [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}]});
+    assert!(pods.hear(Happened::Changed(object(Kind::Pod, "a", status))).is_empty());
+    pass(&clock, 100);
+    assert!(pods.hear(Happened::Tick).is_empty());
+    pass(&clock, 81);
+    assert_eq!(said(pods.hear(Happened::Tick)), ["Pod shop/web Unschedulable"]);
+}
+
 /// A world of its own: a served scenario and an empty store.
 struct World {
     cluster: Cluster,
@@ -222,24 +311,26 @@ impl Drop for World {
 #[tokio::test]
 async fn the_first_list_tells_trouble_and_no_rollouts_and_a_new_revision_is_a_rollout() {
     let world = watched("d12-bad-image-rollout").await;
-    let mut heard = world.heard(2).await;
+    let mut heard = world.heard(3).await;
     heard.sort();
-    let pods = ["bktdv", "d5j6m"].map(|end| format!("Pod fleet-ops/dispatch-api-xzvmtldvgs-{end}"));
-    assert_eq!(heard, pods.map(|pod| format!("{pod} ImagePullBackOff on arrival")));
+    let pods = ["bktdv", "d5j6m"]
+        .map(|end| format!("Pod fleet-ops/dispatch-api-xzvmtldvgs-{end} ImagePullBackOff on arrival"));
+    assert_eq!(heard[0], "Deployment fleet-ops/dispatch-api ProgressDeadlineExceeded on arrival");
+    assert_eq!(heard[1..], pods);
     while !world.health.is_synced() {
         tokio::task::yield_now().await;
     }
     let mut set = world.cluster.get("ReplicaSet", "fleet-ops", "dispatch-api-x7ft9mqdn").unwrap();
     set["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "11".into();
     world.cluster.put(set).unwrap();
-    let heard = world.heard(3).await;
+    let heard = world.heard(4).await;
     assert!(heard.contains(&"Deployment fleet-ops/dispatch-api Some(11)".to_owned()), "{heard:?}");
 }
 
 #[tokio::test]
 async fn only_the_first_start_arrives() {
     let mut world = watched("d12-bad-image-rollout").await;
-    assert!(world.heard(2).await.iter().all(|said| said.ends_with("on arrival")));
+    assert!(world.heard(3).await.iter().all(|said| said.ends_with("on arrival")));
     let marked = async {
         while !world.store.is_marked(Mark::WatchesSynced).await.unwrap() {
             tokio::task::yield_now().await;
@@ -251,8 +342,8 @@ async fn only_the_first_start_arrives() {
     // Within the hour the same trouble would be the same signal.
     world.clock.set(world.clock.now() + jiff::SignedDuration::from_hours(1));
     world.watch();
-    let heard = world.heard(4).await;
-    assert_eq!(heard.iter().filter(|said| said.ends_with("on arrival")).count(), 2, "{heard:?}");
+    let heard = world.heard(5).await;
+    assert_eq!(heard.iter().filter(|said| said.ends_with("on arrival")).count(), 3, "{heard:?}");
 }
 
 #[tokio::test]
