@@ -75,7 +75,7 @@ fn absorb(mut stays: Incident, mut goes: Incident, because: Redacted, now: Times
     if stays.absorbed.len() < ABSORBED_MAX {
         stays.absorbed.push(merge(&goes));
     }
-    goes.absorbed_by = Some(merge(&stays));
+    goes.absorbed_by = Some(Box::new(merge(&stays)));
     let listed_max = Rules::default().listed_max;
     for object in std::iter::once(&goes.subject).chain(&goes.also) {
         if *object != stays.subject && !stays.also.contains(object) && stays.also.len() < listed_max {
@@ -143,7 +143,7 @@ mod tests {
 
     fn with_cause(incident: Incident, cause: &ObjectRef) -> Incident {
         let because = "it says so".into();
-        Incident { cause: Some(Cause { object: cause.clone(), because }), ..incident }
+        Incident { cause: Some(Box::new(Cause { object: cause.clone(), because })), ..incident }
     }
 
     #[test]

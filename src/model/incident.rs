@@ -34,10 +34,10 @@ pub struct Incident {
     pub also: Vec<ObjectRef>,
     /// The object at fault, where that is not the subject itself, as it was last seen.
     #[serde(default)]
-    pub cause: Option<Cause>,
+    pub cause: Option<Box<Cause>>,
     /// Where it went, once it was seen to be the fault of another incident.
     #[serde(default)]
-    pub absorbed_by: Option<Merge>,
+    pub absorbed_by: Option<Box<Merge>>,
     /// The incidents that it took in, at most 50.
     #[serde(default)]
     pub absorbed: Vec<Merge>,

@@ -114,7 +114,7 @@ impl Correlate {
                 }));
             }
             let id = incident.id.clone();
-            writes.push(Write::Incident(incident));
+            writes.push(Write::Incident(Box::new(incident)));
             if let Some(scene) = scene {
                 let found = findings::find(scene, self.clock.now());
                 let report = findings::conclude(scene, found.clone(), self.clock.now());

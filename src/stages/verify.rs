@@ -170,7 +170,7 @@ impl Verify {
             }));
         }
         if !matches!(health, Health::Gone | Health::Unknown) {
-            let cause = late::cause(&scene, &findings::find(&scene, now));
+            let cause = late::cause(&scene, &findings::find(&scene, now)).map(Box::new);
             changed |= cause != next.cause;
             next.cause = cause;
         }
@@ -183,7 +183,7 @@ impl Verify {
             changed = true;
             writes.extend(merged);
         } else if changed {
-            writes.push(Write::Incident(next));
+            writes.push(Write::Incident(Box::new(next)));
         }
         writes.push(Write::Scene { scene: Box::new(scene) });
         Ok((writes, changed))

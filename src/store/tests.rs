@@ -38,7 +38,7 @@ async fn a_repeated_signal_is_stored_once_and_keeps_its_place_in_the_queue() {
         assert_eq!(store.signals_unplaced(10).await.unwrap(), [(one.clone(), Some(checkout()), note)]);
 
         let incident = world.incident("i1");
-        put(&store, [Write::Incident(incident.clone()), place(world, 1, &incident)]).await;
+        put(&store, [Write::Incident(Box::new(incident.clone())), place(world, 1, &incident)]).await;
         put(&store, [Write::Ignore { signal: two.id, why: "always fires".into() }]).await;
         assert!(store.signals_unplaced(10).await.unwrap().is_empty());
         assert!(store.signals_unresolved(10).await.unwrap().is_empty());
@@ -54,7 +54,7 @@ async fn what_a_model_proved_is_not_replaced_by_what_the_rules_found() {
         let store = world.open().await;
         let incident = world.incident("i1");
         let id = incident.id.clone();
-        put(&store, [Write::Incident(incident)]).await;
+        put(&store, [Write::Incident(Box::new(incident))]).await;
         let says = async |origin, headline| {
             let report = Report {
                 origin,
@@ -103,7 +103,7 @@ async fn a_commit_is_all_or_nothing() {
         let pending = world.approval("a1", &incident.id, ApprovalState::Pending);
         let writes = [
             Write::Signals(vec![world.signal(1)]),
-            Write::Incident(incident.clone()),
+            Write::Incident(Box::new(incident.clone())),
             Write::Approval { approval: Box::new(pending), was: Some(ApprovalState::Proposed) },
         ];
         assert_eq!(conflict(try_put(&store, writes, None).await), "approval a1 is not stored");
@@ -121,7 +121,7 @@ async fn one_conflict_among_many_waiting_commits_fails_alone() {
     on_each_engine(async |world| {
         let store = world.open().await;
         let incident = world.incident("i1");
-        put(&store, [Write::Incident(incident.clone())]).await;
+        put(&store, [Write::Incident(Box::new(incident.clone()))]).await;
         let commits = (0..40).map(|n| {
             let turn = Write::Turn {
                 incident: incident.id.clone(),
@@ -221,7 +221,7 @@ async fn a_card_is_due_until_its_newest_version_is_delivered() {
     on_each_engine(async |world| {
         let store = world.open().await;
         let mut incident = world.incident("i1");
-        put(&store, [Write::Incident(incident.clone())]).await;
+        put(&store, [Write::Incident(Box::new(incident.clone()))]).await;
         let due = |version, has_card| [Due { incident: incident.id.clone(), version, has_card }];
         assert_eq!(store.undelivered(10).await.unwrap(), due(1, false));
         let delivered = |version| [Write::Delivered { incident: incident.id.clone(), version }];
@@ -261,7 +261,7 @@ async fn a_card_is_due_until_its_newest_version_is_delivered() {
         assert_eq!(what, "incident i1 has another post of kind card");
 
         // An incident without any card comes before one whose card is older than its facts.
-        put(&store, [place(world, 1, &incident), Write::Incident(world.incident("i2"))]).await;
+        put(&store, [place(world, 1, &incident), Write::Incident(Box::new(world.incident("i2")))]).await;
         let waiting: Vec<_> = store.undelivered(10).await.unwrap().into_iter().map(|due| due.has_card).collect();
         assert_eq!(waiting, [false, true]);
         let reply = Post {
@@ -277,7 +277,7 @@ async fn a_card_is_due_until_its_newest_version_is_delivered() {
         incident.severity = crate::model::Severity::Critical;
         let running = investigation(InvestigationState::Running);
         let write = Write::Investigation { incident: incident.id.clone(), investigation: running.clone() };
-        put(&store, [write, Write::Incident(incident.clone())]).await;
+        put(&store, [write, Write::Incident(Box::new(incident.clone()))]).await;
         let stored = store.incident(&incident.id).await.unwrap().unwrap();
         assert_eq!(stored, Incident { investigation: running, ..incident });
         store.close().await;
@@ -291,7 +291,7 @@ async fn a_card_holds_all_that_is_stored_of_its_incident() {
         let store = world.open().await;
         let incident = world.incident("i1");
         let signals: Vec<_> = (0..3).map(|n| world.signal(n)).collect();
-        put(&store, [Write::Signals(signals), Write::Incident(incident.clone())]).await;
+        put(&store, [Write::Signals(signals), Write::Incident(Box::new(incident.clone()))]).await;
         put(&store, (0..3).map(|n| place(world, n, &incident))).await;
         let approval = world.approval("a1", &incident.id, ApprovalState::Pending);
         let write = Write::Approval { approval: Box::new(approval.clone()), was: None };
@@ -316,10 +316,10 @@ async fn incidents_are_found_by_what_is_still_to_do_with_them() {
         let high = world.incident("i2");
         let mut over = world.incident("i3");
         over.investigation = investigation(InvestigationState::Done);
-        put(&store, [low.clone(), high.clone(), over.clone()].map(Write::Incident)).await;
+        put(&store, [low.clone(), high.clone(), over.clone()].map(|one| Write::Incident(Box::new(one)))).await;
         world.pass_ms(60_000);
         over.state = IncidentState::Over { at: world.now(), how: Ending::Resolved };
-        put(&store, [Write::Incident(over.clone())]).await;
+        put(&store, [Write::Incident(Box::new(over.clone()))]).await;
         let ids = |incidents: Vec<Incident>| incidents.iter().map(|i| i.id.to_string()).collect::<Vec<_>>();
         assert_eq!(ids(store.open_incidents().await.unwrap()), ["i1", "i2"]);
         assert_eq!(ids(store.recent_incidents(world.now()).await.unwrap()), ["i1", "i2", "i3"]);
@@ -393,7 +393,7 @@ async fn a_reopened_store_shows_everything() {
             outcome: CallOutcome::NotRun,
         };
         let read = Call { outcome: CallOutcome::Read { evidence: EvidenceId(12) }, ..call.clone() };
-        put(&store, [Write::Signals(vec![world.signal(1)]), Write::Incident(incident.clone())]).await;
+        put(&store, [Write::Signals(vec![world.signal(1)]), Write::Incident(Box::new(incident.clone()))]).await;
         let soon = vec![Write::Call(call), Write::Call(read.clone())];
         store.commit(soon, Durability::Soon, None).await.unwrap();
         store.close().await;
@@ -415,7 +415,7 @@ async fn rows_of_another_cluster_are_none_of_ours() {
     on_each_engine(async |world| {
         let ours = world.open().await;
         let (signal, incident) = (world.signal(1), world.incident("i1"));
-        put(&ours, [Write::Signals(vec![signal]), Write::Incident(incident)]).await;
+        put(&ours, [Write::Signals(vec![signal]), Write::Incident(Box::new(incident))]).await;
         ours.close().await;
         let mut options = world.options.clone();
         options.cluster = crate::model::ClusterName::parse("staging").unwrap();

@@ -39,7 +39,7 @@ pub enum Write {
         why: Redacted,
     },
     /// Inserts or replaces; `investigation` is taken only when the incident is new.
-    Incident(Incident),
+    Incident(Box<Incident>),
     Investigation {
         incident: IncidentId,
         investigation: Investigation,

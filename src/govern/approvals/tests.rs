@@ -160,9 +160,13 @@ async fn time_and_the_end_of_the_incident_withdraw_an_approval() {
     yes(&world, &approval, ONE).await;
     let mut over = world.incident.clone();
     over.state = IncidentState::Over { at: world.clock.now(), how: Ending::Resolved };
-    world.store.commit(vec![Write::Incident(over)], Durability::Durable, None).await.unwrap();
+    world.store.commit(vec![Write::Incident(Box::new(over))], Durability::Durable, None).await.unwrap();
     says(leave(&world, &approval).await, "incident is over");
-    world.store.commit(vec![Write::Incident(world.incident.clone())], Durability::Durable, None).await.unwrap();
+    world
+        .store
+        .commit(vec![Write::Incident(Box::new(world.incident.clone()))], Durability::Durable, None)
+        .await
+        .unwrap();
     world.clock.set(world.clock.now() + SignedDuration::from_mins(31));
     says(leave(&world, &approval).await, "time ran out");
 }

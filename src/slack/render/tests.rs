@@ -523,7 +523,7 @@ fn of_two_incidents_that_became_one_both_cards_say_so() {
         because: "its 3 not-ready pod(s) all stand on node ip-10-0-3-7, which is not ready".into(),
     };
     let mut gone = first_card();
-    gone.incident.absorbed_by = Some(merge(&node));
+    gone.incident.absorbed_by = Some(Box::new(merge(&node)));
     gone.incident.state = IncidentState::Over { at: at(4), how: Ending::Absorbed };
     see("absorbed", &gone);
     let mut stays = first_card();

@@ -43,7 +43,7 @@ async fn a_unit_that_failed_five_times_is_parked() {
     on_each_engine(async |world| {
         let store = world.open().await;
         let incident = world.incident("i1");
-        put(&store, [Write::Incident(incident.clone())]).await;
+        put(&store, [Write::Incident(Box::new(incident.clone()))]).await;
         put(&store, [Write::Delivered { incident: incident.id.clone(), version: 1 }]).await;
         let returned = store.claim("investigate", "i1", LEASE).await.unwrap().unwrap();
         store.postpone(returned, world.now()).await.unwrap();
@@ -70,7 +70,7 @@ async fn what_is_parked_is_tried_again_after_a_new_signal_or_a_restart() {
     on_each_engine(async |world| {
         let mut store = world.open().await;
         let incident = world.incident("i1");
-        put(&store, [Write::Incident(incident.clone()), Write::Signals(vec![world.signal(1)])]).await;
+        put(&store, [Write::Incident(Box::new(incident.clone())), Write::Signals(vec![world.signal(1)])]).await;
         for news in ["signal", "restart"] {
             for _ in 0..5 {
                 let claim = store.claim("investigate", "i1", LEASE).await.unwrap().unwrap();

@@ -20,13 +20,14 @@ async fn what_is_old_and_over_goes_and_an_open_incident_keeps_everything() {
             let evidence =
                 Write::Evidence { incident: incident.id.clone(), evidence: world.evidence(1, None), replace: false };
             let approval = Write::Approval { approval: Box::new(approval), was: None };
-            put(&store, [Write::Signals(vec![signal]), Write::Incident(incident), place, evidence, approval]).await;
+            put(&store, [Write::Signals(vec![signal]), Write::Incident(Box::new(incident)), place, evidence, approval])
+                .await;
         }
         put(&store, ["i1", "i1", "i2", "i1"].map(audit)).await;
         let head = store.seal(100).await.unwrap();
         let mut over = world.incident("i1");
         over.state = IncidentState::Over { at: world.now(), how: Ending::Resolved };
-        put(&store, [Write::Incident(over.clone())]).await;
+        put(&store, [Write::Incident(Box::new(over.clone()))]).await;
         assert_eq!(store.prune(world.now(), 10).await.unwrap(), 0, "nothing is that old");
 
         let later = from_ms(world.clock.now_ms() + 1);
