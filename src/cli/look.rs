@@ -4,7 +4,7 @@ mod card;
 mod paint;
 mod survey;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,13 +19,13 @@ use crate::cli::look::card::Seen;
 use crate::cli::look::paint::Paint;
 use crate::cli::look::survey::Survey;
 use crate::clock::Clock;
-use crate::correlate::root;
+use crate::correlate::{late, root};
 use crate::findings::Health;
-use crate::model::{ClusterName, Kind, ObjectRef, Part, Scene};
+use crate::model::{ClusterName, Incident, Kind, ObjectRef, Part, Scene};
 use crate::observe::owner::Owners;
 use crate::observe::scene;
 use crate::observe::{ReadError, Reader};
-use crate::redact::Redactor;
+use crate::redact::{Redacted, Redactor};
 use crate::sim::still::Still;
 
 /// Something is in trouble.
@@ -82,7 +82,7 @@ struct Sight {
     left_out: usize,
 }
 
-/// Runs the command: 0 healthy, 3 in trouble.
+/// Runs the command: 0 healthy, 3 in trouble, 1 when what could be read does not tell.
 pub async fn run(args: LookArgs) -> anyhow::Result<ExitCode> {
     crate::telemetry::start_logging(false, "error");
     let named = match args.object.as_deref().map(named).transpose() {
@@ -92,13 +92,37 @@ pub async fn run(args: LookArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    let place = Place::find(&args).await?;
+    let place = Place::find(&args, named).await?;
     let sight = place.look(named).await?;
-    let in_trouble = sight.seen.iter().any(|seen| seen.in_trouble);
     let mut out = std::io::stdout().lock();
     let text = if args.json { format!("{}\n", place.json(&sight)) } else { place.text(&sight, paint()) };
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("stdout")?;
-    Ok(if in_trouble { ExitCode::from(IN_TROUBLE) } else { ExitCode::SUCCESS })
+    Ok(ExitCode::from(sight.exit()))
+}
+
+impl Sight {
+    fn exit(&self) -> u8 {
+        match (self.in_trouble().next(), self.is_blind()) {
+            (Some(_), _) => IN_TROUBLE,
+            (None, true) => 1,
+            (None, false) => 0,
+        }
+    }
+
+    fn in_trouble(&self) -> impl Iterator<Item = &Seen> {
+        self.seen.iter().filter(|seen| seen.in_trouble)
+    }
+
+    /// Objects of which nothing could be read, with why.
+    fn unread(&self) -> impl Iterator<Item = (&ObjectRef, &Redacted)> {
+        self.seen.iter().filter_map(|seen| Some((seen.subject(), seen.card.scene.as_ref()?.workload.missing()?)))
+    }
+
+    /// Whether so much could not be read that nobody may say that all is well.
+    fn is_blind(&self) -> bool {
+        let lists = self.survey.iter().flat_map(|survey| &survey.missing);
+        lists.clone().any(|(kind, _)| kind.is_workload() || *kind == Kind::Pod) || self.unread().next().is_some()
+    }
 }
 
 /// Colours and broken lines are for people at a terminal (https://no-color.org).
@@ -128,7 +152,7 @@ fn named(text: &str) -> Result<(Kind, &str), String> {
 }
 
 impl Place {
-    async fn find(args: &LookArgs) -> anyhow::Result<Self> {
+    async fn find(args: &LookArgs, named: Option<(Kind, &str)>) -> anyhow::Result<Self> {
         let (kubernetes, name, clock, still) = match &args.scenario {
             Some(scenario) => {
                 let still = Still::open(scenario).await?;
@@ -141,7 +165,10 @@ impl Place {
         };
         let default =
             still.as_ref().map_or_else(|| kubernetes.default_namespace.clone(), |still| still.namespace.clone());
-        let namespace = args.namespace.clone().unwrap_or(default);
+        let namespace = match named {
+            Some((Kind::Namespace, name)) => name.to_owned(),
+            _ => args.namespace.clone().unwrap_or(default),
+        };
         let (client, _) = clients::tools(&kubernetes).context("the kubeconfig's credentials cannot be used")?;
         // Contexts of cloud providers hold slashes, colons and at signs.
         let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
@@ -153,8 +180,7 @@ impl Place {
 
     async fn look(&self, named: Option<(Kind, &str)>) -> anyhow::Result<Sight> {
         match named {
-            Some((Kind::Namespace, name)) => self.everything(name).await,
-            None => self.everything(&self.namespace).await,
+            None | Some((Kind::Namespace, _)) => self.everything(&self.namespace).await,
             Some((kind, name)) => {
                 let object = ObjectRef::new(kind, Some(&self.namespace), name)
                     .with_context(|| format!("`{}` is no name of a namespace", self.namespace))?;
@@ -173,12 +199,13 @@ impl Place {
         if let Part::Missing(why) = &scene.workload {
             anyhow::bail!("{subject} could not be read: {why}{}", remedy(why.as_str(), &self.server));
         }
-        let root = root::of(&scene);
         let mut seen = vec![self.see(scene)];
-        if let Some(root) = root {
-            let mut behind = self.see(self.scene(&root.object).await);
-            behind.hit.push((subject, root.because));
-            seen.push(behind);
+        if let Some(cause) = seen[0].card.incident.cause.clone() {
+            let mut behind = self.see(self.scene(&cause.object).await);
+            if behind.in_trouble {
+                behind.hit.push((subject, cause.because));
+                seen.push(behind);
+            }
         }
         Ok(Sight { seen, ..Sight::default() })
     }
@@ -211,22 +238,11 @@ impl Place {
             subjects.extend(survey.others.iter().cloned());
         }
         let scenes = self.scenes(subjects).await;
-        let mut behind: BTreeMap<ObjectRef, Vec<_>> = BTreeMap::new();
-        for scene in &scenes {
-            if let Some(root) = root::of(scene) {
-                behind.entry(root.object).or_default().push((scene.subject.clone(), root.because));
-            }
-        }
-        let unread = behind.keys().filter(|root| scenes.iter().all(|scene| scene.subject != **root)).cloned().collect();
+        let roots: BTreeSet<ObjectRef> = scenes.iter().filter_map(|scene| Some(root::of(scene)?.object)).collect();
+        let unread = roots.into_iter().filter(|root| scenes.iter().all(|scene| scene.subject != *root)).collect();
         let roots = self.scenes(unread).await;
-        let mut seen: Vec<Seen> = scenes.into_iter().chain(roots).map(|scene| self.see(scene)).collect();
-        // As in Slack: what is hit by something that is in trouble itself stands on the card of that.
-        for (root, hit) in behind {
-            let Some(at) = seen.iter().position(|seen| *seen.subject() == root && seen.in_trouble) else { continue };
-            let gone: Vec<ObjectRef> = hit.iter().map(|(object, _)| object.clone()).collect();
-            seen[at].hit = hit;
-            seen.retain(|seen| *seen.subject() == root || !gone.contains(seen.subject()));
-        }
+        let seen = scenes.into_iter().chain(roots).map(|scene| self.see(scene)).collect();
+        let mut seen = joined(seen, self.clock.now());
         seen.sort_by_key(|seen| (!seen.in_trouble, std::cmp::Reverse(seen.card.incident.severity)));
         Ok(Sight { seen, survey: Some(survey), left_out })
     }
@@ -267,11 +283,7 @@ impl Place {
         let one = sight.survey.is_none();
         let mut out = String::new();
         for seen in sight.seen.iter().filter(|seen| one || seen.in_trouble) {
-            let mut text = seen.text(now);
-            for (object, because) in &seen.hit {
-                text.push_str(&format!("\n*Hit by it*  {object}: {because}"));
-            }
-            out.push_str(&paint.card(&text));
+            out.push_str(&paint.card(&seen.text(now)));
             out.push('\n');
         }
         if let Some(survey) = &sight.survey {
@@ -286,7 +298,7 @@ impl Place {
     /// What is healthy, and what was not looked at.
     fn summary(&self, sight: &Sight, survey: &Survey) -> Vec<String> {
         let mut healthy = self.healthy(sight, survey);
-        let (count, ill) = (healthy.len(), sight.seen.iter().filter(|seen| seen.in_trouble).count());
+        let (count, ill) = (healthy.len(), sight.in_trouble().map(|seen| 1 + seen.hit.len()).sum::<usize>());
         let more = count.saturating_sub(NAMES_MAX);
         healthy.truncate(NAMES_MAX);
         let names: Vec<&str> = healthy.iter().map(ObjectRef::name).collect();
@@ -296,12 +308,17 @@ impl Place {
             (false, more) => format!(" ({}, and {more} more)", names.join(", ")),
         };
         let namespace = &self.namespace;
-        let pods = survey.pods;
+        let pods = counted(survey.pods, "pod");
+        let well = if count == 0 { String::new() } else { format!(", {} healthy{names}", counted(count, "workload")) };
         let mut lines = vec![match (ill, count) {
-            (0, 0) if pods == 0 => format!("⚪ nothing runs in {namespace}"),
-            (0, _) => format!("✅ {namespace} is healthy: {count} workloads{names}, {pods} pods"),
-            (ill, _) => format!("{namespace}: {ill} in trouble, {count} healthy{names}, {pods} pods"),
+            (0, _) if sight.is_blind() => {
+                format!("⚪ {namespace}: nothing is seen in trouble{well}, but not all could be read")
+            }
+            (0, 0) if survey.pods == 0 => format!("⚪ nothing runs in {namespace}"),
+            (0, _) => format!("✅ {namespace} is healthy: {}{names}, {pods}", counted(count, "workload")),
+            (ill, _) => format!("{namespace}: {} in trouble{well}, {pods}", counted(ill, "object")),
         }];
+        lines.extend(sight.unread().map(|(object, why)| format!("{object} could not be read: {why}")));
         if sight.left_out > 0 {
             lines.push(format!(
                 "{} more objects in trouble were not looked at: name one with KIND/NAME",
@@ -315,11 +332,9 @@ impl Place {
     }
 
     fn healthy(&self, sight: &Sight, survey: &Survey) -> Vec<ObjectRef> {
-        let ill = |object: &ObjectRef| {
-            sight.seen.iter().any(|seen| {
-                seen.in_trouble && (seen.subject() == object || seen.hit.iter().any(|hit| hit.0 == *object))
-            })
-        };
+        let is =
+            |seen: &Seen, object: &ObjectRef| seen.subject() == object || seen.hit.iter().any(|(hit, _)| hit == object);
+        let ill = |object: &ObjectRef| sight.in_trouble().any(|seen| is(seen, object));
         let looked = sight.seen.iter().filter(|seen| seen.health == Health::Healthy).map(|seen| seen.subject().clone());
         let mut all: Vec<ObjectRef> = survey.others.iter().cloned().chain(looked).collect();
         all.retain(|object| object.kind.is_workload() && !ill(object));
@@ -333,13 +348,15 @@ impl Place {
         let one = sight.survey.is_none();
         let told = sight.seen.iter().filter(|seen| one || seen.in_trouble).map(|seen| {
             let incident = &seen.card.incident;
+            let hit = seen.hit.iter().map(|(object, because)| json!({"object": object, "because": because}));
+            let hit: Vec<Value> = hit.collect();
             json!({
                 "object": incident.subject,
                 "in_trouble": seen.in_trouble,
                 "severity": incident.severity,
                 "began_at": incident.began_at,
                 "report": seen.card.report,
-                "hit": seen.hit.iter().map(|(object, because)| json!({"object": object, "because": because})).collect::<Vec<_>>(),
+                "hit": hit,
             })
         });
         let mut value =
@@ -354,6 +371,35 @@ impl Place {
     }
 }
 
+/// One card for what has one cause, by the daemon's own rule.
+fn joined(mut seen: Vec<Seen>, now: jiff::Timestamp) -> Vec<Seen> {
+    let mut at = 0;
+    while at < seen.len() {
+        let open: Vec<Incident> = seen.iter().filter(|s| s.in_trouble).map(|s| s.card.incident.clone()).collect();
+        let merged = Some(&seen[at]).filter(|s| s.in_trouble).and_then(|s| late::merge(&s.card.incident, &open, now));
+        let place = |incident: &Incident| seen.iter().position(|s| s.card.incident.id == incident.id);
+        let Some((stays, goes)) =
+            merged.and_then(|(stays, goes)| Some(((place(&stays)?, stays), (place(&goes)?, goes))))
+        else {
+            at += 1;
+            continue;
+        };
+        let because = goes.1.absorbed_by.map(|merge| merge.because).unwrap_or_default();
+        let mut hit = std::mem::take(&mut seen[goes.0].hit);
+        hit.insert(0, (goes.1.subject, because));
+        seen[stays.0].hit.extend(hit);
+        seen[stays.0].card.incident = stays.1;
+        seen.remove(goes.0);
+        at = 0;
+    }
+    seen
+}
+
+/// `1 workload`, `3 pods`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// What to do about a read that failed, by what it says.
 fn remedy(why: &str, server: &str) -> String {
     match why {
@@ -366,3 +412,6 @@ fn remedy(why: &str, server: &str) -> String {
         _ => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

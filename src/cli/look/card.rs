@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::correlate;
+use crate::correlate::late;
 use crate::findings;
 use crate::findings::Health;
 use crate::model::finding::{Certainty, Role};
@@ -42,6 +43,7 @@ impl Seen {
             Health::Unknown => cause,
             Health::Gone => false,
         };
+        let began_at = began_at(&scene).unwrap_or(now).min(now);
         let incident = Incident {
             id: IncidentId::fresh(),
             cluster: cluster.clone(),
@@ -50,15 +52,16 @@ impl Seen {
             severity,
             alert_severity: None,
             state: IncidentState::Open,
-            opened_at: now,
-            began_at: began_at(&scene).unwrap_or(now).min(now),
+            // Of two with the same cause the older one stays.
+            opened_at: began_at,
+            began_at,
             updated_at: now,
             unhealthy_at: in_trouble.then_some(now),
             // A healthy subject without an alert has not recovered from anything.
             healthy_since: None,
             why: Vec::new(),
             also: Vec::new(),
-            cause: None,
+            cause: late::cause(&scene, &found),
             absorbed_by: None,
             absorbed: Vec::new(),
             investigation: Investigation {
@@ -92,15 +95,54 @@ impl Seen {
     /// The card as lines of text, in the order of the one in Slack; without that one's footer (its thread, its audit).
     pub(super) fn text(&self, now: Timestamp) -> String {
         let mut shown = self.card.clone();
+        // Nothing was opened here that could have taken in another.
+        shown.incident.absorbed.clear();
         if let Some(report) = &mut shown.report {
             report.advice = report.advice.take().or_else(|| report.proposals.first().and_then(by_hand));
         }
         let mut message = render::card(&shown, &render::Options { now });
         message.blocks.pop();
         // There is no thread here.
-        render::flatten(&message).replace(" more in the thread", " more")
+        let text = render::flatten(&message).replace(" more in the thread", " more");
+        let text = if self.in_trouble { text } else { self.quiet(&text) };
+        self.hit_line().map_or(text.clone(), |line| format!("{text}\n{line}"))
+    }
+
+    /// Without what only trouble has: how bad it is, since when, and a cause.
+    fn quiet(&self, text: &str) -> String {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.retain(|line| !line.starts_with("*Cause unknown*"));
+        if let Some(first) = lines.first_mut().filter(|_| self.health == Health::Healthy) {
+            *first = first.replacen('⚪', "✅", 1);
+        }
+        if let Some(place) = lines.get_mut(1) {
+            let parts = place.split(" · ").filter(|part| *part != "none" && !part.starts_with("since "));
+            *place = parts.collect::<Vec<_>>().join(" · ");
+        }
+        lines.join("\n")
+    }
+
+    /// What is in trouble through this one: several by name, a single one with the reason.
+    fn hit_line(&self) -> Option<String> {
+        let (object, because) = self.hit.first()?;
+        if self.hit.len() == 1 {
+            let (object, because) = (object.to_string(), because.as_str());
+            let named = because.contains(object.as_str());
+            return Some(format!(
+                "*Hit by it*  {}",
+                if named { because.to_owned() } else { format!("{object}: {because}") }
+            ));
+        }
+        let mut names: Vec<String> = self.hit.iter().take(HIT_MAX).map(|(object, _)| object.to_string()).collect();
+        if self.hit.len() > HIT_MAX {
+            names.push(format!("and {} more", self.hit.len() - HIT_MAX));
+        }
+        Some(format!("*Hit by it*  {}", names.join(", ")))
     }
 }
+
+/// Objects that are named as hit by another.
+const HIT_MAX: usize = 8;
 
 /// The proposal as a person would carry it out: here nothing offers a button.
 fn by_hand(proposal: &Proposal) -> Option<Redacted> {

@@ -76,7 +76,7 @@ impl Paint {
                 last.push_str(word);
             }
         }
-        lines
+        lines.iter().map(|line| line.trim_end().to_owned()).collect()
     }
 }
 
