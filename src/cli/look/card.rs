@@ -61,7 +61,7 @@ impl Seen {
             healthy_since: None,
             why: Vec::new(),
             also: Vec::new(),
-            cause: late::cause(&scene, &found),
+            cause: late::cause(&scene, &found).map(Box::new),
             absorbed_by: None,
             absorbed: Vec::new(),
             investigation: Investigation {
