@@ -240,6 +240,7 @@ fn on_click(store: Store) -> OnClick {
         Box::pin(async move { Ok(store.commit(vec![Write::Click(click)], Durability::Durable, None).await?) })
     })
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -159,7 +159,7 @@ fn an_incident_ends_as_its_alerts_and_its_subject_tell() {
 }
 
 #[test]
-fn ten_thousand_repeats_of_one_alert_are_one_incident_with_one_investigation() {
+fn ten_thousand_repeats_of_one_alert_are_one_incident_of_bounded_size() {
     let mut incidents: Vec<Incident> = Vec::new();
     let checkout = workload("shop", "checkout");
     for repeat in 0..10_000 {

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use tracing::Instrument as _;
 
 use crate::clock::{Clock, from_ms};
-use crate::model::{Card, IncidentId, Link, Nonce, Post, PostKind};
+use crate::model::{Card, Link, Nonce, Post, PostKind};
 use crate::redact::Redactor;
 use crate::slack::client::{Slack, SlackError};
 use crate::slack::render;
@@ -64,11 +64,12 @@ impl Deliver {
     pub async fn run_once(&self) -> anyhow::Result<Ran> {
         // At most eight are looked at: those whose turn it is and that another worker does not hold.
         let all = self.store.undelivered(8).await?;
-        for (at, Due { incident, version, .. }) in all.iter().enumerate() {
+        for (at, due) in all.iter().enumerate() {
+            let incident = &due.incident;
             // A first card is worth more than the thread of another: Slack takes one message a second.
             let others_wait = all[at + 1..].iter().any(|due| !due.has_card);
             let Some(claim) = self.store.claim("deliver", incident.as_str(), LEASE).await? else { continue };
-            let deliver = async { Ok(self.deliver(incident, *version, &claim, others_wait).await) };
+            let deliver = async { Ok(self.deliver(due, &claim, others_wait).await) };
             let result = lease::hold(&self.store, &claim, deliver).instrument(telemetry::incident(incident)).await;
             match result.unwrap_or_else(|lost| Err(Trouble::Failed(lost))) {
                 Ok(()) => self.store.release(claim).await?,
@@ -87,14 +88,8 @@ impl Deliver {
         Ok(Ran::Idle)
     }
 
-    async fn deliver(
-        &self,
-        incident: &IncidentId,
-        version: i64,
-        claim: &Claim,
-        others_wait: bool,
-    ) -> Result<(), Trouble> {
-        let Some(mut card) = self.store.card(incident).await? else { return Ok(()) };
+    async fn deliver(&self, due: &Due, claim: &Claim, others_wait: bool) -> Result<(), Trouble> {
+        let Some(mut card) = self.store.card(&due.incident).await? else { return Ok(()) };
         if let Some(template) = &self.dashboard {
             link_dashboard(&mut card, template, &self.redactor);
         }
@@ -109,7 +104,7 @@ impl Deliver {
                 let replies = render::replies(&card, &options);
                 if others_wait && !replies.is_empty() {
                     // Not delivered yet: its thread follows after the first cards of the others.
-                    self.observe(&card);
+                    self.observe(due, &card);
                     return Ok(());
                 }
                 for (key, reply) in replies {
@@ -117,13 +112,14 @@ impl Deliver {
                 }
             }
         }
-        self.observe(&card);
-        let delivered = Write::Delivered { incident: incident.clone(), version };
+        self.observe(due, &card);
+        let delivered = Write::Delivered { incident: due.incident.clone(), version: due.version };
         Ok(self.store.commit(vec![delivered], Durability::Soon, Some(claim)).await?)
     }
 
-    fn observe(&self, card: &Card) {
-        if version_is_first(card) {
+    /// How long the first card took; a card whose thread follows later is told once.
+    fn observe(&self, due: &Due, card: &Card) {
+        if !due.has_card && version_is_first(card) {
             let waited = self.clock.now().duration_since(card.incident.opened_at).as_secs_f64();
             self.metrics.first_card_seconds.observe(waited.max(0.0));
         }

@@ -12,8 +12,8 @@ use crate::correlate::ending::Health;
 use crate::correlate::late;
 use crate::findings;
 use crate::model::{
-    Approval, ApprovalState, Card, Incident, IncidentId, IncidentState, Investigation, InvestigationState, Origin,
-    Scene, Verification,
+    Approval, ApprovalState, Card, Finding, Incident, IncidentId, IncidentState, Investigation, InvestigationState,
+    Origin, Scene, Verification,
 };
 use crate::observe::{Reader, scene};
 use crate::redact::Redacted;
@@ -152,11 +152,17 @@ impl Verify {
         let mut next = incident.clone();
         let mut changed = ending::note_health(&mut next, health, now);
         let mut writes = Vec::new();
+        let found = findings::find(&scene, now);
+        if !matches!(health, Health::Gone | Health::Unknown) {
+            let cause = late::cause(&scene, &found).map(Box::new);
+            changed |= cause != next.cause;
+            next.cause = cause;
+        }
         if health == Health::Unhealthy {
             let severity = findings::severity(&scene, now);
             changed |= severity != next.severity;
             next.severity = severity;
-            writes.extend(self.refresh(&card, &scene, now));
+            writes.extend(self.refresh(&card, &scene, found, now));
         }
         if let Some(how) = ending::of(&next, &card.heard, now) {
             next.state = IncidentState::Over { at: now, how };
@@ -168,11 +174,6 @@ impl Verify {
                 incident: Some(incident.id.clone()),
                 body: json!({"how": how}),
             }));
-        }
-        if !matches!(health, Health::Gone | Health::Unknown) {
-            let cause = late::cause(&scene, &findings::find(&scene, now)).map(Box::new);
-            changed |= cause != next.cause;
-            next.cause = cause;
         }
         let merged = absorb::merge(&self.store, &next, now).await?;
         if !changed && writes.is_empty() && merged.is_empty() {
@@ -190,11 +191,10 @@ impl Verify {
     }
 
     /// While no model has spoken, the findings follow the scene: parts that were missing at first are there now.
-    fn refresh(&self, card: &Card, scene: &Scene, now: Timestamp) -> Vec<Write> {
+    fn refresh(&self, card: &Card, scene: &Scene, found: Vec<Finding>, now: Timestamp) -> Vec<Write> {
         let spoken = card.report.as_ref().is_some_and(|report| report.origin == Origin::Model);
         let busy = card.incident.investigation.state == InvestigationState::Running;
         let incident = card.incident.id.clone();
-        let found = findings::find(scene, now);
         if spoken || busy || found == card.findings {
             return Vec::new();
         }

@@ -31,8 +31,6 @@ impl News {
     pub const AUDIT: Self = Self(1 << 7);
     /// A sealed head.
     pub const SEALED: Self = Self(1 << 8);
-    /// Every kind.
-    pub const ALL: Self = Self(u16::MAX);
     const NONE: Self = Self(0);
 
     /// Both.

@@ -1,11 +1,14 @@
 //! Whether the watches know the cluster's state, for `/readyz`.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
 
 /// The state of each watch. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<Mutex<BTreeMap<&'static str, State>>>);
+pub struct Health(watch::Sender<States>);
+
+type States = BTreeMap<&'static str, State>;
 
 #[derive(Clone, Debug, Default)]
 struct State {
@@ -29,13 +32,18 @@ impl Health {
 
     /// Whether every watch has read its first list.
     pub fn is_synced(&self) -> bool {
-        let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        !states.is_empty() && states.values().all(|state| state.synced)
+        all_synced(&self.0.borrow())
+    }
+
+    /// Returns when every watch has read its first list.
+    pub(super) async fn until_synced(&self) {
+        // The sender is this very value: it does not go away meanwhile.
+        let _ = self.0.subscribe().wait_for(all_synced).await;
     }
 
     /// Fine, or which watches are not synced or have lost their connection, with the last error.
     pub fn state(&self) -> Result<(), String> {
-        let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let states = self.0.borrow();
         if states.is_empty() {
             return Err("not started".to_owned());
         }
@@ -51,7 +59,10 @@ impl Health {
     }
 
     fn with(&self, watch: &'static str, change: impl FnOnce(&mut State)) {
-        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        change(states.entry(watch).or_default());
+        self.0.send_modify(|states| change(states.entry(watch).or_default()));
     }
+}
+
+fn all_synced(states: &States) -> bool {
+    !states.is_empty() && states.values().all(|state| state.synced)
 }

@@ -38,8 +38,6 @@ const COMMIT_MAX: usize = 500;
 /// A store that refuses is asked again after this, doubling up to the next.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// Until every watch was synced once, this is looked for so often: some milliseconds after the first list of the last.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What the watches need. `client` may retry by itself: a watch may wait as long as it takes.
 pub struct Watch {
@@ -144,7 +142,7 @@ async fn commit(
                 }
                 continue;
             }
-            () = sleep(LOOK_EVERY), if mark.is_some() => continue,
+            () = until_synced(mark.as_ref()) => continue,
         };
         while signals.len() < COMMIT_MAX
             && let Ok(more) = waiting.try_recv()
@@ -167,6 +165,14 @@ async fn commit(
             };
             metrics.signals.get_or_create(&SignalLabels { kind }).inc();
         }
+    }
+}
+
+/// Never without anything to wait for.
+async fn until_synced(health: Option<&Health>) {
+    match health {
+        Some(health) => health.until_synced().await,
+        None => std::future::pending().await,
     }
 }
 
