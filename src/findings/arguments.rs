@@ -83,6 +83,22 @@ fn names(line: &DiffLine, word: &Redacted) -> bool {
     rollout::is_field(line, &["args", "command"]) && brings
 }
 
+/// How a Job's CronJob changed since its last good run.
+fn came_with(change: &Change, line: &DiffLine, now: Timestamp) -> Redacted {
+    let by = change.by.as_ref().map_or_else(Redacted::default, |by| text!(" by {}", by));
+    let (at, diff) = (say::at(change.changed_at, now), say::diff(line, false));
+    text!(" Its {} was changed{} at {}: {}; the run before completed.", change.object.kind, by, at, diff)
+}
+
+fn advice(scene: &Scene, container: &ContainerState, word: &Redacted) -> Redacted {
+    match scene.subject.kind {
+        Kind::Job => {
+            text!("Correct the argument {} where the Job is made, then start a new run: this one fails again.", word)
+        }
+        _ => text!("Correct the argument {} of container {}.", word, container.name),
+    }
+}
+
 fn cause(
     scene: &Scene,
     now: Timestamp,
@@ -103,26 +119,8 @@ fn cause(
     let before = blame.as_ref().and_then(|blame| view::container(&blame.previous.template, &container.name));
     let slip = before.and_then(|before| meant(before, word)).filter(|was| Some(*was) != passed);
     let came = match (&blame, lines.first(), run) {
-        (Some(blame), Some(_), _) => {
-            text!(
-                " {} ({}) changed {}; {}.",
-                blame.name(),
-                say::at(blame.since(), now),
-                blame.say(&lines),
-                rollout::earlier(blame)
-            )
-        }
-        (_, _, Some((change, line))) => {
-            let by = change.by.as_ref().map_or_else(Redacted::default, |by| text!(" by {}", by));
-            let at = say::at(change.changed_at, now);
-            text!(
-                " Its {} was changed{} at {}: {}; the run before completed.",
-                change.object.kind,
-                by,
-                at,
-                say::diff(line, false)
-            )
-        }
+        (Some(blame), Some(_), _) => text!(" {}.", blame.came(&lines, now)),
+        (_, _, Some((change, line))) => came_with(change, line, now),
         _ => Redacted::default(),
     };
     let where_from = match passed {
@@ -141,16 +139,10 @@ fn cause(
     citations.extend(passed.zip(at).and_then(|(passed, at)| proof::quote(scene, at, passed)));
     citations.extend(blame.as_ref().and_then(|blame| blame.citation(scene, lines.first().copied())));
     citations.extend(view::last_end(container).and_then(|end| proof::exit_code(scene, pod, end.exit_code)));
-    let advice = match scene.subject.kind {
-        Kind::Job => {
-            text!("Correct the argument {} where the Job is made, then start a new run: this one fails again.", word)
-        }
-        _ => text!("Correct the argument {} of container {}.", word, container.name),
-    };
     Finding {
         citations,
         proposal: blame.as_ref().filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
-        advice: Some(advice),
+        advice: Some(advice(scene, container, word)),
         ..Finding::new(
             "unknown-argument",
             Role::Cause,

@@ -3,14 +3,15 @@
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
-use regex::{Captures, Regex};
+use regex::Regex;
 
 use super::proof;
 use super::rollout;
+use super::rollout::Blame;
 use super::say;
 use super::view;
 use crate::model::finding::{Certainty, Finding, Role};
-use crate::model::scene::{ContainerState, LogLine, LogTail, Pod, Scene};
+use crate::model::scene::{ContainerState, DiffLine, LogLine, LogTail, Pod, Scene};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -32,6 +33,52 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     found.into_iter().collect()
 }
 
+/// What a line says was refused.
+struct Refused {
+    namespace: Redacted,
+    account: Redacted,
+    verb: Redacted,
+    resource: Redacted,
+    /// `in namespace x`.
+    place: Redacted,
+    /// The API server's own words.
+    whole: Redacted,
+}
+
+impl Refused {
+    fn in_line(line: &LogLine) -> Option<Self> {
+        let captures = FORBIDDEN.captures(line.text.as_str())?;
+        let part = |name: &str| captures.name(name).and_then(|found| line.text.part(found.as_str()));
+        let place = match part("scope") {
+            Some(scope) => text!("in namespace {}", scope),
+            None => "at the cluster scope".into(),
+        };
+        Some(Self {
+            namespace: part("namespace")?,
+            account: part("account")?,
+            verb: part("verb")?,
+            resource: part("resource")?,
+            place,
+            whole: line.text.part(&captures[0])?,
+        })
+    }
+}
+
+/// With what the refusals began, as far as it shows.
+fn began(scene: &Scene, blame: Option<&Blame<'_>>, lines: &[&DiffLine], now: Timestamp) -> Redacted {
+    match blame.filter(|_| !lines.is_empty()) {
+        Some(blame) => {
+            let (number, at) = (blame.newest.number, say::at(blame.since(), now));
+            text!(" It began with revision {} ({}): {}.", number, at, blame.say(lines))
+        }
+        // The template that is refused now ran before: the permission is what changed.
+        None if ran_well(scene, now) => {
+            " Nothing of the workload changed: a role or its binding was changed or taken away.".into()
+        }
+        None => " Either a role or its binding was taken away, or it was never given.".into(),
+    }
+}
+
 fn cause(
     scene: &Scene,
     now: Timestamp,
@@ -39,14 +86,7 @@ fn cause(
     container: &ContainerState,
     (log, line): (&LogTail, &LogLine),
 ) -> Option<Finding> {
-    let captures: Captures<'_> = FORBIDDEN.captures(line.text.as_str())?;
-    let part = |name: &str| captures.name(name).and_then(|found| line.text.part(found.as_str()));
-    let (namespace, account) = (part("namespace")?, part("account")?);
-    let (verb, resource) = (part("verb")?, part("resource")?);
-    let place = match part("scope") {
-        Some(scope) => text!("in namespace {}", scope),
-        None => "at the cluster scope".into(),
-    };
+    let Refused { namespace, account, verb, resource, place, whole } = Refused::in_line(line)?;
     let ends = view::last_end(container).map_or_else(Redacted::default, |end| {
         text!(", and container {} exits with code {}", container.name, end.exit_code)
     });
@@ -54,21 +94,7 @@ fn cause(
     let lines = blame.as_ref().map_or_else(Vec::new, |blame| {
         blame.lines(|line| rollout::is_field(line, &["serviceaccount", "image", "args", "command", "env"]))
     });
-    let by = match (&blame, lines.first()) {
-        (Some(blame), Some(_)) => {
-            text!(
-                " It began with revision {} ({}): {}.",
-                blame.newest.number,
-                say::at(blame.since(), now),
-                blame.say(&lines)
-            )
-        }
-        // The template that is refused now ran before: the permission is what changed.
-        _ if ran_well(scene, now) => {
-            " Nothing of the workload changed: a role or its binding was changed or taken away.".into()
-        }
-        _ => " Either a role or its binding was taken away, or it was never given.".into(),
-    };
+    let by = began(scene, blame.as_ref(), &lines, now);
     let says = text!(
         "The API server refuses service account {}/{}: it may not {} {} {} (forbidden){}.{}",
         namespace,
@@ -79,11 +105,8 @@ fn cause(
         ends,
         by,
     );
-    let whole = captures.get(0).and_then(|found| line.text.part(found.as_str()));
-    let mut citations: Vec<_> = proof::line(scene, log, line)
-        .or_else(|| whole.and_then(|whole| proof::quote(scene, log.at, &whole)))
-        .into_iter()
-        .collect();
+    let mut citations: Vec<_> =
+        proof::line(scene, log, line).or_else(|| proof::quote(scene, log.at, &whole)).into_iter().collect();
     citations.extend(view::last_end(container).and_then(|end| proof::exit_code(scene, pod, end.exit_code)));
     let advice = text!(
         "Compare the roles and bindings of service account {}/{} with what it needs ({} {} {}); the audit log says who changed them.",

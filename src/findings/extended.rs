@@ -4,7 +4,6 @@ use jiff::Timestamp;
 
 use super::rollout;
 use super::rollout::Blame;
-use super::say;
 use super::scheduling::{Reason, Waiting, pending};
 use super::view;
 use crate::model::evidence::Citation;
@@ -41,13 +40,7 @@ pub(super) fn find(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: 
         blame.map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["request", "limit"])));
     lines.retain(|line| line.field.as_str().contains(resource.as_str()));
     let by = match (blame, lines.first()) {
-        (Some(blame), Some(line)) => text!(
-            " {} ({}) changed {}; {}.",
-            blame.name(),
-            say::at(blame.since(), now),
-            blame.say(&[*line]),
-            rollout::earlier(blame),
-        ),
+        (Some(blame), Some(line)) => text!(" {}.", blame.came(&[*line], now)),
         _ => Redacted::default(),
     };
     let says = text!("Insufficient {}: {} and wants {}, but {}.{}", resource, pending(waiting), wants, have, by);

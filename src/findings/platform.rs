@@ -48,15 +48,7 @@ fn not_found(scene: &Scene, now: Timestamp, pod: &Pod, container: &ContainerStat
         .as_ref()
         .map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["command", "args", "image"])));
     let came = match (&blame, lines.first()) {
-        (Some(blame), Some(_)) => {
-            text!(
-                " {} ({}) changed {}; {}.",
-                blame.name(),
-                say::at(blame.since(), now),
-                blame.say(&lines),
-                rollout::earlier(blame)
-            )
-        }
+        (Some(blame), Some(_)) => text!(" {}.", blame.came(&lines, now)),
         _ => Redacted::default(),
     };
     let says =
@@ -99,13 +91,7 @@ fn cause(
         .map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["image", "command"])));
     let node = architecture(scene, pod).map_or_else(Redacted::default, |is| text!(" ({})", is));
     let came = match (&blame, lines.first()) {
-        (Some(blame), Some(_)) => text!(
-            "{} ({}) changed {}; {}. ",
-            blame.name(),
-            say::at(blame.since(), now),
-            blame.say(&lines),
-            rollout::earlier(blame),
-        ),
+        (Some(blame), Some(_)) => text!("{}. ", blame.came(&lines, now)),
         _ => Redacted::default(),
     };
     let code = view::last_end(container).map_or(0, |end| end.exit_code);

@@ -154,62 +154,12 @@ fn fails(scene: &Scene, now: Timestamp, event: &Event, kind: &'static str) -> Fi
 /// The kubelet kills the container: why it does not answer decides what is to be done.
 fn kills(scene: &Scene, now: Timestamp, killed: &Killed<'_>, event: &Event) -> Finding {
     let Killed { pod, container, kind, .. } = killed;
-    let probe = view::template(scene, pod).and_then(|template| view::container(template, &container.name));
-    let startup = probe.is_some_and(|container| container.probes.contains_key("startup"));
-    let json = probe.and_then(|container| container.probes.get(&kind.to_ascii_lowercase()));
-    let probe = json.and_then(|probe| serde_json::from_str::<Value>(probe.as_str()).ok()).unwrap_or_default();
-    let allowed = allowed_seconds(&probe);
     let words = view::last_words(scene, pod, &container.name);
-    let complains = words.is_some_and(|(_, line)| view::is_telling(&line.text));
-    let port = REFUSED.captures(event.message.as_str()).and_then(|found| event.message.part(&found["port"]));
-    let listens = listens(scene, pod, container);
-    // A run that outlived what the probe allows at its start was up once.
-    let starting = view::ran_seconds(container).is_none_or(|ran| ran <= allowed + GRACE_SECONDS);
+    let Silence { why, brief, certainty, advice } = silence(scene, killed, event);
     let ends = view::last_end(container).map_or_else(Redacted::default, |end| match end.exit_code {
         137 => " (exit code 137 is the kubelet's SIGKILL)".into(),
         code => text!(" (exit code {})", code),
     });
-    let (why, brief, certainty, advice) = match (&port, listens.as_slice()) {
-        (Some(port), [own, ..]) if !listens.contains(port) => (
-            text!("the probe asks port {}, and its log says that it listens on {}", port, own),
-            text!("{} probe asks port {}, it listens on {}", kind, port, own),
-            Certainty::Likely,
-            text!("Set the probe of container {} to the port that it listens on.", container.name),
-        ),
-        (Some(port), []) if starting => {
-            // Of lines that differ only in numbers the first stands for all.
-            let still = words.map_or_else(Redacted::default, |(_, line)| match line.count {
-                0 | 1 => text!(" (its log is still at \"{}\")", say::line(&line.text)),
-                n => text!(" (its log is still at lines like \"{}\", {} of them)", say::line(&line.text), n),
-            });
-            let guard = if startup { "" } else { " (there is no startup probe)" };
-            (
-                text!(
-                    "it is not up within the {} that the probe allows{}, port {} still refuses connections{}",
-                    say::span(allowed),
-                    guard,
-                    port,
-                    still,
-                ),
-                text!("{} probe kills it before it has started", kind),
-                // An error in its log speaks for another reason than slowness, and without a log the port may be wrong.
-                if complains || words.is_none() { Certainty::Possible } else { Certainty::Likely },
-                text!(
-                    "Give container {} a startupProbe (or a longer initialDelaySeconds) that fits how long it takes to start; find out why it takes so long.",
-                    container.name,
-                ),
-            )
-        }
-        _ => (
-            text!("it does not answer as the probe wants: {}", say::line(&event.message)),
-            text!("{} probe kills it again and again", kind),
-            Certainty::Possible,
-            text!(
-                "Find out why container {} does not answer its probe: overload, a dependency, or a wrong path.",
-                container.name
-            ),
-        ),
-    };
     let says = text!(
         "The kubelet kills container {} for its {} probe since {}{}: {}.",
         container.name,
@@ -226,6 +176,80 @@ fn kills(scene: &Scene, now: Timestamp, killed: &Killed<'_>, event: &Event) -> F
         advice: Some(advice),
         ..Finding::new("probe-kills", Role::Cause, certainty, &scene.subject, says, brief)
     }
+}
+
+/// Why a container does not answer its probe.
+struct Silence {
+    why: Redacted,
+    brief: Redacted,
+    certainty: Certainty,
+    advice: Redacted,
+}
+
+fn silence(scene: &Scene, killed: &Killed<'_>, event: &Event) -> Silence {
+    let Killed { pod, container, kind, .. } = killed;
+    let port = REFUSED.captures(event.message.as_str()).and_then(|found| event.message.part(&found["port"]));
+    let listens = listens(scene, pod, container);
+    match (&port, listens.as_slice()) {
+        (Some(port), [own, ..]) if !listens.contains(port) => Silence {
+            why: text!("the probe asks port {}, and its log says that it listens on {}", port, own),
+            brief: text!("{} probe asks port {}, it listens on {}", kind, port, own),
+            certainty: Certainty::Likely,
+            advice: text!("Set the probe of container {} to the port that it listens on.", container.name),
+        },
+        (Some(port), []) => slowness(scene, killed, port).unwrap_or_else(|| unexplained(killed, event)),
+        _ => unexplained(killed, event),
+    }
+}
+
+fn unexplained(killed: &Killed<'_>, event: &Event) -> Silence {
+    Silence {
+        why: text!("it does not answer as the probe wants: {}", say::line(&event.message)),
+        brief: text!("{} probe kills it again and again", killed.kind),
+        certainty: Certainty::Possible,
+        advice: text!(
+            "Find out why container {} does not answer its probe: overload, a dependency, or a wrong path.",
+            killed.container.name
+        ),
+    }
+}
+
+/// It has not started by the end of what the probe allows, and the port still refuses. None if it was up once.
+fn slowness(scene: &Scene, killed: &Killed<'_>, port: &Redacted) -> Option<Silence> {
+    let Killed { pod, container, kind, .. } = killed;
+    let probe = view::template(scene, pod).and_then(|template| view::container(template, &container.name));
+    let startup = probe.is_some_and(|container| container.probes.contains_key("startup"));
+    let json = probe.and_then(|container| container.probes.get(&kind.to_ascii_lowercase()));
+    let probe = json.and_then(|probe| serde_json::from_str::<Value>(probe.as_str()).ok()).unwrap_or_default();
+    let allowed = allowed_seconds(&probe);
+    let words = view::last_words(scene, pod, &container.name);
+    let complains = words.is_some_and(|(_, line)| view::is_telling(&line.text));
+    // A run that outlived what the probe allows at its start was up once.
+    if view::ran_seconds(container).is_some_and(|ran| ran > allowed + GRACE_SECONDS) {
+        return None;
+    }
+    // Of lines that differ only in numbers the first stands for all.
+    let still = words.map_or_else(Redacted::default, |(_, line)| match line.count {
+        0 | 1 => text!(" (its log is still at \"{}\")", say::line(&line.text)),
+        n => text!(" (its log is still at lines like \"{}\", {} of them)", say::line(&line.text), n),
+    });
+    let guard = if startup { "" } else { " (there is no startup probe)" };
+    Some(Silence {
+        why: text!(
+            "it is not up within the {} that the probe allows{}, port {} still refuses connections{}",
+            say::span(allowed),
+            guard,
+            port,
+            still,
+        ),
+        brief: text!("{} probe kills it before it has started", kind),
+        // An error in its log speaks for another reason than slowness, and without a log the port may be wrong.
+        certainty: if complains || words.is_none() { Certainty::Possible } else { Certainty::Likely },
+        advice: text!(
+            "Give container {} a startupProbe (or a longer initialDelaySeconds) that fits how long it takes to start; find out why it takes so long.",
+            container.name,
+        ),
+    })
 }
 
 /// How long a probe lets a container be without an answer, in seconds; the API server's defaults where it is silent.

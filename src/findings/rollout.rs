@@ -61,6 +61,11 @@ impl<'a> Blame<'a> {
         say::list(&said, 3)
     }
 
+    /// `Revision 7 (14:02 UTC) changed image a → b; ` and what became of the revision before. No full stop.
+    pub(super) fn came(&self, lines: &[&DiffLine], now: Timestamp) -> Redacted {
+        text!("{} ({}) changed {}; {}", self.name(), say::at(self.since(), now), self.say(lines), earlier(self))
+    }
+
     /// The difference, quoted: with its field, where that stands beside it.
     pub(super) fn citation(&self, scene: &Scene, line: Option<&DiffLine>) -> Option<Citation> {
         let (change, line) = (self.change?, line?);

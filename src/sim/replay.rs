@@ -78,22 +78,14 @@ impl Replay {
     pub async fn run(&self) -> anyhow::Result<Value> {
         let stop = CancellationToken::new();
         let _ends_with_this = stop.clone().drop_guard();
-        let probe = Clock::manual(Timestamp::UNIX_EPOCH);
-        let cluster = Cluster::load(&self.folder, probe.clone(), Shift::Keep)?;
+        let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+        let cluster = Cluster::load(&self.folder, clock.clone(), Shift::Keep)?;
         let epoch = cluster.epoch();
         let name = ClusterName::parse("replay").context("a constant name")?;
         let redactor = Redactor::default();
         let triggers = triggers(&self.folder, &cluster, epoch, &name, &redactor)?;
-        let first = triggers.first().context("the scenario has no trigger")?.at;
-        probe.set(first);
-        let clock = probe;
-        let address = serve(stop.clone(), |listener, stop| {
-            let cluster = cluster.clone();
-            async move { cluster.serve(listener, stop).await }
-        })
-        .await?;
-        let mut kubernetes = kube::Config::new(format!("http://{address}").parse()?);
-        kubernetes.auth_info.token = Some(cluster.token_for("firstlook").into());
+        clock.set(triggers.first().context("the scenario has no trigger")?.at);
+        let kubernetes = cluster.at_hand(stop.clone()).await?;
         let scratch = tempfile::tempdir()?;
         let url = format!("sqlite:{}", scratch.path().join("replay.db").display());
         let store = Store::open(&url, clock.clone(), Options::new(name.clone())).await?;
@@ -125,18 +117,11 @@ impl Replay {
         };
         let webhook =
             serve(stop.clone(), |listener, stop| crate::http::serve(listener, webhook.router(), stop)).await?;
+        let webhook = format!("http://{webhook}/webhook/alertmanager");
         let mut last = Vec::new();
         for trigger in &triggers {
             clock.set(trigger.at);
-            last = hear(
-                &trigger.heard,
-                &format!("http://{webhook}/webhook/alertmanager"),
-                &store,
-                &name,
-                &redactor,
-                &clock,
-            )
-            .await?;
+            last = hear(&trigger.heard, &webhook, &store, &name, &redactor, &clock).await?;
             stages.settle().await?;
         }
         let result = result(&store, &last, &clock).await?;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::clock::Clock;
@@ -36,14 +35,7 @@ impl Still {
         let cluster = Cluster::from_parts(snapshot, scenario.logs(), clock.clone(), Shift::Keep)?;
         clock.set(cluster.epoch());
         let stop = CancellationToken::new();
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let mut kubernetes = kube::Config::new(format!("http://{}", listener.local_addr()?).parse()?);
-        kubernetes.auth_info.token = Some(cluster.token_for("firstlook").into());
-        let served = cluster.clone();
-        tokio::spawn({
-            let stop = stop.clone();
-            async move { served.serve(listener, stop).await }
-        });
+        let kubernetes = cluster.at_hand(stop.clone()).await?;
         Ok(Self { name: scenario.name, kubernetes, clock, namespace, _ends_with_this: stop.drop_guard() })
     }
 }

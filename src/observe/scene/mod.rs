@@ -114,14 +114,7 @@ impl Look<'_> {
         scene.workload = Part::Known(self.typed.workload(&self.root, at));
         evidence.push(self.finish(page, &[]));
         let mut changes = Vec::new();
-        scene.revisions = self.keep(
-            ScenePart::Changes,
-            revisions.map(|(told, own)| {
-                changes.extend(own);
-                told
-            }),
-            &mut evidence,
-        );
+        scene.revisions = self.keep(ScenePart::Changes, split(revisions, &mut changes), &mut evidence);
         scene.pods = self.keep(ScenePart::Pods, pods.told, &mut evidence);
         scene.logs = self.keep(ScenePart::Logs, logs, &mut evidence);
         scene.events = self.keep(ScenePart::Events, events, &mut evidence);
@@ -130,14 +123,7 @@ impl Look<'_> {
         scene.services = network.services;
         scene.ingresses = network.ingresses;
         scene.ingress_classes = network.classes;
-        scene.config_maps = self.keep(
-            ScenePart::Config,
-            config.map(|(told, own)| {
-                changes.extend(own);
-                told
-            }),
-            &mut evidence,
-        );
+        scene.config_maps = self.keep(ScenePart::Config, split(config, &mut changes), &mut evidence);
         scene.claims = self.keep(ScenePart::Storage, claims, &mut evidence);
         evidence.push(self.finish(limits.page, &limits.missing));
         scene.autoscalers = limits.autoscalers;
@@ -146,9 +132,8 @@ impl Look<'_> {
         scene.neighbours = self.keep(ScenePart::Neighbours, neighbours, &mut evidence);
         changes.extend(network.changes);
         scene.changes = match &scene.revisions {
-            Part::Known(_) => Part::Known(newest(changes)),
             Part::Missing(why) if changes.is_empty() => Part::Missing(why.clone()),
-            Part::Missing(_) => Part::Known(newest(changes)),
+            _ => Part::Known(newest(changes)),
         };
         scene.evidence = evidence;
         scene
@@ -243,6 +228,14 @@ fn unread(reader: &Reader, subject: &ObjectRef, why: Redacted) -> Scene {
     let missing = [why];
     scene.evidence = ScenePart::ALL.map(|part| Page::new(part).finish(subject, now, &missing)).into();
     scene
+}
+
+/// Puts the changes that were read with a part to the others.
+fn split<T>(read: Result<(T, Vec<Change>), Redacted>, changes: &mut Vec<Change>) -> Result<T, Redacted> {
+    read.map(|(told, own)| {
+        changes.extend(own);
+        told
+    })
 }
 
 fn blank(reader: &Reader, subject: &ObjectRef, why: Redacted) -> Scene {

@@ -174,6 +174,19 @@ impl Cluster {
         serve::run(self.clone(), listener, stop).await
     }
 
+    /// Serves on a loopback port of its own until `stop`; how it is reached there as the daemon's account.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub async fn at_hand(&self, stop: CancellationToken) -> anyhow::Result<kube::Config> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let mut config = kube::Config::new(format!("http://{}", listener.local_addr()?).parse()?);
+        config.auth_info.token = Some(self.token_for("firstlook").into());
+        let served = self.clone();
+        tokio::spawn(async move { served.serve(listener, stop).await });
+        Ok(config)
+    }
+
     /// The moment of the snapshot.
     pub fn epoch(&self) -> Timestamp {
         self.0.epoch
