@@ -270,15 +270,7 @@ fn open(
         cause: None,
         absorbed_by: None,
         absorbed: Vec::new(),
-        investigation: Investigation {
-            state: InvestigationState::Waiting,
-            turns: 0,
-            turns_max: 0,
-            tool_calls: 0,
-            input_tokens: 0,
-            output_tokens: 0,
-            started_at: None,
-        },
+        investigation: Investigation::unbegun(InvestigationState::Waiting),
     }
 }
 

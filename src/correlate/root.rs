@@ -206,26 +206,11 @@ mod tests {
             at: AT,
         };
         Scene {
-            subject: named(Kind::Deployment, "cart"),
-            read_at: Timestamp::UNIX_EPOCH,
-            not_found: None,
             workload: Part::Known(None),
-            revisions: Part::default(),
-            changes: Part::default(),
             pods: Part::Known(vec![pod("cart-1", state)]),
             logs: Part::Known(vec![log]),
-            events: Part::default(),
-            nodes: Part::default(),
             services: Part::Known(vec![service]),
-            ingresses: Part::default(),
-            ingress_classes: Part::default(),
-            config_maps: Part::default(),
-            claims: Part::default(),
-            autoscalers: Part::default(),
-            budgets: Part::default(),
-            quotas: Part::default(),
-            neighbours: Part::default(),
-            evidence: Vec::new(),
+            ..Scene::unread(named(Kind::Deployment, "cart"), Timestamp::UNIX_EPOCH, &"not read yet".into())
         }
     }
 

@@ -139,6 +139,13 @@ pub struct Investigation {
     pub started_at: Option<Timestamp>,
 }
 
+impl Investigation {
+    /// One of which no turn was taken yet.
+    pub fn unbegun(state: InvestigationState) -> Self {
+        Self { state, turns: 0, turns_max: 0, tool_calls: 0, input_tokens: 0, output_tokens: 0, started_at: None }
+    }
+}
+
 /// How far it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

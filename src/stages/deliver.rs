@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tracing::Instrument as _;
 
 use crate::clock::{Clock, from_ms};
@@ -259,17 +260,12 @@ fn link_dashboard(card: &mut Card, template: &str, redactor: &Redactor) {
     card.links.push(Link { label: DASHBOARD.into(), url: redactor.redact(&url) });
 }
 
-/// Percent-encoded, so that a name is one value of a URL whatever it holds.
+/// What stays as it is in a URL (RFC 3986, unreserved); all else is percent-encoded.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// So that a name is one value of a URL whatever it holds.
 fn encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 fn version_is_first(card: &Card) -> bool {

@@ -64,15 +64,7 @@ impl Seen {
             cause: late::cause(&scene, &found).map(Box::new),
             absorbed_by: None,
             absorbed: Vec::new(),
-            investigation: Investigation {
-                state: InvestigationState::Off,
-                turns: 0,
-                turns_max: 0,
-                tool_calls: 0,
-                input_tokens: 0,
-                output_tokens: 0,
-                started_at: None,
-            },
+            investigation: Investigation::unbegun(InvestigationState::Off),
         };
         let card = Card {
             incident,

@@ -1,5 +1,6 @@
 //! Watches of the cluster: rollouts, pods and nodes in trouble, and Warning events become signals, each debounced.
 
+mod condition;
 mod events;
 mod follow;
 mod health;

@@ -8,6 +8,7 @@ use kube::core::Object;
 use serde::Deserialize;
 
 use crate::ingest::watch::Speaker;
+use crate::ingest::watch::condition::Condition;
 use crate::ingest::watch::follow::Happened;
 use crate::ingest::watch::rollouts::Ignored;
 use crate::model::{Kind, ObjectRef, Signal, SignalBody, SignalId, Warning, WarningSource};
@@ -21,19 +22,6 @@ const HOLDS: SignedDuration = SignedDuration::from_secs(30);
 pub(super) struct Status {
     #[serde(default)]
     conditions: Vec<Condition>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Condition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    message: String,
-    last_transition_time: Option<Timestamp>,
 }
 
 type Node = Object<Ignored, Status>;

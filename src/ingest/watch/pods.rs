@@ -8,6 +8,7 @@ use kube::core::Object;
 use serde::Deserialize;
 
 use crate::ingest::watch::Speaker;
+use crate::ingest::watch::condition::Condition;
 use crate::ingest::watch::follow::Happened;
 use crate::ingest::watch::rollouts::Ignored;
 use crate::model::{Kind, ObjectRef, Signal, SignalBody, SignalId, Warning, WarningSource};
@@ -37,16 +38,6 @@ pub(super) struct Status {
     init_container_statuses: Vec<Container>,
     #[serde(default)]
     container_statuses: Vec<Container>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Condition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-    reason: String,
-    message: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

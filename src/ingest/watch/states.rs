@@ -9,6 +9,7 @@ use kube::core::Object;
 use serde::Deserialize;
 
 use crate::ingest::watch::Speaker;
+use crate::ingest::watch::condition::Condition;
 use crate::ingest::watch::follow::Happened;
 use crate::ingest::watch::rollouts::Ignored;
 use crate::model::{Kind, ObjectRef, Signal, SignalBody, SignalId, Warning, WarningSource};
@@ -31,19 +32,6 @@ const ASKED_FOR: [&str; 2] = ["volume.kubernetes.io/selected-node", "volume.kube
 pub(super) struct Status {
     phase: String,
     conditions: Vec<Condition>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Condition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    message: String,
-    last_transition_time: Option<Timestamp>,
 }
 
 type Seen = Object<Ignored, Status>;

@@ -140,6 +140,37 @@ pub struct Scene {
     pub evidence: Vec<Evidence>,
 }
 
+impl Scene {
+    /// A scene of which no part was read, for this reason, and without evidence.
+    pub fn unread(subject: ObjectRef, read_at: Timestamp, why: &Redacted) -> Self {
+        fn missing<T>(why: &Redacted) -> Part<T> {
+            Part::Missing(why.clone())
+        }
+        Self {
+            subject,
+            read_at,
+            not_found: None,
+            workload: missing(why),
+            revisions: missing(why),
+            changes: missing(why),
+            pods: missing(why),
+            logs: missing(why),
+            events: missing(why),
+            nodes: missing(why),
+            services: missing(why),
+            ingresses: missing(why),
+            ingress_classes: missing(why),
+            config_maps: missing(why),
+            claims: missing(why),
+            autoscalers: missing(why),
+            budgets: missing(why),
+            quotas: missing(why),
+            neighbours: missing(why),
+            evidence: Vec::new(),
+        }
+    }
+}
+
 /// The subject is not there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NotFound {

@@ -9,7 +9,7 @@ use crate::observe::Reader;
 use crate::observe::Selector;
 use crate::observe::scene::named::near;
 use crate::observe::scene::page::Page;
-use crate::observe::scene::{blank, not_in_time, unread};
+use crate::observe::scene::{not_in_time, unread};
 use crate::observe::typed::Typed;
 use crate::redact::Redacted;
 use crate::text;
@@ -34,7 +34,7 @@ pub(super) async fn scene(reader: &Reader, subject: &ObjectRef, by: Instant) -> 
     };
     let why = text!("{} does not exist", subject);
     let now = reader.clock().now();
-    let mut scene = blank(reader, subject, why.clone());
+    let mut scene = Scene::unread(subject.clone(), reader.clock().now(), &why);
     scene.not_found = Some(not_found);
     scene.workload = Part::Known(None);
     for part in ScenePart::ALL {

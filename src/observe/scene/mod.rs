@@ -107,7 +107,7 @@ impl Look<'_> {
             self.part(self.neighbours(&pods, &around, &nodes)),
         );
         let events = self.told_events(events, &pods, &revisions, &limits);
-        let mut scene = blank(self.reader, self.subject, Redacted::default());
+        let mut scene = Scene::unread(self.subject.clone(), self.reader.clock().now(), &Redacted::default());
         let mut evidence = Vec::new();
         let mut page = Page::new(ScenePart::Subject);
         let at = page.object(&self.root, self.typed.redactor);
@@ -224,7 +224,7 @@ fn not_in_time() -> Redacted {
 /// A scene of which nothing could be read.
 fn unread(reader: &Reader, subject: &ObjectRef, why: Redacted) -> Scene {
     let now = reader.clock().now();
-    let mut scene = blank(reader, subject, why.clone());
+    let mut scene = Scene::unread(subject.clone(), now, &why);
     let missing = [why];
     scene.evidence = ScenePart::ALL.map(|part| Page::new(part).finish(subject, now, &missing)).into();
     scene
@@ -236,34 +236,6 @@ fn split<T>(read: Result<(T, Vec<Change>), Redacted>, changes: &mut Vec<Change>)
         changes.extend(own);
         told
     })
-}
-
-fn blank(reader: &Reader, subject: &ObjectRef, why: Redacted) -> Scene {
-    fn missing<T>(why: &Redacted) -> Part<T> {
-        Part::Missing(why.clone())
-    }
-    Scene {
-        subject: subject.clone(),
-        read_at: reader.clock().now(),
-        not_found: None,
-        workload: missing(&why),
-        revisions: missing(&why),
-        changes: missing(&why),
-        pods: missing(&why),
-        logs: missing(&why),
-        events: missing(&why),
-        nodes: missing(&why),
-        services: missing(&why),
-        ingresses: missing(&why),
-        ingress_classes: missing(&why),
-        config_maps: missing(&why),
-        claims: missing(&why),
-        autoscalers: missing(&why),
-        budgets: missing(&why),
-        quotas: missing(&why),
-        neighbours: missing(&why),
-        evidence: Vec::new(),
-    }
 }
 
 #[cfg(test)]

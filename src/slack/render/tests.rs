@@ -37,11 +37,7 @@ fn line(field: &'static str, before: Option<&'static str>, after: Option<&'stati
 
 fn scene() -> Scene {
     Scene {
-        subject: checkout(),
-        read_at: at(0),
-        not_found: None,
         workload: Part::Known(None),
-        revisions: Part::default(),
         changes: Part::Known(vec![Change {
             object: checkout(),
             changed_at: at(-2),
@@ -54,20 +50,7 @@ fn scene() -> Scene {
             ],
             at: scene::At { evidence: EvidenceId(2), segment: 0 },
         }]),
-        pods: Part::default(),
-        logs: Part::default(),
-        events: Part::default(),
-        nodes: Part::default(),
-        services: Part::default(),
-        ingresses: Part::default(),
-        ingress_classes: Part::default(),
-        config_maps: Part::default(),
-        claims: Part::default(),
-        autoscalers: Part::default(),
-        budgets: Part::default(),
-        quotas: Part::default(),
-        neighbours: Part::default(),
-        evidence: Vec::new(),
+        ..Scene::unread(checkout(), at(0), &"not read yet".into())
     }
 }
 
@@ -110,15 +93,7 @@ fn first_card() -> Card {
             cause: None,
             absorbed_by: None,
             absorbed: Vec::new(),
-            investigation: Investigation {
-                state: InvestigationState::Off,
-                turns: 0,
-                turns_max: 12,
-                tool_calls: 0,
-                input_tokens: 0,
-                output_tokens: 0,
-                started_at: None,
-            },
+            investigation: Investigation { turns_max: 12, ..Investigation::unbegun(InvestigationState::Off) },
         },
         heard: Heard {
             alerts: 4,

@@ -10,8 +10,8 @@ use crate::clock::from_ms;
 use crate::model::approval::Execution;
 use crate::model::{
     Action, Alert, AlertStatus, Approval, ApprovalId, ApprovalState, Caller, ClusterName, Evidence, EvidenceId,
-    Incident, IncidentId, IncidentState, Investigation, InvestigationState, Kind, ObjectRef, Part, Proposal, Reading,
-    Scene, Segment, Severity, Signal, SignalBody, SignalId, Source, Tier, Verification,
+    Incident, IncidentId, IncidentState, Investigation, InvestigationState, Kind, ObjectRef, Proposal, Reading, Scene,
+    Segment, Severity, Signal, SignalBody, SignalId, Source, Tier, Verification,
 };
 use crate::redact::Redacted;
 use crate::redact::Redactor;
@@ -177,28 +177,7 @@ impl World {
     }
 
     pub(super) fn scene(&self) -> Scene {
-        Scene {
-            subject: checkout(),
-            read_at: self.now(),
-            not_found: None,
-            workload: Part::default(),
-            revisions: Part::default(),
-            changes: Part::default(),
-            pods: Part::default(),
-            logs: Part::default(),
-            events: Part::default(),
-            nodes: Part::default(),
-            services: Part::default(),
-            ingresses: Part::default(),
-            ingress_classes: Part::default(),
-            config_maps: Part::default(),
-            claims: Part::default(),
-            autoscalers: Part::default(),
-            budgets: Part::default(),
-            quotas: Part::default(),
-            neighbours: Part::default(),
-            evidence: vec![],
-        }
+        Scene::unread(checkout(), self.now(), &"not read yet".into())
     }
 
     /// A reading of these words, or with None a failed one.
@@ -215,7 +194,7 @@ pub(super) fn checkout() -> ObjectRef {
 }
 
 pub(super) fn investigation(state: InvestigationState) -> Investigation {
-    Investigation { state, turns: 0, turns_max: 12, tool_calls: 0, input_tokens: 0, output_tokens: 0, started_at: None }
+    Investigation { turns_max: 12, ..Investigation::unbegun(state) }
 }
 
 /// Commits durably; a failure fails the test.
