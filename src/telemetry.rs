@@ -1,5 +1,6 @@
 //! What firstlook says of itself: JSON logs through tracing, and the metrics of `/metrics`.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -147,21 +148,28 @@ pub fn incident(id: &IncidentId) -> tracing::Span {
 }
 
 /// Starts logging to stderr: JSON lines with the spans' fields (so the incident's id is on every line), or plain text
-/// for a terminal. `RUST_LOG` chooses; `async_openai` stays off, since it logs whole response bodies.
+/// for a person, coloured on a terminal. `RUST_LOG` chooses; `async_openai` stays off, since it logs whole response
+/// bodies, and so does kube's own line of each request that failed, which whoever asked tells with what it means.
 pub fn start_logging(json: bool, default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let filter = ["async_openai=off", "sqlx=warn", "hyper=warn", "kube_client=error", "rmcp=warn"].into_iter().fold(
-        filter,
-        |f, d| match d.parse() {
-            Ok(directive) => f.add_directive(directive),
-            Err(_) => f,
-        },
-    );
+    const QUIET: [&str; 6] = [
+        "async_openai=off",
+        "sqlx=warn",
+        "hyper=warn",
+        "kube_client=error",
+        "kube_client::client::builder=off",
+        "rmcp=warn",
+    ];
+    let filter = QUIET.into_iter().fold(filter, |f, d| match d.parse() {
+        Ok(directive) => f.add_directive(directive),
+        Err(_) => f,
+    });
     // A second start (tests) keeps the first.
     if json {
         let _ = json_lines(filter, std::io::stderr).try_init();
     } else {
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
+        let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
         let _ = builder.with_span_events(FmtSpan::NONE).compact().try_init();
     }
 }
