@@ -1,8 +1,10 @@
 //! A tool's answer: bounded text for the model, the segments that stand as evidence, and errors by remedy.
 
-use rmcp::model::{CallToolResult, ContentBlock};
+use std::sync::Arc;
+
+use rmcp::model::{CallToolResult, ContentBlock, JsonObject};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::model::{ObjectRef, Segment, Source};
 use crate::observe::ReadError;
@@ -22,6 +24,25 @@ pub struct Told {
     /// What was asked, in one line.
     pub asked: Redacted,
     pub segments: Vec<Segment>,
+}
+
+/// The `outputSchema` of every read tool: [`Told`], and under `evidence` the id by which the gate keeps it. Kept short: a
+/// client holds it once for each tool.
+pub(super) fn schema() -> Arc<JsonObject> {
+    let text = json!({"type": "string"});
+    let segment = json!({"type": "object", "required": ["source", "text", "verbatim"], "properties": {
+        "source": {"type": "object", "required": ["type"], "properties": {"type": text}},
+        "text": text,
+        "verbatim": {"type": "boolean"},
+    }});
+    let properties = json!({
+        "asked": text, "evidence": text, "segments": {"type": "array", "maxItems": SEGMENTS_MAX, "items": segment},
+    });
+    let schema = json!({"type": "object", "required": ["asked", "segments"], "properties": properties});
+    match schema {
+        Value::Object(schema) => Arc::new(schema),
+        _ => Arc::default(),
+    }
 }
 
 /// An answer as it is put together.

@@ -9,7 +9,7 @@ use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{CallToolResult, ServerConfig};
 use rmcp::{tool, tool_handler, tool_router};
 
-use crate::mcp::answer::result;
+use crate::mcp::answer::{result, schema};
 use crate::mcp::arguments::{OneLog, Search};
 use crate::mcp::info;
 use crate::observe::Reader;
@@ -33,6 +33,7 @@ impl K8sLogs {
 
     #[tool(
         description = "Read the end of a pod's log, of the present run and of the one before a restart. Lines that repeat are counted (x12).",
+        output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
     async fn pod_logs(&self, Parameters(ask): Parameters<OneLog>) -> Result<CallToolResult, ErrorData> {
@@ -41,6 +42,7 @@ impl K8sLogs {
 
     #[tool(
         description = "Find a text or regular expression in the logs of all pods of a workload.",
+        output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
     async fn search_logs(&self, Parameters(ask): Parameters<Search>) -> Result<CallToolResult, ErrorData> {

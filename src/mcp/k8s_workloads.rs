@@ -10,7 +10,7 @@ use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{CallToolResult, ServerConfig};
 use rmcp::{tool, tool_handler, tool_router};
 
-use crate::mcp::answer::result;
+use crate::mcp::answer::{result, schema};
 use crate::mcp::arguments::{Events, InNamespace, OneObject, OneWorkload};
 use crate::mcp::info;
 use crate::observe::Reader;
@@ -34,6 +34,7 @@ impl K8sWorkloads {
 
     #[tool(
         description = "List the workloads of a namespace with ready pods, revision and images; those in trouble first.",
+        output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
     async fn list_workloads(&self, Parameters(ask): Parameters<InNamespace>) -> Result<CallToolResult, ErrorData> {
@@ -42,6 +43,7 @@ impl K8sWorkloads {
 
     #[tool(
         description = "Read one workload: its conditions, its pods, their restarts and why they wait or ended.",
+        output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
     async fn get_workload(&self, Parameters(ask): Parameters<OneWorkload>) -> Result<CallToolResult, ErrorData> {
@@ -50,6 +52,7 @@ impl K8sWorkloads {
 
     #[tool(
         description = "Read one object of any kind as JSON. Secrets cannot be read; a ConfigMap shows its keys.",
+        output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
     async fn get_object(&self, Parameters(ask): Parameters<OneObject>) -> Result<CallToolResult, ErrorData> {
@@ -58,6 +61,7 @@ impl K8sWorkloads {
 
     #[tool(
         description = "List events of a namespace, or of one object and the pods it owns, newest first.",
+        output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
     async fn list_events(&self, Parameters(ask): Parameters<Events>) -> Result<CallToolResult, ErrorData> {
@@ -66,6 +70,7 @@ impl K8sWorkloads {
 
     #[tool(
         description = "Show what changed in a workload as a diff of its last revisions, and its ConfigMaps.",
+        output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
     async fn what_changed(&self, Parameters(ask): Parameters<OneWorkload>) -> Result<CallToolResult, ErrorData> {
@@ -74,6 +79,7 @@ impl K8sWorkloads {
 
     #[tool(
         description = "List the revisions of a workload with age, images and pods; the running one is marked.",
+        output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
     async fn rollout_history(&self, Parameters(ask): Parameters<OneWorkload>) -> Result<CallToolResult, ErrorData> {

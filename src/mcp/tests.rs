@@ -211,6 +211,7 @@ async fn every_tool_has_a_tier_and_says_whether_it_only_reads() {
             let annotations = offered.annotations.unwrap();
             assert_eq!(annotations.read_only_hint, Some(tier == Tier::ReadOnly), "{}", offered.name);
             assert_eq!(annotations.destructive_hint, Some(tier == Tier::Destructive), "{}", offered.name);
+            assert!(offered.output_schema.is_some() || tier != Tier::ReadOnly, "{}", offered.name);
             seen += 1;
         }
     }

@@ -147,8 +147,12 @@ impl Door {
         if let Err(why) = self.store(writes).await {
             return failed(&text!("the call was not run: {}", why));
         }
+        let mut structured = None;
         let (reading, asked, shown) = match self.run(&call.tool, request).await {
-            Ok((told, shown)) => (Reading::Segments(told.segments), told.asked, shown),
+            Ok((told, shown)) => {
+                structured = self.structured(id, &told);
+                (Reading::Segments(told.segments), told.asked, shown)
+            }
             Err(why) => (Reading::Missing(why.clone()), call.arguments.cut(200), why.as_str().to_owned()),
         };
         let is_read = matches!(reading, Reading::Segments(_));
@@ -166,11 +170,23 @@ impl Door {
             return failed(&text!("{} was read but could not be kept: {}", id, why));
         }
         if is_read {
-            CallToolResult::success(vec![ContentBlock::text(format!("{title}\n<data>\n{}\n</data>", fence(&shown)))])
+            let says = format!("{title}\n<data>\n{}\n</data>", fence(&shown));
+            let mut result = CallToolResult::success(vec![ContentBlock::text(says)]);
+            result.structured_content = structured;
+            result
         } else {
             let says = format!("{title}\nNot read: {}\nThis is missing data: it proves nothing.", fence(&shown));
             CallToolResult::error(vec![ContentBlock::text(says)])
         }
+    }
+
+    /// What was told as data, with the id of the evidence; for programs alone: the agent reads the text.
+    fn structured(&self, id: EvidenceId, told: &Told) -> Option<Value> {
+        matches!(self.caller, Caller::Client { .. }).then(|| {
+            let mut value = serde_json::to_value(told).unwrap_or_default();
+            value["evidence"] = id.to_string().into();
+            value
+        })
     }
 
     fn evidence(&self, call: &Call, id: EvidenceId, reading: Reading, asked: Redacted) -> Write {
