@@ -10,3 +10,6 @@ mod shipped;
 pub mod slack;
 pub mod still;
 pub mod world;
+
+#[cfg(test)]
+mod tests;

@@ -200,7 +200,7 @@ impl World {
         Ok(Living { app, store, webhook_url, webhook_token, scratch })
     }
 
-    async fn setup(&self, store_url: &str) -> anyhow::Result<Setup> {
+    pub(super) async fn setup(&self, store_url: &str) -> anyhow::Result<Setup> {
         let cluster = ClusterName::parse(CLUSTER).context("a constant name")?;
         let options: &SlackOptions = self.slack.options();
         let own = [&options.bot_token, &options.app_token, &options.signing_secret].map(|secret| secret.clone());
@@ -209,13 +209,7 @@ impl World {
         let store = Store::open(store_url, self.clock.clone(), Options::new(cluster.clone())).await?;
         let mut kubernetes = kube::Config::new(format!("http://{}", self.cluster_at).parse()?);
         kubernetes.auth_info.token = Some(self.cluster.token_for("firstlook").into());
-        let slack = client::Slack::new(client::SlackOptions {
-            bot_token: options.bot_token.clone().into(),
-            api_url: format!("http://{}/api", self.slack_at),
-            redactor: redactor.clone(),
-            metrics: metrics.clone(),
-        })?;
-        let channel = options.channels.first().map(|channel| channel.id.clone()).context("a channel")?;
+        let outlet = self.outlet(&redactor, &metrics)?;
         let llm = LlmOptions {
             base_url: format!("http://{}/v1", self.model_at),
             model: "scripted".into(),
@@ -233,12 +227,25 @@ impl World {
             policy: Policy::parse(POLICY, "the embedded world's policy")?,
             // A scenario without answers is shown as firstlook works without a model.
             llm: Some(llm).filter(|_| !self.model.is_empty()),
-            outlet: Outlet::Slack { slack, channel },
+            outlet,
             rules: Rules::default(),
             keep_days: 30,
             dashboard: None,
             texts: Texts::default(),
         })
+    }
+
+    /// The first channel of the workspace, by a client of its own.
+    pub(super) fn outlet(&self, redactor: &Redactor, metrics: &Metrics) -> anyhow::Result<Outlet> {
+        let options: &SlackOptions = self.slack.options();
+        let slack = client::Slack::new(client::SlackOptions {
+            bot_token: options.bot_token.clone().into(),
+            api_url: format!("http://{}/api", self.slack_at),
+            redactor: redactor.clone(),
+            metrics: metrics.clone(),
+        })?;
+        let channel = options.channels.first().map(|channel| channel.id.clone()).context("a channel")?;
+        Ok(Outlet::Slack { slack, channel })
     }
 }
 
