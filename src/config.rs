@@ -36,6 +36,8 @@ pub struct Config {
     /// The policy file; without it nobody may approve anything.
     pub policy_file: Option<PathBuf>,
     #[serde(default)]
+    pub incidents: Incidents,
+    #[serde(default)]
     pub links: Links,
     /// The file as it was read; it holds no secrets.
     #[serde(skip)]
@@ -201,6 +203,27 @@ impl Model {
     /// The time for one answer.
     pub fn turn_timeout(&self) -> Duration {
         Duration::from_secs(self.turn_timeout_seconds)
+    }
+}
+
+/// How signals become incidents. Nothing here needs to be set.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Incidents {
+    /// An incident that ended less than this ago is opened again by news of its subject.
+    pub reopen_minutes: u32,
+    /// Most signals, and most objects, that one incident lists by name.
+    pub listed_max: usize,
+    /// Alerts that fire always, by design, beside Watchdog, InfoInhibitor and dead man's switches, which are known. Case,
+    /// `-` and `_` make no difference.
+    pub always_firing: Vec<String>,
+}
+
+impl Default for Incidents {
+    fn default() -> Self {
+        // 30 min: two default group intervals of Alertmanager, within which flapping looks like one trouble.
+        // 200: what a person can still look through; a storm has more, which say nothing new.
+        Self { reopen_minutes: 30, listed_max: 200, always_firing: Vec::new() }
     }
 }
 

@@ -108,7 +108,7 @@ impl Stages {
                 clock: clock(),
                 metrics: metrics(),
             },
-            verify: Verify::new(store(), reader, clock(), metrics()),
+            verify: Verify::new(store(), reader, clock(), metrics(), setup.rules.clone()),
             expire: Expire {
                 store: store(),
                 actor,

@@ -19,7 +19,7 @@ use crate::cli::look::card::Seen;
 use crate::cli::look::paint::Paint;
 use crate::cli::look::survey::Survey;
 use crate::clock::Clock;
-use crate::correlate::{late, root};
+use crate::correlate::{Rules, late, root};
 use crate::model::{ClusterName, Incident, Kind, ObjectRef, Part, Scene};
 use crate::observe::owner::Owners;
 use crate::observe::scene;
@@ -281,7 +281,8 @@ fn joined(mut seen: Vec<Seen>, now: jiff::Timestamp) -> Vec<Seen> {
     let mut at = 0;
     while at < seen.len() {
         let open: Vec<Incident> = seen.iter().filter(|s| s.in_trouble).map(|s| s.card.incident.clone()).collect();
-        let merged = Some(&seen[at]).filter(|s| s.in_trouble).and_then(|s| late::merge(&s.card.incident, &open, now));
+        let troubled = Some(&seen[at]).filter(|s| s.in_trouble);
+        let merged = troubled.and_then(|s| late::merge(&s.card.incident, &open, &Rules::default(), now));
         let place = |incident: &Incident| seen.iter().position(|s| s.card.incident.id == incident.id);
         let Some((stays, goes)) =
             merged.and_then(|(stays, goes)| Some(((place(&stays)?, stays), (place(&goes)?, goes))))

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use jiff::SignedDuration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -14,7 +15,7 @@ use crate::cli::RunArgs;
 use crate::clock::Clock;
 use crate::config;
 use crate::config::Config;
-use crate::correlate::Rules;
+use crate::correlate::{Openers, Rules};
 use crate::govern::policy::Policy;
 use crate::http::Credential;
 use crate::redact::Redactor;
@@ -78,9 +79,18 @@ pub async fn setup(config: &Config) -> anyhow::Result<Setup> {
         metrics,
         store,
         outlet,
-        rules: Rules::default(),
+        rules: rules(&config.incidents),
         keep_days: config.store.keep_days,
     })
+}
+
+fn rules(incidents: &config::Incidents) -> Rules {
+    Rules {
+        reopen: SignedDuration::from_mins(i64::from(incidents.reopen_minutes)),
+        openers: Openers::All,
+        listed_max: incidents.listed_max,
+        always_firing: incidents.always_firing.clone(),
+    }
 }
 
 /// The client for Slack.

@@ -28,7 +28,7 @@ pub fn cause(scene: &Scene, findings: &[Finding]) -> Option<Cause> {
 /// They belong together if one has its cause in the other's subject, or both have the same cause, or they are of the
 /// same subject and fault. The one at the cause stays, else the older; but the one that was paid for never goes for
 /// one that was not, so that no fault is paid for twice.
-pub fn merge(looked_at: &Incident, open: &[Incident], now: Timestamp) -> Option<(Incident, Incident)> {
+pub fn merge(looked_at: &Incident, open: &[Incident], rules: &Rules, now: Timestamp) -> Option<(Incident, Incident)> {
     let candidate = |other: &&Incident| other.id != looked_at.id && may(other) && may(looked_at);
     let (other, because, at_cause) =
         open.iter().filter(candidate).find_map(|other| together(looked_at, other).map(|(why, at)| (other, why, at)))?;
@@ -39,7 +39,7 @@ pub fn merge(looked_at: &Incident, open: &[Incident], now: Timestamp) -> Option<
         None => (looked_at.opened_at, &looked_at.id) < (other.opened_at, &other.id),
     };
     let (stays, goes) = if looked_at_stays { (looked_at, other) } else { (other, looked_at) };
-    Some(absorb(stays.clone(), goes.clone(), because, now))
+    Some(absorb(stays.clone(), goes.clone(), because, rules, now))
 }
 
 fn may(incident: &Incident) -> bool {
@@ -65,7 +65,13 @@ fn together<'a>(a: &'a Incident, b: &'a Incident) -> Option<(Redacted, Option<&'
     (cause.object == same.object).then(|| (text!("same cause, {}: {}", cause.object, cause.because), None))
 }
 
-fn absorb(mut stays: Incident, mut goes: Incident, because: Redacted, now: Timestamp) -> (Incident, Incident) {
+fn absorb(
+    mut stays: Incident,
+    mut goes: Incident,
+    because: Redacted,
+    rules: &Rules,
+    now: Timestamp,
+) -> (Incident, Incident) {
     let merge = |other: &Incident| Merge {
         incident: other.id.clone(),
         subject: other.subject.clone(),
@@ -76,7 +82,7 @@ fn absorb(mut stays: Incident, mut goes: Incident, because: Redacted, now: Times
         stays.absorbed.push(merge(&goes));
     }
     goes.absorbed_by = Some(Box::new(merge(&stays)));
-    let listed_max = Rules::default().listed_max;
+    let listed_max = rules.listed_max;
     for object in std::iter::once(&goes.subject).chain(&goes.also) {
         if *object != stays.subject && !stays.also.contains(object) && stays.also.len() < listed_max {
             stays.also.push(object.clone());
@@ -150,13 +156,13 @@ mod tests {
     fn the_incident_at_the_cause_stays_unless_only_the_other_was_paid_for() {
         let (node, cart) = (object(Kind::Node, None, "n1"), object(Kind::Deployment, Some("shop"), "cart"));
         let (of_node, of_cart) = (opened(&node, 60), with_cause(opened(&cart, 0), &node));
-        let (stays, goes) = merge(&of_cart, std::slice::from_ref(&of_node), at(61)).unwrap();
+        let (stays, goes) = merge(&of_cart, std::slice::from_ref(&of_node), &Rules::default(), at(61)).unwrap();
         assert_eq!((&stays.id, &goes.id), (&of_node.id, &of_cart.id));
         assert_eq!((stays.began_at, stays.also.clone()), (at(0), vec![cart]));
         assert_eq!(stays.absorbed[0].because.as_str(), "it says so");
         let mut paid = of_cart;
         paid.investigation.turns = 3;
-        let (stays, goes) = merge(&paid, &[of_node], at(61)).unwrap();
+        let (stays, goes) = merge(&paid, &[of_node], &Rules::default(), at(61)).unwrap();
         assert_eq!((stays.id, goes.subject), (paid.id, node));
     }
 
@@ -165,7 +171,7 @@ mod tests {
         let config = object(Kind::ConfigMap, Some("shop"), "settings");
         let [a, b] = [("cart", 0), ("web", 9)]
             .map(|(name, second)| with_cause(opened(&object(Kind::Deployment, Some("shop"), name), second), &config));
-        let (stays, goes) = merge(&b, std::slice::from_ref(&a), at(20)).unwrap();
+        let (stays, goes) = merge(&b, std::slice::from_ref(&a), &Rules::default(), at(20)).unwrap();
         assert_eq!((stays.id, goes.id), (a.id, b.id));
         let said = stays.absorbed[0].because.as_str();
         assert!(said.starts_with("same cause, ConfigMap shop/settings"), "{said}");
@@ -176,18 +182,22 @@ mod tests {
         let [here, there] = ["shop", "shop-eu"].map(|namespace| object(Kind::ConfigMap, Some(namespace), "settings"));
         let cart = opened(&object(Kind::Deployment, Some("shop"), "cart"), 0);
         let web = opened(&object(Kind::Deployment, Some("shop"), "web"), 1);
-        assert!(merge(&cart, std::slice::from_ref(&web), at(2)).is_none(), "one namespace is no reason");
+        assert!(
+            merge(&cart, std::slice::from_ref(&web), &Rules::default(), at(2)).is_none(),
+            "one namespace is no reason"
+        );
         let (cart, web) = (with_cause(cart, &here), with_cause(web, &there));
-        assert!(merge(&cart, std::slice::from_ref(&web), at(2)).is_none());
+        assert!(merge(&cart, std::slice::from_ref(&web), &Rules::default(), at(2)).is_none());
         let over =
             Incident { state: IncidentState::Over { at: at(1), how: Ending::Healthy }, ..with_cause(web, &here) };
-        assert!(merge(&cart, &[over], at(2)).is_none(), "what is over is left alone");
+        assert!(merge(&cart, &[over], &Rules::default(), at(2)).is_none(), "what is over is left alone");
     }
 
     #[test]
     fn news_of_what_was_taken_in_go_where_it_went_and_reopen_it() {
         let (node, cart) = (object(Kind::Node, None, "n1"), object(Kind::Deployment, Some("shop"), "cart"));
-        let (mut stays, goes) = merge(&with_cause(opened(&cart, 0), &node), &[opened(&node, 5)], at(6)).unwrap();
+        let (mut stays, goes) =
+            merge(&with_cause(opened(&cart, 0), &node), &[opened(&node, 5)], &Rules::default(), at(6)).unwrap();
         for ended in [false, true] {
             if ended {
                 stays.state = IncidentState::Over { at: at(60), how: Ending::Healthy };

@@ -24,12 +24,20 @@ pub struct Rules {
     pub openers: Openers,
     /// Most signals and objects that one incident lists by name.
     pub listed_max: usize,
+    /// Names of further alerts that fire always, by design; compared like those that are known.
+    pub always_firing: Vec<String>,
 }
 
 impl Default for Rules {
     fn default() -> Self {
         // Half an hour: two default group intervals of Alertmanager, within which flapping looks like one trouble.
-        Self { reopen: SignedDuration::from_mins(30), openers: Openers::All, listed_max: 200 }
+        // 200: what a person can still look through; a storm has more, which say nothing new.
+        Self {
+            reopen: SignedDuration::from_mins(30),
+            openers: Openers::All,
+            listed_max: 200,
+            always_firing: Vec::new(),
+        }
     }
 }
 
@@ -67,8 +75,10 @@ pub enum Change {
     },
 }
 
-/// Alerts that fire always, by design, to prove that the pipeline works.
-const ALWAYS_FIRING: [&str; 4] = ["Watchdog", "InfoInhibitor", "DeadMansSwitch", "DeadManSwitch"];
+/// Alerts that fire always, by design, to prove that the pipeline works, or to inhibit others: in small letters, without
+/// what people put between the words.
+const ALWAYS_FIRING: [&str; 6] =
+    ["watchdog", "infoinhibitor", "deadmansswitch", "deadmanswitch", "deadmansnitch", "alwaysfiring"];
 
 /// Places `signals` in order into `incidents` (those open or ended within the reopen window), or opens new ones.
 ///
@@ -100,7 +110,7 @@ fn place(
     let signal = &resolved.signal;
     let ignore = |why: Redacted| Change::Ignore { signal: signal.id.clone(), why };
     if let SignalBody::Alert(alert) = &signal.body
-        && let Some(why) = fires_always(alert)
+        && let Some(why) = fires_always(alert, rules)
     {
         return ignore(why);
     }
@@ -189,8 +199,11 @@ fn opens(signal: &Signal, rules: &Rules) -> Result<(), Redacted> {
     }
 }
 
-fn fires_always(alert: &Alert) -> Option<Redacted> {
-    let by_name = ALWAYS_FIRING.contains(&alert.name.as_str());
+fn fires_always(alert: &Alert, rules: &Rules) -> Option<Redacted> {
+    // `Watchdog`, `watchdog`, `Dead_Mans-Switch`: one alert by whatever hand.
+    let plain = |name: &str| name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    let name = plain(alert.name.as_str());
+    let by_name = ALWAYS_FIRING.contains(&name.as_str()) || rules.always_firing.iter().any(|own| plain(own) == name);
     let by_severity = alert.label("severity").is_some_and(|s| s.eq_ignore_ascii_case("none"));
     (by_name || by_severity).then(|| text!("alert {} fires always, by design", alert.name))
 }

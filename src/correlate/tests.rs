@@ -98,12 +98,29 @@ fn four_alert_names_of_one_workload_are_one_incident_and_its_neighbour_another()
 
 #[test]
 fn what_fires_always_opens_nothing() {
-    let heard = [("Watchdog", "critical"), ("InfoInhibitor", "warning"), ("Anything", "none")];
+    let heard = [
+        ("Watchdog", "critical"),
+        ("InfoInhibitor", "warning"),
+        ("Anything", "none"),
+        ("watchdog", "critical"),
+        ("Dead_Mans-Switch", "page"),
+    ];
     let heard: Vec<_> = heard
         .iter()
         .map(|(name, severity)| (alert(name, &[("severity", severity)], AlertStatus::Firing, 0), None))
         .collect();
-    assert_eq!(run(&heard), (Vec::new(), 3));
+    assert_eq!(run(&heard), (Vec::new(), 5));
+    let near = alert("WatchdogReset", &[("severity", "critical")], AlertStatus::Firing, 0);
+    assert_eq!(run(&[(near, None)]).0.len(), 1, "a name that only begins so is another alert");
+}
+
+#[test]
+fn a_house_has_its_own_alerts_that_fire_always() {
+    let rules = Rules { always_firing: vec!["heartbeat-prod".into()], ..Rules::default() };
+    let signal = alert("HeartbeatProd", &[], AlertStatus::Firing, 0);
+    let changes =
+        plan(&[], &[Resolved { signal, subject: None }], &BTreeMap::new(), &|_| Severity::High, &rules, Timestamp::MIN);
+    assert!(matches!(&changes[..], [Change::Ignore { .. }]), "{changes:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 
+use crate::correlate::Rules;
 use crate::correlate::late;
 use crate::govern::audit;
 use crate::model::{Approval, ApprovalState, Incident, IncidentState, Investigation, InvestigationState};
@@ -15,13 +16,18 @@ const SIGNALS_MAX: u32 = 10_000;
 /// The writes that make `looked_at` (as it is about to be stored) and another open incident one, if they are: the
 /// merge on both, its signals moved, its requests for leave withdrawn, its investigation stopped. None if they are not,
 /// or while an action of the one that would go is under way. The caller holds correlate's claim.
-pub(super) async fn merge(store: &Store, looked_at: &Incident, now: Timestamp) -> anyhow::Result<Vec<Write>> {
+pub(super) async fn merge(
+    store: &Store,
+    looked_at: &Incident,
+    rules: &Rules,
+    now: Timestamp,
+) -> anyhow::Result<Vec<Write>> {
     // The one with a cause elsewhere finds the other; so nothing is read for the many that have none.
     if looked_at.cause.is_none() || looked_at.state != IncidentState::Open {
         return Ok(Vec::new());
     }
     let open = store.open_incidents().await?;
-    let Some((stays, goes)) = late::merge(looked_at, &open, now) else { return Ok(Vec::new()) };
+    let Some((stays, goes)) = late::merge(looked_at, &open, rules, now) else { return Ok(Vec::new()) };
     let approvals = store.approvals_of(&goes.id).await?;
     if approvals.iter().any(|a| matches!(a.state, ApprovalState::Approved | ApprovalState::Executing)) {
         return Ok(Vec::new());
@@ -57,7 +63,7 @@ pub(super) async fn merge(store: &Store, looked_at: &Incident, now: Timestamp) -
 mod tests {
     use super::*;
     use crate::clock::{Clock, from_ms};
-    use crate::correlate::{Change, Resolved, Rules, plan};
+    use crate::correlate::{Change, Resolved, plan};
     use crate::model::{
         Cause, ClusterName, Ending, Kind, ObjectRef, Signal, SignalBody, SignalId, Warning, WarningSource,
     };
@@ -104,12 +110,13 @@ mod tests {
             opened.push((**incident).clone());
         }
         let [node, cart] = &opened[..] else { panic!() };
-        assert!(merge(&store, cart, clock.now()).await.unwrap().is_empty(), "nothing shows that they are one");
+        let rules = Rules { listed_max: 1, ..Rules::default() };
+        assert!(merge(&store, cart, &rules, clock.now()).await.unwrap().is_empty(), "nothing shows that they are one");
 
         let because = "its pods all stand on node n1, which is not ready";
         let cause = Cause { object: node.subject.clone(), because: because.into() };
         let looked_at = Incident { cause: Some(Box::new(cause)), ..cart.clone() };
-        let writes = merge(&store, &looked_at, clock.now()).await.unwrap();
+        let writes = merge(&store, &looked_at, &rules, clock.now()).await.unwrap();
         store.commit(writes, Durability::Durable, None).await.unwrap();
         let gone = store.card(&cart.id).await.unwrap().unwrap();
         assert_eq!(gone.incident.state, IncidentState::Over { at: clock.now(), how: Ending::Absorbed });
@@ -118,6 +125,7 @@ mod tests {
         assert_eq!((gone.heard.warnings, stays.heard.warnings), (0, 2));
         assert_eq!(stays.incident.absorbed[0].subject, cart.subject);
         assert_eq!(stays.incident.also, std::slice::from_ref(&cart.subject));
+        assert_eq!(stays.incident.why.len(), 1, "no more are listed than the rules say");
         let paid: Vec<_> = store.to_investigate(9).await.unwrap().into_iter().map(|incident| incident.id).collect();
         assert_eq!(paid, std::slice::from_ref(&node.id), "one paid investigation");
     }

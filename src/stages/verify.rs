@@ -7,6 +7,7 @@ use serde_json::json;
 use tracing::Instrument as _;
 
 use crate::clock::Clock;
+use crate::correlate::Rules;
 use crate::correlate::ending;
 use crate::correlate::ending::Health;
 use crate::correlate::late;
@@ -45,13 +46,14 @@ pub struct Verify {
     reader: Reader,
     clock: Clock,
     metrics: Metrics,
+    rules: Rules,
     pace: Pace,
 }
 
 impl Verify {
     /// The stage, with nothing looked at yet.
-    pub fn new(store: Store, reader: Reader, clock: Clock, metrics: Metrics) -> Self {
-        Self { store, reader, clock, metrics, pace: Pace::default() }
+    pub fn new(store: Store, reader: Reader, clock: Clock, metrics: Metrics, rules: Rules) -> Self {
+        Self { store, reader, clock, metrics, rules, pace: Pace::default() }
     }
 
     /// Looks at what is due.
@@ -175,7 +177,7 @@ impl Verify {
                 body: json!({"how": how}),
             }));
         }
-        let merged = absorb::merge(&self.store, &next, now).await?;
+        let merged = absorb::merge(&self.store, &next, &self.rules, now).await?;
         if !changed && writes.is_empty() && merged.is_empty() {
             return Ok((writes, false));
         }
