@@ -20,9 +20,15 @@ const RESTARTED_ANNOTATION: &str = "kubectl.kubernetes.io/restartedAt";
 /// The label that the Deployment controller puts into each ReplicaSet's template.
 const HASH_LABEL: &str = "pod-template-hash";
 
-/// A ReplicaSet's pod template as its Deployment holds it.
-pub fn template_of(replica_set: &Value) -> Value {
-    let mut template = replica_set.pointer("/spec/template").cloned().unwrap_or(Value::Null);
+/// The pod template of a ReplicaSet or ControllerRevision as its workload holds it.
+pub fn template_of(revision: &Value) -> Value {
+    // A ControllerRevision keeps it as a patch of the workload, with the directive to replace what is there.
+    let place =
+        if json::text(revision, "/kind") == "ControllerRevision" { "/data/spec/template" } else { "/spec/template" };
+    let mut template = revision.pointer(place).cloned().unwrap_or(Value::Null);
+    if let Some(map) = template.as_object_mut() {
+        map.remove("$patch");
+    }
     for pointer in ["/metadata/labels", "/metadata/annotations"] {
         if let Some(map) = template.pointer_mut(pointer).and_then(Value::as_object_mut) {
             map.remove(HASH_LABEL);

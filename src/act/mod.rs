@@ -73,10 +73,11 @@ impl Actor {
         let target = match action {
             Action::RolloutRestart { .. } => None,
             Action::RolloutUndo { target_uid, to_revision, .. } => {
-                let sets = self.0.reader.list(Kind::ReplicaSet, Some(subject.namespace()), &Selector::all()).await?;
-                let set = sets.into_iter().find(|set| json::text(set, "/metadata/uid") == target_uid);
-                let gone = || Refusal::Refused(text!("the ReplicaSet of revision {} is gone", *to_revision));
-                Some(change::template_of(&set.ok_or_else(gone)?))
+                let kind = if subject.kind == Kind::Deployment { Kind::ReplicaSet } else { Kind::ControllerRevision };
+                let kept = self.0.reader.list(kind, Some(subject.namespace()), &Selector::all()).await?;
+                let target = kept.into_iter().find(|one| json::text(one, "/metadata/uid") == target_uid);
+                let gone = || Refusal::Refused(text!("the {} of revision {} is gone", kind, *to_revision));
+                Some(change::template_of(&target.ok_or_else(gone)?))
             }
         };
         let bound = change::bound(action, &object);

@@ -8,6 +8,7 @@ use crate::model::scene::{DiffLine, Template};
 use crate::model::{Action, ApprovalId, Bound, Kind, ObjectRef, Preview};
 use crate::observe::reader::Selector;
 use crate::observe::typed::Typed;
+use crate::observe::typed::workload::selector;
 use crate::observe::{changes, json};
 use crate::redact::Redacted;
 use crate::text;
@@ -53,7 +54,8 @@ impl Actor {
             diff,
             by_api_server,
             note,
-            pods_touched: json::number(&sight.object, "/spec/replicas").unwrap_or(1).try_into().unwrap_or(0),
+            pods_touched: pods(action.object().kind, &sight.object),
+            then: self.then(action, &sight.object).await?,
             disruptions_allowed: allowed(&budgets, &sight.object),
             pace: pace(&sight.object, typed),
             autoscaler: autoscaler(&scalers, action.object(), typed),
@@ -61,6 +63,27 @@ impl Actor {
             result_hash: result_template.or(sight.target.clone()).as_ref().map(change::hash),
         };
         Ok((preview, sight.bound))
+    }
+
+    /// What must follow the action by itself. An OrderedReady StatefulSet waits for its broken pod before it replaces
+    /// any, that pod too: whatever its template says now, somebody has to delete it.
+    async fn then(&self, action: &Action, workload: &Value) -> Result<Option<Redacted>, Refusal> {
+        let object = action.object();
+        let ordered = json::text(workload, "/spec/podManagementPolicy") != "Parallel";
+        if object.kind != Kind::StatefulSet || !ordered {
+            return Ok(None);
+        }
+        let Some(labels) = selector(workload) else { return Ok(None) };
+        let uid = json::text(workload, "/metadata/uid");
+        let mut pods = self.0.reader.list(Kind::Pod, Some(object.namespace()), &Selector::labels(labels)).await?;
+        pods.retain(|pod| json::controller(pod).is_some_and(|(_, _, owner)| owner == uid) && !is_ready(pod));
+        let broken: Vec<Redacted> = pods.iter().filter_map(json::reference).map(|pod| text!("{}", pod.name)).collect();
+        Ok((!broken.is_empty()).then(|| {
+            text!(
+                "{} must be deleted afterwards: the StatefulSet waits for it (OrderedReady)",
+                Redacted::join(&broken, ", ")
+            )
+        }))
     }
 
     /// The object as it would be, or why firstlook has to compute it by itself.
@@ -83,6 +106,14 @@ impl Actor {
     }
 }
 
+/// Pods that a rollout replaces.
+fn pods(kind: Kind, workload: &Value) -> u32 {
+    match kind {
+        Kind::DaemonSet => json::count(workload, "/status/desiredNumberScheduled"),
+        _ => json::number(workload, "/spec/replicas").unwrap_or(1).try_into().unwrap_or(0),
+    }
+}
+
 fn json_template(workload: &Value, typed: Typed<'_>) -> Template {
     workload.pointer("/spec/template").map(|template| typed.template(template)).unwrap_or_default()
 }
@@ -101,6 +132,21 @@ fn allowed(budgets: &[Value], workload: &Value) -> Option<u32> {
 
 /// How the workload replaces its pods, as its strategy says.
 fn pace(workload: &Value, typed: Typed<'_>) -> Redacted {
+    match json::text(workload, "/kind") {
+        "StatefulSet" => {
+            return match json::count(workload, "/spec/updateStrategy/rollingUpdate/partition") {
+                0 => Redacted::literal("one at a time, the highest number first"),
+                from => text!("one at a time, only those numbered {} and above (partition)", from),
+            };
+        }
+        "DaemonSet" => {
+            let at_once = workload.pointer("/spec/updateStrategy/rollingUpdate/maxUnavailable");
+            let at_once =
+                at_once.map_or_else(|| "1".to_owned(), |v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
+            return text!("node by node, at most {} down at a time", typed.redactor.redact(&at_once));
+        }
+        _ => {}
+    }
     if json::text(workload, "/spec/strategy/type") == "Recreate" {
         return Redacted::literal("all at once (strategy Recreate)");
     }
@@ -110,6 +156,11 @@ fn pace(workload: &Value, typed: Typed<'_>) -> Redacted {
         typed.redactor.redact(&text)
     };
     text!("rolling, at most {} down and {} more at a time", written("maxUnavailable"), written("maxSurge"))
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let ready = |condition: &&Value| json::text(condition, "/type") == "Ready";
+    json::list(pod, "/status/conditions").iter().find(ready).is_some_and(|c| json::text(c, "/status") == "True")
 }
 
 fn autoscaler(scalers: &[Value], object: &ObjectRef, typed: Typed<'_>) -> Option<Redacted> {

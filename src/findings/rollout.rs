@@ -36,10 +36,11 @@ impl<'a> Blame<'a> {
         self.change.map_or_else(Vec::new, |change| change.lines.iter().filter(|line| explains(line)).collect())
     }
 
-    /// Back to the revision before; only for Deployments, and not where a GitOps tool would revert it.
+    /// Back to the revision before; not where a GitOps tool would revert it.
     pub(super) fn undo(&self, scene: &Scene) -> Option<Proposal> {
         let workload = view::workload(scene)?;
-        let possible = workload.object.kind == Kind::Deployment && workload.gitops.is_none();
+        let possible = matches!(workload.object.kind, Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet)
+            && workload.gitops.is_none();
         possible
             .then(|| Proposal::RolloutUndo { object: workload.object.clone(), to_revision: Some(self.previous.number) })
     }

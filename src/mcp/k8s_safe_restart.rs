@@ -63,7 +63,7 @@ impl K8sSafeRestart {
     }
 
     #[tool(
-        description = "Propose to restart a Deployment: its pods are replaced one by one. It only asks; a person decides.",
+        description = "Propose to restart a workload: its pods are replaced one by one. It only asks; a person decides.",
         annotations(
             read_only_hint = false,
             destructive_hint = false,
@@ -76,7 +76,7 @@ impl K8sSafeRestart {
     }
 
     #[tool(
-        description = "Propose to roll a Deployment back to an earlier revision. It only asks; a person decides.",
+        description = "Propose to roll a workload back to an earlier revision. It only asks; a person decides.",
         annotations(
             read_only_hint = false,
             destructive_hint = false,
@@ -186,19 +186,25 @@ fn choose<'a>(
     )
 }
 
-/// The Deployment that is meant, if nothing about it forbids a rollout.
+/// The workload that is meant, if nothing about it forbids a rollout.
 async fn target(reader: &Reader, kind: &str, namespace: &str, name: &str) -> Result<(Value, Workload), ToolError> {
     let object = arguments::object(reader.redactor(), kind, Some(namespace), name)?;
     let Some(value) = reader.get(&object).await? else { return Err(near::not_found(reader, &object).await) };
     let typed = Typed { redactor: reader.redactor() };
     let workload = typed.workload(&value, HERE);
     let workload = match (object.kind, workload) {
-        (Kind::Deployment, Some(workload)) => workload,
+        (Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet, Some(workload)) => workload,
         (Kind::Job, Some(job)) => return refuse(batch(&job)),
         (kind, _) => {
-            return refuse(text!("{} is a {}: firstlook rolls out Deployments alone", object, kind));
+            return refuse(text!("{} is a {}, which has no rollout", object, kind));
         }
     };
+    if json::text(&value, "/spec/updateStrategy/type") == "OnDelete" {
+        return refuse(text!(
+            "{} replaces a pod only when somebody deletes it (updateStrategy OnDelete): a change would reach none",
+            object
+        ));
+    }
     if value.pointer("/metadata/deletionTimestamp").is_some() {
         return refuse(text!("{} is being deleted", object));
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::action::{Action, ActionHash, Proposal, Tier};
 use crate::model::call::Caller;
 use crate::model::ids::{ApprovalId, ClusterName, IncidentId};
+use crate::model::object::ObjectRef;
 use crate::model::scene::DiffLine;
 use crate::redact::Redacted;
 
@@ -113,6 +114,9 @@ pub struct Preview {
     pub pace: Redacted,
     pub autoscaler: Option<Redacted>,
     pub gitops: Option<Redacted>,
+    /// What must be done by hand afterwards, without which the action has no effect.
+    #[serde(default)]
+    pub then: Option<Redacted>,
     /// Hash of the spec that the dry run returned, to recognise the result after a crash.
     pub result_hash: Option<String>,
 }
@@ -145,6 +149,8 @@ pub enum Verification {
     NotStarted,
     /// Rolling out: ready of wanted.
     Watching { ready: u32, wanted: u32 },
+    /// The rollout waits for this broken pod, which keeps its old template until somebody deletes it.
+    WaitsFor { pod: ObjectRef, ready: u32, wanted: u32 },
     /// The rollout is complete and the subject healthy.
     Better { at: Timestamp, ready: u32, wanted: u32 },
     /// Done, but the trouble is still there.

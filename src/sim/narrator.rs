@@ -326,6 +326,9 @@ fn verified(approval: &Approval) -> Option<(Option<Timestamp>, &'static str, Str
         Verification::Watching { ready, wanted } => {
             Some((None, "watched", format!("rolling out, {ready} of {wanted} ready")))
         }
+        Verification::WaitsFor { pod, ready, wanted } => {
+            Some((None, "watched", format!("{ready} of {wanted} ready, waits for {pod} to be deleted")))
+        }
         Verification::Better { at, ready, wanted } => Some((
             Some(*at),
             "verified",

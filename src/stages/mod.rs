@@ -21,3 +21,6 @@ pub enum Ran {
     /// A unit was done; there may be more.
     Worked,
 }
+
+#[cfg(test)]
+mod tests;

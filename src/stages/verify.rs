@@ -12,9 +12,10 @@ use crate::correlate::ending;
 use crate::correlate::ending::Health;
 use crate::correlate::late;
 use crate::findings;
+use crate::model::scene::Pod;
 use crate::model::{
     Approval, ApprovalState, Card, Finding, Incident, IncidentId, IncidentState, Investigation, InvestigationState,
-    Origin, Scene, Verification,
+    Kind, ObjectRef, Origin, Scene, Verification,
 };
 use crate::observe::{Reader, scene};
 use crate::redact::Redacted;
@@ -35,6 +36,8 @@ const WATCH_EVERY: SignedDuration = SignedDuration::from_secs(1);
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(15);
 /// A rollout that is not through by then has not helped: the default progress deadline of Deployments.
 const ROLLOUT_MAX: SignedDuration = SignedDuration::from_mins(10);
+/// A StatefulSet that is going to replace a broken pod does so at once.
+const HELD_UP_AFTER: SignedDuration = SignedDuration::from_secs(10);
 /// Restarts of one container in the new revision that are no start-up hiccup.
 const RESTARTS_MAX: u32 = 2;
 /// Executed approvals looked at in one run.
@@ -68,7 +71,10 @@ impl Verify {
             open.iter().any(|incident| incident.id.as_str() == unit) || executed.iter().any(|a| a.id.as_str() == unit)
         });
         for approval in executed {
-            let open = matches!(approval.verification, Verification::NotStarted | Verification::Watching { .. });
+            let open = matches!(
+                approval.verification,
+                Verification::NotStarted | Verification::Watching { .. } | Verification::WaitsFor { .. }
+            );
             if open
                 && self.pace.is_due(approval.id.as_str(), WATCH_EVERY, None, now)
                 && self.follow_within(approval).await?
@@ -105,7 +111,7 @@ impl Verify {
             Write::Scene { scene: Box::new(scene) },
             Write::Approval { approval: Box::new(approval.clone()), was: Some(ApprovalState::Executed) },
         ];
-        if !matches!(approval.verification, Verification::Watching { .. }) {
+        if !matches!(approval.verification, Verification::Watching { .. } | Verification::WaitsFor { .. }) {
             writes.push(Write::Audit(AuditEntry {
                 at: now,
                 kind: "verified",
@@ -235,10 +241,25 @@ fn progress(approval: &Approval, scene: &Scene, now: Timestamp) -> Verification 
     if through && alone && health(scene) == Health::Healthy {
         return Verification::Better { at: now, ready: workload.ready, wanted };
     }
+    if seen && let Some(pod) = held_up(scene, now, began) {
+        return Verification::WaitsFor { pod, ready, wanted };
+    }
     if seen && let Some(why) = worse(scene, now, began) {
         return Verification::NotBetter { at: now, why };
     }
     Verification::Watching { ready, wanted }
+}
+
+/// The broken pod that an OrderedReady StatefulSet waits for: it is of another template, and nobody takes it away.
+fn held_up(scene: &Scene, now: Timestamp, began: Timestamp) -> Option<ObjectRef> {
+    let present = scene.revisions.items().iter().find(|revision| revision.current)?;
+    if scene.subject.kind != Kind::StatefulSet || now.duration_since(began) < HELD_UP_AFTER {
+        return None;
+    }
+    let pods = scene.pods.items();
+    let moving = pods.iter().any(|pod| pod.deleting);
+    let old = |pod: &&Pod| !pod.ready && pod.created_at < began && pod.template.as_ref() != Some(&present.hash);
+    pods.iter().find(old).filter(|_| !moving).map(|pod| pod.object.clone())
 }
 
 /// Why the rollout will not help, if that is plain already.

@@ -23,6 +23,7 @@ mod rollout;
 mod schema;
 mod select;
 mod serve;
+mod sets;
 mod shift;
 mod show;
 mod table;
@@ -288,7 +289,8 @@ impl Cluster {
         &self.0.sick
     }
 
-    fn changes(&self) -> Receiver<u64> {
+    /// The latest resourceVersion, and word of each new one.
+    pub fn changes(&self) -> Receiver<u64> {
         self.0.changed.subscribe()
     }
 

@@ -8,15 +8,16 @@ use serde_json::{Value, json};
 use crate::sim::cluster::objects::{World, name, namespace, random, stamp, suffix, uid, uid_of};
 use crate::sim::cluster::template::{Sick, is_ready};
 
-/// A new pod of a ReplicaSet, scheduled but not yet started.
-pub(crate) fn made(world: &World, replicas: &Value, sick: Option<&Sick>, at: Timestamp) -> Value {
-    let (ns, owner) = (namespace(replicas), name(replicas));
-    let template = &replicas["spec"]["template"];
+/// A new pod of the template of `owner` (a ReplicaSet or another that makes pods), scheduled but not yet started: to
+/// `node`, where one is given.
+pub(crate) fn made(world: &World, owned_by: &Value, node: Option<&str>, sick: Option<&Sick>, at: Timestamp) -> Value {
+    let (ns, owner) = (namespace(owned_by), name(owned_by));
+    let template = &owned_by["spec"]["template"];
     let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {
-            "name": format!("{owner}-{}", suffix(random(), 5)), "generateName": format!("{owner}-"), "namespace": ns,
+            "name": format!("{owner}-{}", suffixed()), "generateName": format!("{owner}-"), "namespace": ns,
             "uid": uid(), "creationTimestamp": stamp(at), "labels": template["metadata"]["labels"],
-            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": uid_of(replicas),
-                "controller": true, "blockOwnerDeletion": true}]},
+            "ownerReferences": [{"apiVersion": owned_by["apiVersion"], "kind": owned_by["kind"], "name": owner,
+                "uid": uid_of(owned_by), "controller": true, "blockOwnerDeletion": true}]},
         "spec": template["spec"]});
     if template["metadata"]["annotations"].is_object() {
         pod["metadata"]["annotations"] = template["metadata"]["annotations"].clone();
@@ -34,7 +35,7 @@ pub(crate) fn made(world: &World, replicas: &Value, sick: Option<&Sick>, at: Tim
     let unschedulable = sick.is_some_and(|sick| sick.pod["spec"]["nodeName"].is_null());
     let mut conditions = Vec::new();
     if !unschedulable {
-        spec["nodeName"] = json!(node_for(world, ns, spec));
+        spec["nodeName"] = json!(node.map_or_else(|| node_for(world, ns, spec), str::to_owned));
         conditions.push(condition("PodScheduled", true, at));
     }
     let limited = spec["containers"].as_array().into_iter().flatten().any(|c| {
@@ -44,6 +45,11 @@ pub(crate) fn made(world: &World, replicas: &Value, sick: Option<&Sick>, at: Tim
     let class = if limited { "Burstable" } else { "BestEffort" };
     pod["status"] = json!({"phase": "Pending", "conditions": conditions, "qosClass": class});
     pod
+}
+
+/// Five characters that tell a pod from its siblings.
+pub(crate) fn suffixed() -> String {
+    suffix(random(), 5)
 }
 
 /// The pod with all its containers running and ready.

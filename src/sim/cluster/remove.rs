@@ -143,17 +143,22 @@ fn end_pod(cluster: &Cluster, world: &mut World, key: &Key, pod: &Value, gracefu
         world.remove(key);
         world.logs.forget(&key.ns, &key.name);
     }
-    if let Some(deployment) = deployment_of(world, &key.ns, pod) {
-        cluster.rollouts().touch(deployment);
+    if let Some(workload) = workload_of(world, &key.ns, pod) {
+        cluster.rollouts().touch(workload);
     }
 }
 
-/// The Deployment that a pod belongs to through its ReplicaSet.
-fn deployment_of(world: &World, ns: &str, pod: &Value) -> Option<Key> {
+/// The workload with a rollout that a pod belongs to: a Deployment through its ReplicaSet.
+fn workload_of(world: &World, ns: &str, pod: &Value) -> Option<Key> {
     let owner = |object: &Value, kind: &str| {
         let mut owners = object["metadata"]["ownerReferences"].as_array()?.iter();
         owners.find(|o| o["kind"] == kind && o["controller"] == true)?["name"].as_str().map(str::to_owned)
     };
+    for set in ["StatefulSet", "DaemonSet"] {
+        if let Some(name) = owner(pod, set) {
+            return world.key_of(set, ns, &name);
+        }
+    }
     let replicas = world.get(&world.key_of("ReplicaSet", ns, &owner(pod, "ReplicaSet")?)?)?;
     world.key_of("Deployment", ns, &owner(&replicas, "Deployment")?)
 }

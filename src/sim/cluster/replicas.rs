@@ -14,7 +14,7 @@ use crate::sim::cluster::template::{Sick, is_ready, on_lost_node, owned, sicknes
 use crate::sim::cluster::{objects, pods};
 
 /// From a pod's creation to its being ready, or failing.
-const START: Duration = Duration::from_secs(2);
+pub(crate) const START: Duration = Duration::from_secs(2);
 /// From a pod's deletion to its being gone.
 const END: Duration = Duration::from_millis(300);
 
@@ -63,7 +63,7 @@ impl Replicas {
     }
 }
 
-fn alive(world: &World, ns: &str, replicas: &Value) -> Vec<Arc<Value>> {
+pub(crate) fn alive(world: &World, ns: &str, replicas: &Value) -> Vec<Arc<Value>> {
     let mut pods = owned(world, "Pod", ns, uid_of(replicas));
     pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
     pods
@@ -79,7 +79,7 @@ pub(crate) fn step(world: &mut World, key: &Key, timers: &mut Timers, sick: &[Si
     let mut pods = alive(world, &key.ns, &object);
     let wanted = object["spec"]["replicas"].as_i64().unwrap_or(1).max(0) as usize;
     for _ in pods.len()..wanted {
-        let pod = pods::made(world, &object, sick, now.at);
+        let pod = pods::made(world, &object, None, sick, now.at);
         timers.insert(uid_of(&pod).to_owned(), now.instant + START);
         let called = name(&pod).to_owned();
         if let Some(key) = world.key_of("Pod", &key.ns, &called) {
@@ -95,14 +95,19 @@ pub(crate) fn step(world: &mut World, key: &Key, timers: &mut Timers, sick: &[Si
     for pod in pods.into_iter().take(surplus) {
         let called = name(&pod).to_owned();
         let Some(pod_key) = world.key_of("Pod", &key.ns, &called) else { continue };
-        let mut ending = Value::clone(&pod);
-        ending["metadata"]["deletionTimestamp"] = json!(stamp(now.at));
-        ending["metadata"]["deletionGracePeriodSeconds"] = json!(30);
-        timers.insert(uid_of(&pod).to_owned(), now.instant + END);
-        world.put(pod_key, ending);
+        end(world, pod_key, &pod, timers, now);
         say(world, &object, "SuccessfulDelete", &format!("Deleted pod: {called}"), now.at);
     }
     tell(world, key);
+}
+
+/// Begins the end of a pod, which is gone after its grace period.
+pub(crate) fn end(world: &mut World, key: Key, pod: &Value, timers: &mut Timers, now: Now) {
+    let mut ending = pod.clone();
+    ending["metadata"]["deletionTimestamp"] = json!(stamp(now.at));
+    ending["metadata"]["deletionGracePeriodSeconds"] = json!(30);
+    timers.insert(uid_of(pod).to_owned(), now.instant + END);
+    world.put(key, ending);
 }
 
 fn say(world: &mut World, replicas: &Value, reason: &str, message: &str, at: Timestamp) {
@@ -110,7 +115,7 @@ fn say(world: &mut World, replicas: &Value, reason: &str, message: &str, at: Tim
 }
 
 /// Moves one pod along: a deleted one goes, a young one becomes ready or shows its template's failure.
-fn live(world: &mut World, pod: &Arc<Value>, timers: &mut Timers, sick: Option<&Sick>, now: Now) {
+pub(crate) fn live(world: &mut World, pod: &Arc<Value>, timers: &mut Timers, sick: Option<&Sick>, now: Now) {
     let (ns, uid) = (objects::namespace(pod), uid_of(pod).to_owned());
     let Some(key) = world.key_of("Pod", ns, name(pod)) else { return };
     let ending = !pod["metadata"]["deletionTimestamp"].is_null();

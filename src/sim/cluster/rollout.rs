@@ -1,4 +1,4 @@
-//! The simulated Deployment controller: after a write it rolls pods over step by step, as Kubernetes does, and then is still again.
+//! The simulated controllers of workloads: after a write they roll pods over step by step, as Kubernetes does, and then are still again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -13,12 +13,17 @@ use crate::sim::cluster::events::{Said, record};
 use crate::sim::cluster::objects::{Key, World};
 use crate::sim::cluster::replicas::{Now, Replicas, Timers};
 use crate::sim::cluster::template::Sick;
-use crate::sim::cluster::{Cluster, conditions, follow, replicas, revision};
+use crate::sim::cluster::{Cluster, conditions, follow, replicas, revision, sets};
 
 /// Between two steps of a rollout.
 const STEP: Duration = Duration::from_millis(100);
 
-/// Deployments that were written to and wait for the controller.
+/// Whether objects of this kind have a rollout that is played.
+pub(crate) fn rolls(kind: &str) -> bool {
+    matches!(kind, "Deployment" | "StatefulSet" | "DaemonSet")
+}
+
+/// Workloads that were written to and wait for their controller.
 #[derive(Debug, Default)]
 pub(crate) struct Rollouts {
     touched: Mutex<BTreeSet<Key>>,
@@ -26,9 +31,9 @@ pub(crate) struct Rollouts {
 }
 
 impl Rollouts {
-    /// Tells the controller that a Deployment, or a pod of it, was changed.
-    pub(crate) fn touch(&self, deployment: Key) {
-        self.touched.lock().unwrap_or_else(PoisonError::into_inner).insert(deployment);
+    /// Tells the controller that a workload, or a pod of it, was changed.
+    pub(crate) fn touch(&self, workload: Key) {
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner).insert(workload);
         self.wake.notify_one();
     }
 
@@ -79,9 +84,17 @@ pub(crate) async fn run(cluster: Cluster, stop: CancellationToken) {
     }
 }
 
-/// One step of one Deployment; says when the next is due, or that all is done.
+/// One step of one workload; says when the next is due, or that all is done.
 fn step(world: &mut World, key: &Key, progress: &mut Progress, sick: &[Sick], now: Now) -> Option<Instant> {
     let before = world.rv();
+    if world.kinds.all()[key.kind].kind != "Deployment" {
+        sets::step(world, key, &mut progress.timers, sick, now)?;
+        if world.rv() != before {
+            return Some(now.instant + STEP);
+        }
+        progress.timers.retain(|_, due| *due > now.instant);
+        return progress.timers.values().min().copied();
+    }
     let deployment = world.get(key)?;
     let paused = deployment["spec"]["paused"] == true;
     let new = revision::current(world, key, &deployment, !paused, now.at);

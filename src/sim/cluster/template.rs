@@ -9,6 +9,8 @@ use crate::sim::cluster::objects::{World, drop_nulls, name, namespace, suffix, u
 
 /// The label by which a ReplicaSet tells its pods from those of its siblings.
 pub(crate) const HASH_LABEL: &str = "pod-template-hash";
+/// The label by which pods of StatefulSets and DaemonSets tell their revision.
+pub(crate) const REVISION_LABEL: &str = "controller-revision-hash";
 /// A pod that restarted so often, the last time within an hour, fails even while it happens to be ready (an OOM loop).
 const RESTARTS_OF_A_LOOP: i64 = 3;
 const LOOP_SECONDS: i64 = 3600;
@@ -64,16 +66,14 @@ pub(crate) fn sickness<'a>(all: &'a [Sick], template: &Value) -> Option<&'a Sick
 
 /// Finds the templates of a snapshot of which no pod works; a pod on a lost node says nothing about its template.
 pub(crate) fn sick_ones(world: &World, epoch: Timestamp) -> Vec<Sick> {
-    let Some(kind) = world.kinds.by_kind("ReplicaSet") else { return Vec::new() };
     let mut found = Vec::new();
-    for (key, replicas) in world.list(kind, None) {
-        let pods = owned(world, "Pod", &key.ns, uid_of(replicas));
+    for (template, pods) in templates(world) {
         let here = pods.iter().filter(|pod| !on_lost_node(world, pod));
         let (well, ill): (Vec<_>, Vec<_>) = here.partition(|pod| is_ready(pod));
         let looping = well.iter().find(|pod| loops(pod, epoch));
         if let Some(pod) = looping.or(ill.first().filter(|_| well.is_empty())) {
             found.push(Sick {
-                nature: nature(&replicas["spec"]["template"]),
+                nature: nature(&template),
                 pod: Arc::clone(pod),
                 logs: world.logs.of_pod(namespace(pod), name(pod)),
                 warning: newest_warning(world, pod),
@@ -81,6 +81,38 @@ pub(crate) fn sick_ones(world: &World, epoch: Timestamp) -> Vec<Sick> {
         }
     }
     found
+}
+
+/// Every revision's template that has pods, with them.
+fn templates(world: &World) -> Vec<(Value, Vec<Arc<Value>>)> {
+    let mut all = Vec::new();
+    if let Some(kind) = world.kinds.by_kind("ReplicaSet") {
+        let sets = world.list(kind, None);
+        all.extend(sets.map(|(key, set)| (set["spec"]["template"].clone(), owned(world, "Pod", &key.ns, uid_of(set)))));
+    }
+    if let Some(kind) = world.kinds.by_kind("ControllerRevision") {
+        for (key, revision) in world.list(kind, None) {
+            let Some(owner) = revision["metadata"]["ownerReferences"][0]["uid"].as_str() else { continue };
+            let mut pods = owned(world, "Pod", &key.ns, owner);
+            pods.retain(|pod| pod["metadata"]["labels"][REVISION_LABEL] == *revision_of(revision));
+            all.push((recorded(revision), pods));
+        }
+    }
+    all
+}
+
+/// The template that a ControllerRevision keeps.
+pub(crate) fn recorded(revision: &Value) -> Value {
+    let mut template = revision["data"]["spec"]["template"].clone();
+    if let Some(map) = template.as_object_mut() {
+        map.remove("$patch");
+    }
+    template
+}
+
+/// By what the pods of a ControllerRevision are labelled: a DaemonSet's by its hash, a StatefulSet's by its name.
+pub(crate) fn revision_of(revision: &Value) -> &str {
+    revision["metadata"]["labels"][REVISION_LABEL].as_str().unwrap_or_else(|| name(revision))
 }
 
 /// Objects of a kind whose controller is `uid`.

@@ -14,7 +14,7 @@ use crate::sim::cluster::patch::Patch;
 use crate::sim::cluster::serve::Call;
 use crate::sim::cluster::show::{Shape, as_kind, as_stored};
 use crate::sim::cluster::target::Target;
-use crate::sim::cluster::{objects, remove, schema};
+use crate::sim::cluster::{objects, remove, rollout, schema};
 
 /// Entries of `metadata.managedFields`; the eldest make room.
 const MANAGERS_MAX: usize = 16;
@@ -115,7 +115,7 @@ fn create(cluster: &Cluster, write: &Write<'_>, sent: &Value) -> Outcome<Written
         write.sign(&mut object, &Value::Null, "Update");
         born(kind, &mut object, write.now);
         let stored = if write.dry_run { object } else { Value::clone(&world.put(key.clone(), object)) };
-        if kind.kind == "Deployment" && !write.dry_run {
+        if rollout::rolls(&kind.kind) && !write.dry_run {
             cluster.rollouts().touch(key);
         }
         Ok(Written { unknown, ..Written::new(StatusCode::CREATED, as_kind(kind, &stored)) })
@@ -232,7 +232,7 @@ impl Write<'_> {
         let apply = self.call.headers.get(header::CONTENT_TYPE).is_some_and(|v| v == "application/apply-patch+yaml");
         self.sign(&mut after, before, if apply { "Apply" } else { "Update" });
         let stored = if self.dry_run { after } else { Value::clone(&world.put(key.clone(), after)) };
-        if respecified && kind.kind == "Deployment" && !self.dry_run && sub != "status" {
+        if respecified && rollout::rolls(&kind.kind) && !self.dry_run && sub != "status" {
             cluster.rollouts().touch(key.clone());
         }
         Ok(Written { unknown, ..Written::new(StatusCode::OK, as_kind(kind, &stored)) })

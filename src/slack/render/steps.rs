@@ -185,7 +185,10 @@ pub(super) fn effect(preview: &Preview) -> String {
         }
         None => "not managed by GitOps".to_owned(),
     });
-    parts.join(", ")
+    let then = preview.then.as_ref().map_or_else(String::new, |then| {
+        format!(". Then {}", escape::prose(escape::bare(&escape::cut(then.as_str(), 200))))
+    });
+    format!("{}{then}", parts.join(", "))
 }
 
 /// The people who said yes, and when the last of them did.
@@ -206,6 +209,14 @@ fn approved(approval: &Approval, action: &Action, now: Timestamp) -> String {
 fn progress(verification: &Verification, other: &str) -> String {
     match verification {
         Verification::Watching { ready, wanted } => format!("Rolling out: {ready} of {wanted} ready"),
+        Verification::WaitsFor { pod, ready, wanted } => {
+            let (name, namespace) = (escape::name(&pod.name), pod.namespace());
+            let by_hand = format!("kubectl -n {namespace} delete pod {}", pod.name());
+            format!(
+                "⚠️ {ready} of {wanted} ready: the StatefulSet waits for {name}, which keeps its old template until \
+                 somebody deletes it: `{by_hand}`"
+            )
+        }
         _ => other.to_owned(),
     }
 }
@@ -224,7 +235,7 @@ fn executed(card: &Card, approval: &Approval, action: &Action, nth: usize, now: 
         done.push_str(&format!(" at {}", escape::time(at, now)));
     }
     let text = match &approval.verification {
-        Verification::NotStarted | Verification::Watching { .. } => {
+        Verification::NotStarted | Verification::Watching { .. } | Verification::WaitsFor { .. } => {
             format!("{}. {}", approved(approval, action, now), progress(&approval.verification, "Done; rolling out"))
         }
         Verification::Better { ready, wanted, .. } => {

@@ -182,7 +182,7 @@ fn approval(state: ApprovalState) -> Approval {
             pace: "one at a time".into(),
             autoscaler: None,
             gitops: None,
-            result_hash: None,
+            ..Preview::default()
         }),
         bound: None,
         execution: None,

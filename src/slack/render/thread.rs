@@ -135,7 +135,7 @@ fn approval_events(approval: &Approval, now: Timestamp) -> Vec<(Timestamp, Strin
         Verification::NotBetter { at, why } => {
             events.push((*at, format!("not better: {}", escape::prose(&escape::cut(why.as_str(), 200)))));
         }
-        Verification::NotStarted | Verification::Watching { .. } => {}
+        Verification::NotStarted | Verification::Watching { .. } | Verification::WaitsFor { .. } => {}
     }
     if approval.state == ApprovalState::Expired {
         events.push((approval.expires_at, format!("expired: {what}")));
