@@ -200,11 +200,18 @@ impl Store {
         Ok(self.held().await?.conn().number(SQL, args).await? as u64)
     }
 
-    /// Executions of actions that began at `since` or later, whatever came of them.
-    pub async fn writes_since(&self, since: Timestamp) -> anyhow::Result<u32> {
-        const SQL: &str = "SELECT count(*) FROM approval WHERE cluster = $1 AND started_ms >= $2";
-        let args = args![self.cluster().as_str(), since.as_millisecond()];
-        Ok(self.held().await?.conn().number(SQL, args).await? as u32)
+    /// Approvals whose execution began at `since` or later, whatever came of them; the newest 1,000.
+    pub async fn approvals_begun_since(&self, since: Timestamp) -> anyhow::Result<Vec<Approval>> {
+        const SQL: &str = "SELECT doc FROM approval WHERE cluster = $1 AND started_ms >= $2
+            ORDER BY started_ms DESC LIMIT $3";
+        self.docs(SQL, args![self.cluster().as_str(), since.as_millisecond(), ROWS_MAX]).await
+    }
+
+    /// Approvals that were made at `since` or later, whatever came of them; the newest 1,000.
+    pub async fn approvals_made_since(&self, since: Timestamp) -> anyhow::Result<Vec<Approval>> {
+        const SQL: &str = "SELECT doc FROM approval WHERE cluster = $1 AND created_ms >= $2
+            ORDER BY created_ms DESC LIMIT $3";
+        self.docs(SQL, args![self.cluster().as_str(), since.as_millisecond(), ROWS_MAX]).await
     }
 
     /// Whether this happened, in this life of the store or an earlier one.

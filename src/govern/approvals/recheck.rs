@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use crate::govern::gate::Gate;
+use crate::govern::gate::{Gate, Suggestion};
 use crate::govern::permit::Permit;
 use crate::govern::policy;
 use crate::govern::policy::{Groups, PressVerdict};
@@ -52,7 +52,15 @@ impl Gate {
         }
         let scene = store.scene(&incident.subject).await?;
         let findings = store.findings(&incident.id).await?;
-        let judged = self.judge(&incident, scene.as_ref(), &findings, &approval.proposal).await?;
+        let suggestion = Suggestion {
+            incident: &incident,
+            scene: scene.as_ref(),
+            findings: &findings,
+            proposal: &approval.proposal,
+            caller: approval.asked_by.clone(),
+            undoes: approval.undoes.clone(),
+        };
+        let judged = self.judge(&suggestion, Some(&approval.id)).await?;
         let verdict = match (judged.action, judged.verdict) {
             (Some(now), verdict) if now.hash() == action.hash() => verdict,
             (Some(_), _) => return withdraw(self.changed(action).await),

@@ -23,7 +23,9 @@ use crate::govern::policy::{Ask, Usage};
 use crate::govern::scope::Scope;
 use crate::mcp;
 use crate::mcp::{Pipe, SEGMENTS_MAX, Told};
-use crate::model::{Call, CallId, CallOutcome, Caller, Evidence, EvidenceId, IncidentId, Reading, Tier, Verdict};
+use crate::model::{
+    Call, CallId, CallOutcome, Caller, Evidence, EvidenceId, IncidentId, Reading, Severity, Tier, Verdict,
+};
 use crate::redact::Redacted;
 use crate::store::{Durability, Write};
 use crate::telemetry;
@@ -127,8 +129,18 @@ impl Door {
             return deny("scope", why);
         }
         let labels = BTreeMap::new();
-        let ask = Ask { tool, tier, object: None, labels: &labels };
-        policy::decide(self.gate.policy(), &ask, &Usage { writes_last_hour: 0, calls_of_incident: used })
+        let ask = Ask {
+            tool,
+            tier,
+            object: None,
+            namespace: arguments.get("namespace").and_then(Value::as_str),
+            also: &[],
+            labels: &labels,
+            severity: Severity::None,
+            caller: &self.caller,
+            now: self.gate.options().clock.now(),
+        };
+        policy::decide(self.gate.policy(), &ask, &Usage { calls_of_incident: used, ..Usage::default() })
     }
 
     /// Audits an admitted call, runs it if it may, and answers.

@@ -65,8 +65,7 @@ impl Gate {
         if let Some(open) = known.iter().find(|other| same(other) && !other.state.is_final()) {
             return Ok(open.clone());
         }
-        let mut judged =
-            self.judge(suggestion.incident, suggestion.scene, suggestion.findings, suggestion.proposal).await?;
+        let mut judged = self.judge(&suggestion, None).await?;
         if suggestion.undoes.is_none() && judged.action.as_ref().is_some_and(|action| brings_back(action, &known)) {
             judged =
                 Judged::no("check", "it would bring back the revision that was rolled back in this incident".into());
@@ -96,17 +95,15 @@ impl Gate {
         Ok(approval)
     }
 
-    /// What scope, check and policy say now.
+    /// What scope, check and policy say now. `own` is the approval that this is about, if it is made already: what it
+    /// has used itself does not count against it.
     pub(in crate::govern) async fn judge(
         &self,
-        incident: &Incident,
-        scene: Option<&Scene>,
-        findings: &[Finding],
-        proposal: &Proposal,
+        suggestion: &Suggestion<'_>,
+        own: Option<&ApprovalId>,
     ) -> anyhow::Result<Judged> {
-        let options = self.options();
-        let object = proposal.object();
-        if let Err(why) = scope::may_change(incident, scene, findings, object) {
+        let Suggestion { incident, scene, findings, proposal, .. } = suggestion;
+        if let Err(why) = scope::may_change(incident, *scene, findings, proposal.object()) {
             return Ok(Judged::no("scope", why));
         }
         let (action, labels) = match self.check(proposal).await? {
@@ -114,16 +111,54 @@ impl Gate {
             Checked::Refusal { why, .. } => return Ok(Judged::no("check", why)),
             Checked::Unread { why } => anyhow::bail!("the check of {} could not read: {why}", proposal.tool()),
         };
-        let since = options.clock.now().checked_sub(HOUR)?;
-        let writes_last_hour = options.store.writes_since(since).await?;
-        let usage = Usage { writes_last_hour, calls_of_incident: 0 };
-        Ok(Judged { verdict: self.decide(&action, &labels, &usage), action: Some(action) })
+        let usage = self.usage(suggestion, own).await?;
+        let ask = self.ask(suggestion, &action, &labels);
+        Ok(Judged { verdict: policy::decide(self.policy(), &ask, &usage), action: Some(action) })
     }
 
-    fn decide(&self, action: &Action, labels: &BTreeMap<String, Redacted>, usage: &Usage) -> Verdict {
-        let tier = mcp::tool(action.tool()).map_or(Tier::Destructive, |(_, tier)| tier).max(action.tier());
-        let ask = Ask { tool: action.tool(), tier, object: Some(action.object()), labels };
-        policy::decide(self.policy(), &ask, usage)
+    fn ask<'a>(
+        &self,
+        suggestion: &'a Suggestion<'_>,
+        action: &'a Action,
+        labels: &'a BTreeMap<String, Redacted>,
+    ) -> Ask<'a> {
+        let compiled = mcp::tool(action.tool()).map_or(Tier::Destructive, |(_, tier)| tier);
+        Ask {
+            tool: action.tool(),
+            tier: compiled.max(action.tier()),
+            object: Some(action.object()),
+            namespace: None,
+            also: &[],
+            labels,
+            severity: suggestion.incident.severity,
+            caller: &suggestion.caller,
+            now: self.options().clock.now(),
+        }
+    }
+
+    /// What was used before this change. What takes another change back is not bounded by its incident.
+    async fn usage(&self, suggestion: &Suggestion<'_>, own: Option<&ApprovalId>) -> anyhow::Result<Usage> {
+        let options = self.options();
+        let since = options.clock.now().checked_sub(HOUR)?;
+        let tool = suggestion.proposal.tool();
+        let others = |approval: &&Approval| Some(&approval.id) != own;
+        let begun = options.store.approvals_begun_since(since).await?;
+        let begun: Vec<&Approval> = begun.iter().filter(others).collect();
+        let count = |approvals: &[&Approval]| approvals.len() as u32;
+        let by_tool = |approvals: &[&Approval]| approvals.iter().filter(|a| a.proposal.tool() == tool).count() as u32;
+        let mut usage = Usage { writes_last_hour: count(&begun), tool_last_hour: by_tool(&begun), ..Usage::default() };
+        if suggestion.undoes.is_none() {
+            let all = options.store.approvals_of(&suggestion.incident.id).await?;
+            let begun: Vec<&Approval> = all.iter().filter(others).filter(|a| a.execution.is_some()).collect();
+            usage.writes_of_incident = count(&begun);
+            usage.tool_of_incident = by_tool(&begun);
+        }
+        if let Caller::Client { .. } = &suggestion.caller {
+            let asked = options.store.approvals_made_since(since).await?;
+            let same = |approval: &&Approval| approval.asked_by == suggestion.caller;
+            usage.caller_last_hour = asked.iter().filter(others).filter(same).count() as u32;
+        }
+        Ok(usage)
     }
 
     /// The write tool's own check, through its server.
@@ -144,7 +179,8 @@ impl Gate {
     ) -> anyhow::Result<Approval> {
         let now = self.options().clock.now();
         let minutes = i64::from(self.policy().limits.approval_minutes);
-        let tier = mcp::tool(suggestion.proposal.tool()).map_or(Tier::Destructive, |(_, tier)| tier);
+        let compiled = mcp::tool(suggestion.proposal.tool()).map_or(Tier::Destructive, |(_, tier)| tier);
+        let tier = self.policy().tier_of(suggestion.proposal.tool(), compiled);
         let mut approval = Approval {
             id: ApprovalId::fresh(),
             cluster: suggestion.incident.cluster.clone(),

@@ -293,7 +293,7 @@ async fn an_undo_is_proposed_with_an_absolute_target_and_only_once() {
     assert_eq!((approval.state, approval.people_needed), (ApprovalState::Proposed, 1), "{}", approval.because);
     let Some(Action::RolloutUndo { target_uid, target_hash, to_revision, .. }) = &approval.action else { panic!() };
     assert!(!target_uid.is_empty() && !target_hash.is_empty());
-    assert_eq!(approval.rule.as_str(), "approvers[0]");
+    assert_eq!(approval.rule.as_str(), "approvers[0] (line 3)");
     assert_eq!(approval.expires_at, from_ms(world.clock.now_ms() + 30 * 60_000));
     assert_eq!(world.propose(&undo).await.id, approval.id);
     let numbered = Proposal::RolloutUndo { object: deployment("dispatch-api"), to_revision: Some(*to_revision) };
@@ -311,7 +311,7 @@ async fn what_is_refused_before_asking_says_why() {
     assert!(other.because.as_str().contains("not what this incident is about"), "{}", other.because);
     world.edit(|object| object["metadata"]["labels"]["firstlook.dev/protected"] = "true".into());
     let protected = world.propose(&restart("dispatch-api")).await;
-    assert_eq!((protected.state, protected.rule.as_str()), (ApprovalState::Refused, "deny[0]"));
+    assert_eq!((protected.state, protected.rule.as_str()), (ApprovalState::Refused, "deny[0] (line 5)"));
     assert!(protected.action.is_some() && protected.because.as_str().contains("label"));
     assert_eq!(world.propose(&restart("dispatch-api")).await.id, protected.id, "told once");
     world.edit(|object| object["spec"]["paused"] = true.into());

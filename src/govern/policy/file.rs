@@ -1,0 +1,179 @@
+//! The policy file's shape: what may be written in it, as serde and its JSON Schema know it.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::govern::policy::freeze::Freeze;
+use crate::govern::policy::leave::StandingLeave;
+use crate::govern::policy::place::Placed;
+use crate::model::Tier;
+
+/// Who may approve what, and what nobody may. The default: nobody may approve anything.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "firstlook's policy")]
+pub struct Policy {
+    /// Raises the tier of a tool; none can be lowered.
+    pub tiers: BTreeMap<String, Placed<Tier>>,
+    /// Where changes are possible at all; without a rule wherever nothing denies them.
+    pub allow: Vec<Placed<Allow>>,
+    /// Who may approve which tiers where. The most specific rule that matches applies alone; of equals the one that
+    /// wants more people.
+    pub approvers: Vec<Placed<Approvers>>,
+    /// What nobody may change through firstlook. Any match wins, however general.
+    pub deny: Vec<Placed<Deny>>,
+    /// When nothing is changed. Any match wins.
+    pub freeze: Vec<Placed<Freeze>>,
+    /// Leave given in advance by one person; it counts as that person's approval.
+    pub standing_leave: Vec<Placed<StandingLeave>>,
+    pub limits: Limits,
+    /// The line of each key under `limits` that the file sets.
+    #[serde(skip)]
+    pub(super) limit_lines: BTreeMap<String, u32>,
+}
+
+/// Objects that may be changed; all given conditions must match.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Allow {
+    /// Names, or prefixes ending in `*`.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+    /// Objects without a namespace (nodes); `*` never means them.
+    #[serde(default)]
+    pub cluster: bool,
+    #[serde(default)]
+    pub tools: Vec<String>,
+}
+
+/// These people may approve these tiers in these namespaces.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Approvers {
+    /// Slack user ids (`U...`) and user groups (`group:S...`).
+    pub who: Vec<String>,
+    pub tiers: Vec<Tier>,
+    /// Names, or prefixes ending in `*`.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+    /// Cluster-scoped objects; `*` never means them.
+    #[serde(default)]
+    pub cluster: bool,
+    /// Different people that must say yes.
+    #[serde(default = "one")]
+    pub people: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// What nobody may do through firstlook: all given conditions must match. A read is denied only by a rule that names
+/// its tool.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Deny {
+    /// Names, or prefixes ending in `*`.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+    /// Labels that an object carries.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub tools: Vec<String>,
+}
+
+/// Bounds; each has a default, is counted in the store and survives a restart.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Changes begun within an hour, in the whole cluster.
+    pub writes_per_hour: u32,
+    /// Changes begun for one incident.
+    pub writes_per_incident: u32,
+    pub tool_calls_per_incident: u32,
+    pub model_turns_per_incident: u32,
+    /// From an investigation's first turn to the last that may begin, by the clock on the wall.
+    pub minutes_per_incident: u32,
+    pub tokens_per_day: u64,
+    /// Within 30 days.
+    pub tokens_per_month: Option<u64>,
+    /// What the tokens of 24 hours may cost, in the currency of the prices in the configuration.
+    pub money_per_day: Option<f64>,
+    /// Within 30 days.
+    pub money_per_month: Option<f64>,
+    /// The share of each of these budgets that only critical and high incidents may use.
+    pub reserve_for_critical: f64,
+    /// How long a request for leave waits for an answer.
+    pub approval_minutes: u32,
+    /// Bounds of single tools, by name.
+    pub tools: BTreeMap<String, ToolLimits>,
+    /// Bounds of outside callers, by the name of their token; `*` is each one that has no row of its own.
+    pub callers: BTreeMap<String, CallerLimits>,
+}
+
+/// Bounds of one tool: of its runs if it changes something, else of its calls.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ToolLimits {
+    pub per_hour: Option<u32>,
+    pub per_incident: Option<u32>,
+}
+
+/// Bounds of one outside caller.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CallerLimits {
+    /// Reads within an hour.
+    pub calls_per_hour: Option<u32>,
+    /// Changes asked for within an hour.
+    pub writes_per_hour: Option<u32>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // Six: more than one person approves in an hour with care.
+            writes_per_hour: 6,
+            // A fault that four changes have not mended is not understood.
+            writes_per_incident: 4,
+            // The deepest recorded investigations took 25 calls.
+            tool_calls_per_incident: 40,
+            model_turns_per_incident: 12,
+            // All turns of a slow model (a minute each) and room for retries; later a person has found it, or gone on.
+            minutes_per_incident: 15,
+            // About 100 investigations of 20,000 tokens.
+            tokens_per_day: 2_000_000,
+            tokens_per_month: None,
+            money_per_day: None,
+            money_per_month: None,
+            reserve_for_critical: 0.3,
+            // Longer, and the picture that the person was shown is no longer true.
+            approval_minutes: 30,
+            tools: BTreeMap::new(),
+            callers: BTreeMap::new(),
+        }
+    }
+}
+
+impl Limits {
+    /// The bounds of an outside caller by its name: its own row, else that of `*`.
+    pub fn of_caller(&self, name: &str) -> Option<(&str, &CallerLimits)> {
+        let row = self.callers.get_key_value(name).or_else(|| self.callers.get_key_value("*"));
+        row.map(|(key, limits)| (key.as_str(), limits))
+    }
+}
+
+impl Policy {
+    /// The file's JSON Schema.
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(Policy).to_value()
+    }
+
+    /// The tier of a tool whose compiled one is `compiled`: the file may raise it, nothing lowers it.
+    pub fn tier_of(&self, tool: &str, compiled: Tier) -> Tier {
+        self.tiers.get(tool).map_or(compiled, |raised| raised.rule.max(compiled))
+    }
+}

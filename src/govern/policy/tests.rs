@@ -1,0 +1,331 @@
+//! Decisions over a whole policy file, and what a wrong file is told.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::model::{Caller, Kind, Name, ObjectRef, Severity, Tier, Verdict};
+use crate::redact::Redacted;
+
+const POLICY: &str = r#"
+approvers:
+  - {who: [U024BE7LH, "group:S0614TZR7"], tiers: [reversible], namespaces: ["shop-*"]}
+  - {who: ["group:S0614TZR7"], tiers: [reversible, destructive], namespaces: ["*"], people: 2}
+  - {who: [U0000000A], tiers: [reversible], namespaces: [shop-eu]}
+deny:
+  - {namespaces: [kube-system, firstlook]}
+  - {labels: {firstlook.dev/protected: "true"}}
+  - {tools: [pod_logs], namespaces: [hr]}
+freeze:
+  - {cron: "0 18 * * FRI", for: 60h, timezone: Europe/Paris, except: {severity: critical}}
+standing_leave:
+  - {by: U024BE7LH, tool: rollout_restart, namespace: shop-staging, until: 2027-03-31, per_hour: 2}
+limits:
+  writes_per_hour: 2
+  tools:
+    rollout_undo: {per_incident: 1}
+  callers: {"*": {calls_per_hour: 10}}
+"#;
+
+const MONDAY: &str = "2026-11-23T12:00:00Z";
+
+fn policy() -> Policy {
+    Policy::parse(POLICY, "policy.yaml").unwrap()
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn deployment(namespace: &str) -> ObjectRef {
+    ObjectRef::new(Kind::Deployment, Some(namespace), "checkout").unwrap()
+}
+
+fn node() -> ObjectRef {
+    ObjectRef::new(Kind::Node, None, "worker-1").unwrap()
+}
+
+static NO_LABELS: BTreeMap<String, Redacted> = BTreeMap::new();
+
+fn ask<'a>(tool: &'a str, object: &'a ObjectRef) -> Ask<'a> {
+    Ask {
+        tool,
+        tier: Tier::Reversible,
+        object: Some(object),
+        namespace: None,
+        also: &[],
+        labels: &NO_LABELS,
+        severity: Severity::High,
+        caller: &Caller::Agent,
+        now: at(MONDAY),
+    }
+}
+
+#[track_caller]
+fn check(verdict: Verdict, word: &str, said: &str) {
+    assert_eq!(verdict.as_str(), word, "{verdict:?}");
+    assert!(format!("{verdict:?}").contains(said), "{verdict:?}");
+}
+
+fn decided(namespace: &str) -> Verdict {
+    decide(&policy(), &ask("rollout_restart", &deployment(namespace)), &Usage::default())
+}
+
+#[test]
+fn the_most_specific_rule_applies_alone_and_is_named_with_its_line() {
+    check(decided("shop-de"), "ask", "approvers[0] (line 3)");
+    check(decided("billing"), "ask", "people: 2");
+    check(decided("shop-eu"), "ask", "approvers[2] (line 5)");
+}
+
+#[test]
+fn a_deny_wins_however_general_the_leave() {
+    check(decided("kube-system"), "deny", "deny[0] (line 7)");
+    let labels = BTreeMap::from([("firstlook.dev/protected".to_owned(), "true".into())]);
+    let object = deployment("shop-de");
+    let protected = Ask { labels: &labels, ..ask("rollout_restart", &object) };
+    check(decide(&policy(), &protected, &Usage::default()), "deny", "deny[1] (line 8)");
+    let node = node();
+    check(decide(&policy(), &ask("rollout_restart", &node), &Usage::default()), "nobody", "cluster: true");
+}
+
+#[test]
+fn limits_are_named_with_their_line_or_as_defaults() {
+    let object = deployment("shop-de");
+    let restart = ask("rollout_restart", &object);
+    let used = |usage: Usage, ask: &Ask<'_>| decide(&policy(), ask, &usage);
+    check(
+        used(Usage { writes_last_hour: 2, ..Usage::default() }, &restart),
+        "deny",
+        "limits.writes_per_hour (line 15)",
+    );
+    let incident = Usage { writes_of_incident: 4, ..Usage::default() };
+    check(used(incident, &restart), "deny", "limits.writes_per_incident (default)");
+    let undo = ask("rollout_undo", &object);
+    check(used(Usage { tool_of_incident: 1, ..Usage::default() }, &undo), "deny", "limits.tools (line 16)");
+    check(used(Usage { tool_of_incident: 1, ..Usage::default() }, &restart), "ask", "approvers");
+    let client = Caller::Client { name: "ci".into() };
+    let read = Ask { tier: Tier::ReadOnly, caller: &client, ..ask("get_workload", &object) };
+    check(used(Usage { caller_last_hour: 10, ..Usage::default() }, &read), "deny", "limits.callers (line 18)");
+    check(used(Usage { caller_last_hour: 9, ..Usage::default() }, &read), "run", "");
+    check(used(Usage { calls_of_incident: 40, ..Usage::default() }, &read), "deny", "tool_calls_per_incident");
+}
+
+#[test]
+fn a_read_is_denied_only_by_a_rule_that_names_its_tool() {
+    let object = deployment("kube-system");
+    let read = |tool| Ask { tier: Tier::ReadOnly, ..ask(tool, &object) };
+    check(decide(&policy(), &read("pod_logs"), &Usage::default()), "run", "");
+    let hr = Ask { object: None, namespace: Some("hr"), ..read("pod_logs") };
+    check(decide(&policy(), &hr, &Usage::default()), "deny", "deny[2]");
+    check(decide(&policy(), &Ask { tool: "list_events", ..hr }, &Usage::default()), "run", "");
+}
+
+#[test]
+fn a_freeze_holds_all_but_what_it_excepts() {
+    let object = deployment("shop-de");
+    let weekend = Ask { now: at("2026-11-28T12:00:00Z"), ..ask("rollout_restart", &object) };
+    check(decide(&policy(), &weekend, &Usage::default()), "deny", "freeze[0] (line 11)");
+    let critical = Ask { severity: Severity::Critical, ..weekend };
+    check(decide(&policy(), &critical, &Usage::default()), "ask", "approvers[0]");
+}
+
+#[test]
+fn a_raised_tier_wants_the_approvers_of_that_tier() {
+    let policy = Policy::parse(
+        &format!(
+            "tiers: {{rollout_restart: destructive}}\n{}",
+            &POLICY.replace("  - {by: U024BE7LH, tool: rollout_restart", "  - {by: U024BE7LH, tool: rollout_undo")
+        ),
+        "p",
+    )
+    .unwrap();
+    let object = deployment("shop-de");
+    let verdict = decide(&policy, &ask("rollout_restart", &object), &Usage::default());
+    check(verdict, "ask", "approvers[1]");
+    // A read that was raised is refused: nobody is asked for a read.
+    let raised = Policy::parse("tiers: {pod_logs: reversible}", "p").unwrap();
+    let read = Ask { tier: Tier::ReadOnly, object: None, ..ask("pod_logs", &object) };
+    check(decide(&raised, &read, &Usage::default()), "deny", "one exact object");
+}
+
+#[test]
+fn a_drain_is_judged_for_the_node_and_each_namespace_of_its_pods() {
+    let policy = Policy::parse(
+        r#"
+approvers:
+  - {who: [U024BE7LH, U0000000B], tiers: [destructive], cluster: true}
+  - {who: [U024BE7LH, U0000000C], tiers: [destructive], namespaces: [shop, billing], people: 2}
+  - {who: [U0000000D], tiers: [destructive], namespaces: [hr]}
+deny: [{namespaces: [kube-system]}]
+"#,
+        "p",
+    )
+    .unwrap();
+    let node = node();
+    let drained = |also: &[&str]| {
+        let also: Vec<Name> = also.iter().map(|name| Name::parse(name).unwrap()).collect();
+        let drain = Ask { tier: Tier::Destructive, also: &also, ..ask("drain", &node) };
+        decide(&policy, &drain, &Usage::default())
+    };
+    check(drained(&[]), "ask", "U0000000B");
+    let Verdict::Ask { people, approvers, .. } = drained(&["shop"]) else { panic!() };
+    assert_eq!((people, approvers), (2, vec!["U024BE7LH".into()]));
+    check(drained(&["shop", "kube-system"]), "deny", "would move pods of namespace kube-system");
+    check(drained(&["shop", "hr"]), "nobody", "no one approver");
+    check(drained(&["other"]), "nobody", "`other`");
+}
+
+#[test]
+fn allow_narrows_where_anything_can_be_changed() {
+    let policy = Policy::parse(
+        "allow: [{namespaces: ['shop-*']}]\napprovers: [{who: [U024BE7LH], tiers: [reversible], namespaces: ['*'], cluster: true}]",
+        "p",
+    )
+    .unwrap();
+    let verdict = |object: &ObjectRef| decide(&policy, &ask("rollout_restart", object), &Usage::default());
+    check(verdict(&deployment("shop-de")), "ask", "approvers[0]");
+    check(verdict(&deployment("billing")), "deny", "allow");
+    check(verdict(&node()), "deny", "cluster: true");
+}
+
+#[test]
+fn without_a_policy_nobody_may_approve() {
+    let object = deployment("shop");
+    let verdict = decide(&Policy::default(), &ask("rollout_undo", &object), &Usage::default());
+    check(verdict, "nobody", "shop");
+}
+
+fn covered(object: &ObjectRef, tool: &str, supported: bool, record: &LeaveRecord, now: &str) -> Covering {
+    let ask = Ask { now: at(now), ..ask(tool, object) };
+    covering(&policy(), &ask, supported, |_| record.clone())
+}
+
+#[test]
+fn a_standing_leave_covers_one_tool_in_one_namespace_until_its_date() {
+    let (staging, fresh) = (deployment("shop-staging"), LeaveRecord::default());
+    let covers = covered(&staging, "rollout_restart", true, &fresh, MONDAY);
+    assert!(
+        matches!(&covers, Covering::Covers { by, rule, .. }
+        if by.as_str() == "U024BE7LH" && rule.as_str() == "standing_leave[0] (line 13)"),
+        "{covers:?}"
+    );
+    assert_eq!(covered(&deployment("shop-eu"), "rollout_restart", true, &fresh, MONDAY), Covering::None);
+    assert_eq!(covered(&staging, "rollout_undo", true, &fresh, MONDAY), Covering::None);
+    assert_eq!(covered(&node(), "rollout_restart", true, &fresh, MONDAY), Covering::None);
+    let not_now = |supported, record, now, said: &str| {
+        let covering = covered(&staging, "rollout_restart", supported, &record, now);
+        assert!(matches!(&covering, Covering::NotNow { why, .. } if why.as_str().contains(said)), "{covering:?}");
+    };
+    not_now(false, LeaveRecord::default(), MONDAY, "no finding");
+    not_now(true, LeaveRecord { used_last_hour: 2, suspended: None }, MONDAY, "used 2 times");
+    not_now(true, LeaveRecord { used_last_hour: 0, suspended: Some("it made things worse".into()) }, MONDAY, "worse");
+    not_now(true, LeaveRecord::default(), "2027-04-01T00:00:00Z", "ended");
+    let last = covered(&staging, "rollout_restart", true, &fresh, "2027-03-31T23:59:59Z");
+    assert!(matches!(last, Covering::Covers { .. }));
+}
+
+#[test]
+fn a_wrong_policy_is_refused_with_line_key_and_remedy() {
+    for (yaml, said) in [
+        ("approvers:\n  - {who: [bob], tiers: [reversible], namespaces: [a]}", "2: approvers[0].who: `bob`"),
+        ("approvers:\n  - {who: [u024be7lh], tiers: [reversible], namespaces: [a]}", "`u024be7lh`"),
+        ("approvers:\n  - {who: [U024BE7LH], tiers: [reversible]}", "2: approvers[0]: give `namespaces`"),
+        ("approvers:\n  - {who: [U024BE7LH], tiers: [read-only], namespaces: [a]}", "read-only"),
+        (
+            "approvers:\n  - who: [U024BE7LH]\n    tiers: [reversible]\n    namespaces: ['*-eu']",
+            "4: approvers[0].namespaces: `*-eu`",
+        ),
+        ("approvers:\n  - {who: [U024BE7LH], tiers: [reversible], namespaces: [a], people: 2}", "people"),
+        (
+            "approvers:\n  - {who: [U024BE7LH, U024BE7LH], tiers: [reversible], namespaces: [a], people: 2}",
+            "2 of 1 named",
+        ),
+        ("# a\nfreezes: []", "2: unknown field `freezes`"),
+        ("deny: [{}]", "deny[0]"),
+        ("deny:\n  - {tools: [rollout_restrat]}", "did you mean `rollout_restart`"),
+        ("deny:\n  - {namespaces: [Kube-System]}", "lower-case"),
+        ("tiers: {rollout_undo: read-only}", "1: tiers.rollout_undo: reversible cannot be lowered"),
+        ("tiers: {rollout_undoo: destructive}", "no tool `rollout_undoo`"),
+        (
+            "standing_leave:\n  - {by: 'group:S1', tool: rollout_undo, namespace: a, until: 2027-01-01, per_hour: 1}",
+            "one person's",
+        ),
+        (
+            "standing_leave:\n  - {by: U024BE7LH, tool: rollout_undo, namespace: 'a*', until: 2027-01-01, per_hour: 1}",
+            "whole name",
+        ),
+        ("standing_leave:\n  - {by: U024BE7LH, tool: rollout_undo, namespace: a, until: soon, per_hour: 1}", "2: "),
+        (
+            "standing_leave:\n  - {by: U024BE7LH, tool: get_object, namespace: a, until: 2027-01-01, per_hour: 1}",
+            "only reversible",
+        ),
+        (
+            "tiers: {rollout_undo: destructive}\nstanding_leave:\n  - {by: U024BE7LH, tool: rollout_undo, namespace: a, until: 2027-01-01, per_hour: 1}",
+            "3: standing_leave[0].tool: `rollout_undo` is destructive",
+        ),
+        ("limits:\n  reserve_for_critical: 2", "2: limits.reserve_for_critical"),
+        ("limits: {writes_per_hour: -1}", "1: "),
+        ("freeze:\n  - {cron: '0 18 * * FRI', for: 60h, timezone: Paris}", "2: freeze[0].timezone: `Paris`"),
+    ] {
+        let error = Policy::parse(yaml, "policy.yaml").unwrap_err().to_string();
+        assert!(error.starts_with("policy.yaml:") && error.contains(said), "{yaml}\n{error}");
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once() {
+    let yaml = "approvers:\n  - {who: [bob], tiers: [reversible], namespaces: [A]}\ndeny:\n  - {}";
+    let error = Policy::parse(yaml, "p").unwrap_err();
+    let lines: Vec<u32> = error.problems.iter().map(|problem| problem.line).collect();
+    assert_eq!(lines, [2, 2, 4], "{error}");
+}
+
+#[test]
+fn what_can_hardly_be_meant_is_warned_of() {
+    let yaml = r#"
+approvers:
+  - {who: [U024BE7LH], tiers: [reversible], namespaces: [shop]}
+  - {who: [U024BE7LH, U0000000B], tiers: [reversible], namespaces: [shop], people: 2}
+  - {who: [U024BE7LH], tiers: [reversible], namespaces: [kube-system, monitorng]}
+deny:
+  - {namespaces: ["kube-*", monitoring]}
+  - {namespaces: ["kube-*", monitoring]}
+freeze:
+  - {from: 2025-12-24, until: 2025-12-26, timezone: UTC}
+standing_leave:
+  - {by: U0000000B, tool: rollout_undo, namespace: shop, until: 2026-01-01, per_hour: 1}
+  - {by: U0000000C, tool: rollout_undo, namespace: monitoring, until: 2027-01-01, per_hour: 1}
+"#;
+    let policy = Policy::parse(yaml, "p").unwrap();
+    let said: Vec<String> = policy.warnings(at(MONDAY)).iter().map(ToString::to_string).collect();
+    for (line, part) in [
+        (3, "never applies"),
+        (5, "denied whole by deny[0]"),
+        (5, "`monitorng` and `monitoring`"),
+        (8, "says the same"),
+        (10, "is over"),
+        (12, "has ended"),
+        (12, "1 more must press"),
+        (13, "no approvers"),
+    ] {
+        assert!(said.iter().any(|s| s.starts_with(&format!("{line}: ")) && s.contains(part)), "{part}\n{said:#?}");
+    }
+    let shipped = include_str!("../../../deploy/policy.yaml");
+    assert_eq!(Policy::parse(shipped, "deploy/policy.yaml").unwrap().warnings(at(MONDAY)), []);
+    assert_eq!(policy_warnings(POLICY), Vec::<String>::new());
+}
+
+fn policy_warnings(yaml: &str) -> Vec<String> {
+    Policy::parse(yaml, "p").unwrap().warnings(at(MONDAY)).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_schema_knows_every_key_and_no_other() {
+    let schema = Policy::schema();
+    let keys: Vec<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["allow", "approvers", "deny", "freeze", "limits", "standing_leave", "tiers"]);
+    assert_eq!(schema["additionalProperties"], false);
+    assert_eq!(schema["$defs"]["Freeze"]["properties"]["for"]["type"][0], "string");
+}
