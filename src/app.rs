@@ -115,6 +115,7 @@ impl App {
                 clock: setup.clock.clone(),
                 metrics: setup.metrics.clone(),
                 health,
+                motion: stages.motion(),
             };
             tasks.spawn(watch.run(stop.child_token()));
         }

@@ -6,6 +6,7 @@ use crate::agent::llm::Llm;
 use crate::app::{Setup, clients};
 use crate::govern::gate::{Gate, GateOptions};
 use crate::observe::Reader;
+use crate::observe::motion::Motion;
 use crate::stages::Ran;
 use crate::stages::correlate::Correlate;
 use crate::stages::deliver::Deliver;
@@ -29,6 +30,7 @@ pub struct Stages {
     pub(super) verify: Verify,
     pub(super) expire: Expire,
     pub(super) seal: Seal,
+    motion: Motion,
 }
 
 /// What several stages go through to the world.
@@ -75,6 +77,7 @@ impl Stages {
         let store = || setup.store.clone();
         let clock = || setup.clock.clone();
         let metrics = || setup.metrics.clone();
+        let motion = Motion::default();
         Ok(Self {
             resolve: Resolve { store: store(), reader: reader.clone(), clock: clock() },
             correlate: Correlate { store: store(), clock: clock(), metrics: metrics(), rules: setup.rules.clone() },
@@ -108,7 +111,7 @@ impl Stages {
                 clock: clock(),
                 metrics: metrics(),
             },
-            verify: Verify::new(store(), reader, clock(), metrics(), setup.rules.clone()),
+            verify: Verify::new(store(), reader, clock(), metrics(), setup.rules.clone(), motion.clone()),
             expire: Expire {
                 store: store(),
                 actor,
@@ -116,9 +119,16 @@ impl Stages {
                 keep_days: setup.keep_days,
                 pruned_at_ms: 0.into(),
                 pace: Pace::default(),
+                motion: motion.clone(),
             },
             seal: Seal { store: store() },
+            motion,
         })
+    }
+
+    /// What the watches tell of motion; until they do, the stages that stand on it look by themselves.
+    pub fn motion(&self) -> Motion {
+        self.motion.clone()
     }
 
     /// Steps every stage until none has work, for replays and tests.

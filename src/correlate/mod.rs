@@ -5,6 +5,7 @@ pub mod late;
 pub mod root;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -86,7 +87,7 @@ const ALWAYS_FIRING: [&str; 6] =
 pub fn plan(
     incidents: &[Incident],
     signals: &[Resolved],
-    scenes: &BTreeMap<ObjectRef, Scene>,
+    scenes: &BTreeMap<ObjectRef, Arc<Scene>>,
     severity: &dyn Fn(&Scene) -> Severity,
     rules: &Rules,
     now: Timestamp,
@@ -102,7 +103,7 @@ pub fn plan(
 fn place(
     known: &mut Vec<Incident>,
     resolved: &Resolved,
-    scenes: &BTreeMap<ObjectRef, Scene>,
+    scenes: &BTreeMap<ObjectRef, Arc<Scene>>,
     severity: &dyn Fn(&Scene) -> Severity,
     rules: &Rules,
     now: Timestamp,
@@ -121,7 +122,7 @@ fn place(
     {
         return arrive(known, signal, &heard_of, rules, now);
     }
-    let root = scenes.get(&heard_of).and_then(root::of);
+    let root = scenes.get(&heard_of).and_then(|scene| root::of(scene));
     let (subject, because) = match &root {
         Some(root) => (root.object.clone(), Some(root.because.clone())),
         None => (heard_of.clone(), None),
@@ -256,7 +257,7 @@ fn open(
     subject: &ObjectRef,
     heard_of: &ObjectRef,
     because: Option<Redacted>,
-    scenes: &BTreeMap<ObjectRef, Scene>,
+    scenes: &BTreeMap<ObjectRef, Arc<Scene>>,
     severity: &dyn Fn(&Scene) -> Severity,
     now: Timestamp,
 ) -> Incident {
@@ -270,7 +271,7 @@ fn open(
         cluster: signal.cluster.clone(),
         subject: subject.clone(),
         fault: fault(subject),
-        severity: scene.map_or_else(|| said_severity(signal), severity),
+        severity: scene.map_or_else(|| said_severity(signal), |scene| severity(scene)),
         alert_severity: alert_severity(signal),
         state: IncidentState::Open,
         opened_at: now,
@@ -293,7 +294,7 @@ fn join(
     resolved: &Resolved,
     heard_of: &ObjectRef,
     because: Option<Redacted>,
-    scenes: &BTreeMap<ObjectRef, Scene>,
+    scenes: &BTreeMap<ObjectRef, Arc<Scene>>,
     severity: &dyn Fn(&Scene) -> Severity,
     rules: &Rules,
     now: Timestamp,

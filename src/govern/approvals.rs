@@ -235,7 +235,7 @@ impl Gate {
         let scene = store.scene(&incident.subject).await?;
         let findings = store.findings(&incident.id).await?;
         let caller = Caller::Person { user: click.user.clone() };
-        let (incident, scene, findings) = (&incident, scene.as_ref(), findings.as_slice());
+        let (incident, scene, findings) = (&incident, scene.as_deref(), findings.as_slice());
         let suggestion = Suggestion { incident, scene, findings, proposal: &proposal, caller, undoes };
         let made = self.propose(suggestion).await?;
         Ok(match made.state {

@@ -1,5 +1,7 @@
 //! The card as data: everything that its one Slack message shows, and the posts that carry it.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +18,8 @@ use crate::redact::Redacted;
 pub struct Card {
     pub incident: Incident,
     pub heard: Heard,
-    pub scene: Option<Scene>,
+    /// Shared: it is the biggest part by far, and many look at one card.
+    pub scene: Option<Arc<Scene>>,
     pub findings: Vec<Finding>,
     /// From the model if there is one, else from the findings.
     pub report: Option<Report>,

@@ -4,6 +4,7 @@ pub mod access;
 pub mod changes;
 pub mod fold;
 pub mod json;
+pub mod motion;
 pub mod owner;
 pub mod reader;
 pub mod scene;

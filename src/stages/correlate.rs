@@ -1,6 +1,7 @@
 //! Correlate: the unplaced signals become incidents or join them, in one transaction with their first report.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 use serde_json::json;
@@ -67,7 +68,11 @@ impl Correlate {
     }
 
     /// The scenes of everything that the plan may look at.
-    async fn scenes(&self, signals: &[Resolved], incidents: &[Incident]) -> anyhow::Result<BTreeMap<ObjectRef, Scene>> {
+    async fn scenes(
+        &self,
+        signals: &[Resolved],
+        incidents: &[Incident],
+    ) -> anyhow::Result<BTreeMap<ObjectRef, Arc<Scene>>> {
         let mut scenes = BTreeMap::new();
         let named = signals.iter().filter_map(|signal| signal.subject.clone());
         let mut wanted: Vec<ObjectRef> = named.chain(incidents.iter().map(|i| i.subject.clone())).collect();
@@ -83,7 +88,11 @@ impl Correlate {
         Ok(scenes)
     }
 
-    async fn writes(&self, changes: Vec<Change>, scenes: &BTreeMap<ObjectRef, Scene>) -> anyhow::Result<Vec<Write>> {
+    async fn writes(
+        &self,
+        changes: Vec<Change>,
+        scenes: &BTreeMap<ObjectRef, Arc<Scene>>,
+    ) -> anyhow::Result<Vec<Write>> {
         let mut writes = Vec::new();
         // Of an incident that several signals touch only the last state is written.
         let mut touched: BTreeMap<String, (Incident, bool)> = BTreeMap::new();

@@ -9,6 +9,7 @@ use crate::act::{Actor, Refusal, change};
 use crate::clock::Clock;
 use crate::govern::audit;
 use crate::model::{Approval, ApprovalState, Ending, IncidentState};
+use crate::observe::motion::Motion;
 use crate::redact::Redacted;
 use crate::stages::Ran;
 use crate::stages::pace::Pace;
@@ -18,8 +19,11 @@ use crate::text;
 
 /// Requests for leave that wait at once; more than a team could answer.
 const PENDING_MAX: u32 = 100;
-/// A request for leave is compared with the cluster this often; at its execution everything is compared again.
-const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(2);
+/// A request for leave is compared with the cluster when its object moves, and this often in case that a watch missed it;
+/// at its execution everything is compared again.
+const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(30);
+/// The same while the watches do not stand.
+const LOOK_ALONE_EVERY: SignedDuration = SignedDuration::from_secs(2);
 /// Old incidents are looked for once an hour: they come one by one.
 const PRUNE_EVERY: SignedDuration = SignedDuration::from_hours(1);
 /// Incidents of one prune, so that it never holds the writer for long.
@@ -40,6 +44,7 @@ pub struct Expire {
     /// When old incidents were last looked for, in milliseconds since the epoch; 0 before the first time.
     pub pruned_at_ms: AtomicI64,
     pub pace: Pace,
+    pub motion: Motion,
 }
 
 impl Expire {
@@ -52,7 +57,10 @@ impl Expire {
         let pending = self.store.approvals_in(&[ApprovalState::Pending], PENDING_MAX).await?;
         self.pace.keep(|unit| pending.iter().any(|approval| approval.id.as_str() == unit));
         for approval in pending {
-            if !self.pace.is_due(approval.id.as_str(), LOOK_EVERY, None, now) {
+            let moved = approval.action.as_ref().and_then(|action| self.motion.of(action.object()));
+            let every = if moved.is_some() { LOOK_EVERY } else { LOOK_ALONE_EVERY };
+            let over = self.clock.now() >= approval.expires_at;
+            if !over && !self.pace.is_due(approval.id.as_str(), every, (None, moved), now) {
                 continue;
             }
             let span = telemetry::incident(&approval.incident);

@@ -106,7 +106,7 @@ impl Investigate {
         };
         let Prepared { conversation, opening, investigation, charge } = prepared;
         let (id, limits) = (card.incident.id.clone(), &self.gate.policy().limits);
-        let scope = Scope::of(&card.incident, card.scene.as_ref());
+        let scope = Scope::of(&card.incident, card.scene.as_deref());
         let gate = self.gate.connect(Caller::Agent, id.clone(), scope).await?;
         let tools = prompt::tools(&self.gate.tools_for(&Caller::Agent));
         let budget = Budget {
@@ -293,7 +293,7 @@ impl Investigate {
             let by_model = report.is_some_and(|report| report.origin == Origin::Model);
             let suggestion = Suggestion {
                 incident: &card.incident,
-                scene: card.scene.as_ref(),
+                scene: card.scene.as_deref(),
                 findings: &card.findings,
                 proposal,
                 caller: if by_model { Caller::Agent } else { Caller::Findings },

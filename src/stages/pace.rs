@@ -5,18 +5,21 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// When each unit was last looked at, and the instant of its news then. Bounded by what `keep` leaves: the units that are still watched.
+/// When each unit was last looked at, and its news then. Bounded by what `keep` leaves: the units that are still watched.
 #[derive(Debug, Default)]
-pub struct Pace(Mutex<BTreeMap<String, (Timestamp, Option<Timestamp>)>>);
+pub struct Pace(Mutex<BTreeMap<String, (Timestamp, News)>>);
+
+/// What makes a unit due before its time: when it was last changed, and how often its object moved.
+pub type News = (Option<Timestamp>, Option<u64>);
 
 impl Pace {
     /// Whether `unit` is due: never looked at, not for `every`, or with other news than last time (not later news: two
     /// signals may be placed within one millisecond). If so it counts as looked at.
-    pub fn is_due(&self, unit: &str, every: SignedDuration, news_at: Option<Timestamp>, now: Timestamp) -> bool {
+    pub fn is_due(&self, unit: &str, every: SignedDuration, news: News, now: Timestamp) -> bool {
         let mut looked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = looked.get(unit).is_none_or(|(last, seen)| now.duration_since(*last) >= every || *seen != news_at);
+        let due = looked.get(unit).is_none_or(|(last, seen)| now.duration_since(*last) >= every || *seen != news);
         if due {
-            looked.insert(unit.to_owned(), (now, news_at));
+            looked.insert(unit.to_owned(), (now, news));
         }
         due
     }
@@ -40,7 +43,7 @@ mod tests {
     #[test]
     fn a_unit_is_looked_at_once_in_a_while_and_at_once_when_there_is_news() {
         let (pace, every) = (Pace::default(), SignedDuration::from_secs(5));
-        let due = |news: Option<i64>, now: i64| pace.is_due("a", every, news.map(from_ms), from_ms(now));
+        let due = |news: Option<i64>, now: i64| pace.is_due("a", every, (news.map(from_ms), None), from_ms(now));
         assert!(due(None, 1_000));
         assert!(!due(None, 1_500) && due(Some(900), 2_000) && !due(Some(900), 2_000));
         assert!(due(Some(900), 7_000));

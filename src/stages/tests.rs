@@ -18,6 +18,7 @@ use crate::model::{
     Approval, ApprovalState, Caller, Click, ClusterName, Incident, IncidentId, IncidentState, Investigation,
     InvestigationState, Kind, ObjectRef, Pressed, Proposal, Severity, Verification,
 };
+use crate::observe::motion::Motion;
 use crate::observe::{Reader, scene};
 use crate::redact::Redactor;
 use crate::sim::cluster::{Cluster, Shift};
@@ -101,7 +102,14 @@ impl World {
                 clock: clock.clone(),
                 metrics: metrics.clone(),
             },
-            verify: Verify::new(store.clone(), reader.clone(), clock.clone(), metrics, Rules::default()),
+            verify: Verify::new(
+                store.clone(),
+                reader.clone(),
+                clock.clone(),
+                metrics,
+                Rules::default(),
+                Motion::default(),
+            ),
             cluster,
             clock,
             store,

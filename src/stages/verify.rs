@@ -14,9 +14,10 @@ use crate::correlate::late;
 use crate::findings;
 use crate::model::scene::Pod;
 use crate::model::{
-    Approval, ApprovalState, Card, Finding, Incident, IncidentId, IncidentState, Investigation, InvestigationState,
-    Kind, ObjectRef, Origin, Scene, Verification,
+    Action, Approval, ApprovalState, Card, Finding, Incident, IncidentId, IncidentState, Investigation,
+    InvestigationState, Kind, ObjectRef, Origin, Scene, Verification,
 };
+use crate::observe::motion::Motion;
 use crate::observe::{Reader, scene};
 use crate::redact::Redacted;
 use crate::stages::Ran;
@@ -30,10 +31,14 @@ use crate::text;
 
 /// Longer than the first card's: here completeness counts.
 const SCENE_DEADLINE: Duration = Duration::from_secs(5);
-/// A rollout under way is looked at this often: people watch the card.
-const WATCH_EVERY: SignedDuration = SignedDuration::from_secs(1);
-/// An open incident without news is looked at this often; with news at once.
-const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(15);
+/// An open incident is looked at when there is news of it or its object moves, and this often for what only time brings.
+const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(60);
+/// The same of a rollout under way, which may be held up: people watch the card.
+const FOLLOW_EVERY: SignedDuration = SignedDuration::from_secs(5);
+/// An open incident is looked at this often while the watches do not stand.
+const LOOK_ALONE_EVERY: SignedDuration = SignedDuration::from_secs(15);
+/// A rollout under way is looked at this often while the watches do not stand.
+const FOLLOW_ALONE_EVERY: SignedDuration = SignedDuration::from_secs(1);
 /// A rollout that is not through by then has not helped: the default progress deadline of Deployments.
 const ROLLOUT_MAX: SignedDuration = SignedDuration::from_mins(10);
 /// A StatefulSet that is going to replace a broken pod does so at once.
@@ -51,12 +56,13 @@ pub struct Verify {
     metrics: Metrics,
     rules: Rules,
     pace: Pace,
+    motion: Motion,
 }
 
 impl Verify {
     /// The stage, with nothing looked at yet.
-    pub fn new(store: Store, reader: Reader, clock: Clock, metrics: Metrics, rules: Rules) -> Self {
-        Self { store, reader, clock, metrics, rules, pace: Pace::default() }
+    pub fn new(store: Store, reader: Reader, clock: Clock, metrics: Metrics, rules: Rules, motion: Motion) -> Self {
+        Self { store, reader, clock, metrics, rules, pace: Pace::default(), motion }
     }
 
     /// Looks at what is due.
@@ -64,7 +70,7 @@ impl Verify {
     /// # Errors
     /// The store's.
     pub async fn run_once(&self) -> anyhow::Result<Ran> {
-        let (mut ran, now) = (Ran::Idle, self.clock.now());
+        let mut ran = Ran::Idle;
         let executed = self.store.approvals_in(&[ApprovalState::Executed], EXECUTED_MAX).await?;
         let open = self.store.open_incidents().await?;
         self.pace.keep(|unit| {
@@ -76,20 +82,32 @@ impl Verify {
                 Verification::NotStarted | Verification::Watching { .. } | Verification::WaitsFor { .. }
             );
             if open
-                && self.pace.is_due(approval.id.as_str(), WATCH_EVERY, None, now)
+                && self.is_due(approval.id.as_str(), approval.action.as_ref().map(Action::object), None)
                 && self.follow_within(approval).await?
             {
                 ran = Ran::Worked;
             }
         }
         for incident in open {
-            if self.pace.is_due(incident.id.as_str(), LOOK_EVERY, Some(incident.updated_at), now)
+            if self.is_due(incident.id.as_str(), Some(&incident.subject), Some(incident.updated_at))
                 && self.look(&incident).instrument(telemetry::incident(&incident.id)).await?
             {
                 ran = Ran::Worked;
             }
         }
         Ok(ran)
+    }
+
+    /// Whether a unit is due: an incident, with its latest news, or an approval.
+    fn is_due(&self, unit: &str, object: Option<&ObjectRef>, news_at: Option<Timestamp>) -> bool {
+        let moved = object.and_then(|object| self.motion.of(object));
+        let every = match (moved, news_at) {
+            (Some(_), Some(_)) => LOOK_EVERY,
+            (Some(_), None) => FOLLOW_EVERY,
+            (None, Some(_)) => LOOK_ALONE_EVERY,
+            (None, None) => FOLLOW_ALONE_EVERY,
+        };
+        self.pace.is_due(unit, every, (news_at, moved), self.clock.now())
     }
 
     async fn follow_within(&self, approval: Approval) -> anyhow::Result<bool> {

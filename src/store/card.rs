@@ -35,7 +35,7 @@ impl Store {
         Ok(Some(Card {
             heard,
             links: newest.as_ref().map(links).unwrap_or_default(),
-            scene: read::scene(&mut conn, incident.cluster.as_str(), &incident.subject).await?,
+            scene: self.scene_over(&mut conn, &incident.subject).await?,
             findings: read::findings(&mut conn, id).await?,
             report: read::report(&mut conn, id).await?,
             approvals: read::approvals_of(&mut conn, id).await?,

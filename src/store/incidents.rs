@@ -1,7 +1,7 @@
-//! Incidents and what is written of them: investigation, scene, evidence, report, findings.
+//! Incidents and what is written of them: investigation, evidence, report, findings.
 
 use crate::model::{
-    Evidence, Incident, IncidentId, IncidentState, Investigation, InvestigationState, Origin, Reading, Report, Scene,
+    Evidence, Incident, IncidentId, IncidentState, Investigation, InvestigationState, Origin, Reading, Report,
 };
 use crate::store::operation::{Context, Fault};
 use crate::store::sql::{Conn, args};
@@ -54,20 +54,6 @@ fn progress(investigation: &Investigation) -> &'static str {
         InvestigationState::Done => "done",
         InvestigationState::Failed { .. } => "failed",
     }
-}
-
-pub(super) async fn put_scene(conn: &mut Conn<'_>, context: &Context, scene: &Scene) -> Result<(), Fault> {
-    const SQL: &str = "INSERT INTO scene (cluster, subject, read_ms, doc) VALUES ($1, $2, $3, $4)
-        ON CONFLICT (cluster, subject) DO UPDATE SET read_ms = excluded.read_ms, doc = excluded.doc
-        WHERE scene.read_ms <= excluded.read_ms";
-    const SHOWN: &str =
-        "UPDATE incident SET version = version + 1 WHERE cluster = $1 AND subject = $2 AND state = 'open'";
-    let (cluster, subject) = (context.cluster.as_str(), scene.subject.to_string());
-    let args = args![cluster, subject.as_str(), scene.read_at.as_millisecond(), serde_json::to_string(scene)?];
-    if conn.execute(SQL, args).await? == 1 {
-        conn.execute(SHOWN, args![cluster, subject]).await?;
-    }
-    Ok(())
 }
 
 pub(super) async fn put_evidence(

@@ -11,6 +11,7 @@ mod operation;
 mod postgres;
 mod prune;
 mod read;
+mod scenes;
 mod signals;
 mod sql;
 mod write;
@@ -36,6 +37,7 @@ use crate::model::ClusterName;
 use crate::store::lock::Place;
 use crate::store::news::Waiters;
 use crate::store::operation::{Context, Fault, Operation, Outcome};
+use crate::store::scenes::Scenes;
 use crate::store::sql::Conn;
 use crate::store::writer::Message;
 
@@ -146,7 +148,14 @@ struct Inner {
     engine: Engine,
     context: Arc<Context>,
     waiters: Arc<Waiters>,
+    scenes: Scenes,
     size_max_bytes: Option<u64>,
+}
+
+impl Inner {
+    fn new(engine: Engine, context: Arc<Context>, waiters: Arc<Waiters>, options: &Options) -> Self {
+        Self { engine, context, waiters, scenes: Scenes::default(), size_max_bytes: options.size_max_bytes }
+    }
 }
 
 enum Engine {
@@ -176,7 +185,7 @@ impl Store {
                 Engine::Pg { pool }
             }
         };
-        Ok(Self(Arc::new(Inner { engine, context, waiters, size_max_bytes: options.size_max_bytes })))
+        Ok(Self(Arc::new(Inner::new(engine, context, waiters, &options))))
     }
 
     /// Opens an existing store for reading, beside a running daemon; every commit fails.
@@ -191,7 +200,7 @@ impl Store {
             Place::Postgres(url) => Engine::Pg { pool: postgres::open(&url, true).await? },
         };
         let context = Arc::new(new_context(clock, &options));
-        Ok(Self(Arc::new(Inner { engine, context, waiters: Arc::default(), size_max_bytes: options.size_max_bytes })))
+        Ok(Self(Arc::new(Inner::new(engine, context, Arc::default(), &options))))
     }
 
     /// Writes all of `writes` or nothing. `Durable` answers after a sync. Under a claim that was lost it fails. Waits

@@ -6,8 +6,7 @@ use serde::de::DeserializeOwned;
 use crate::clock;
 use crate::model::scene::ScenePart;
 use crate::model::{
-    Approval, ApprovalId, ApprovalState, Call, Click, Evidence, EvidenceId, Finding, Incident, IncidentId, ObjectRef,
-    Post, Report, Scene,
+    Approval, ApprovalId, ApprovalState, Call, Click, Evidence, EvidenceId, Finding, Incident, IncidentId, Post, Report,
 };
 use crate::store::claims::ATTEMPTS_MAX;
 use crate::store::sql::{Arg, Conn, Row, args, from_json};
@@ -103,11 +102,6 @@ impl Store {
         let due =
             |row: &Row| Ok(Due { incident: incident_id(row, 0)?, version: row.int(1)?, has_card: row.int(2)? > 0 });
         rows.iter().map(due).collect()
-    }
-
-    /// The newest reading around this subject.
-    pub async fn scene(&self, subject: &ObjectRef) -> anyhow::Result<Option<Scene>> {
-        scene(&mut self.held().await?.conn(), self.cluster().as_str(), subject).await
     }
 
     /// All evidence of an incident, e1 first; at most 1,000.
@@ -281,11 +275,6 @@ fn incident_id(row: &Row, column: usize) -> anyhow::Result<IncidentId> {
 pub(super) async fn incident(conn: &mut Conn<'_>, id: &IncidentId) -> anyhow::Result<Option<Incident>> {
     const SQL: &str = "SELECT doc, investigation FROM incident WHERE id = $1";
     conn.first(SQL, args![id.as_str()]).await?.as_ref().map(whole_incident).transpose()
-}
-
-pub(super) async fn scene(conn: &mut Conn<'_>, cluster: &str, subject: &ObjectRef) -> anyhow::Result<Option<Scene>> {
-    const SQL: &str = "SELECT doc FROM scene WHERE cluster = $1 AND subject = $2";
-    conn.first(SQL, args![cluster, subject.to_string()]).await?.map(|row| row.doc(0)).transpose()
 }
 
 pub(super) async fn findings(conn: &mut Conn<'_>, incident: &IncidentId) -> anyhow::Result<Vec<Finding>> {

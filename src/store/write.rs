@@ -14,6 +14,7 @@ use crate::store::claims;
 use crate::store::claims::Claim;
 use crate::store::incidents;
 use crate::store::operation::{Context, Fault};
+use crate::store::scenes;
 use crate::store::signals;
 use crate::store::sql::{Conn, args, is_unique_violation};
 
@@ -165,7 +166,7 @@ async fn one(conn: &mut Conn<'_>, context: &Context, write: &Write) -> Result<()
         Write::Investigation { incident, investigation } => {
             incidents::put_investigation(conn, incident, investigation).await?
         }
-        Write::Scene { scene } => incidents::put_scene(conn, context, scene).await?,
+        Write::Scene { scene } => scenes::put(conn, context, scene).await?,
         Write::Evidence { incident, evidence, replace } => {
             incidents::put_evidence(conn, context, incident, evidence, *replace).await?;
         }

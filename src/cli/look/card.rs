@@ -1,5 +1,7 @@
 //! From a scene to the card that the daemon would post first for it, here without an incident behind it. Pure.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use crate::correlate;
@@ -69,7 +71,7 @@ impl Seen {
         let card = Card {
             incident,
             heard: Heard::default(),
-            scene: Some(scene),
+            scene: Some(Arc::new(scene)),
             findings: found,
             report: Some(report),
             approvals: Vec::new(),

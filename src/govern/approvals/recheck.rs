@@ -54,7 +54,7 @@ impl Gate {
         let findings = store.findings(&incident.id).await?;
         let suggestion = Suggestion {
             incident: &incident,
-            scene: scene.as_ref(),
+            scene: scene.as_deref(),
             findings: &findings,
             proposal: &approval.proposal,
             caller: approval.asked_by.clone(),

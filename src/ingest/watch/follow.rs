@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ingest::watch::Health;
 use crate::model::{Kind, Signal};
+use crate::observe::motion::Motion;
 
 /// How often what must hold for a while is looked at.
 const TICK: Duration = Duration::from_secs(5);
@@ -39,6 +40,7 @@ pub(super) enum Happened<K> {
 pub(super) struct Source {
     pub(super) name: &'static str,
     pub(super) health: Health,
+    pub(super) motion: Motion,
     pub(super) heard: Sender<Vec<Signal>>,
     pub(super) stop: CancellationToken,
 }
@@ -68,7 +70,7 @@ pub(super) async fn follow<K>(
     follow_stream(source, stream, hear).await;
 }
 
-async fn follow_stream<K>(
+async fn follow_stream<K: Resource>(
     source: Source,
     mut stream: impl Stream<Item = Result<Event<K>, watcher::Error>> + Unpin,
     mut hear: impl FnMut(Happened<K>) -> Vec<Signal>,
@@ -96,10 +98,14 @@ async fn follow_stream<K>(
                     let error: String = error.to_string().chars().take(ERROR_MAX_CHARS).collect();
                     tracing::warn!(watch = source.name, error, "a watch failed; it is taken up again");
                     source.health.failed(source.name, error);
+                    source.motion.stand(false);
                     continue;
                 }
             },
         };
+        if let Happened::Listed(object) | Happened::Changed(object) | Happened::Gone(object) = &happened {
+            source.motion.saw(object.meta());
+        }
         let signals = hear(happened);
         if !signals.is_empty() {
             tokio::select! {
@@ -110,6 +116,7 @@ async fn follow_stream<K>(
         // Only now: what a list told is on its way to the store.
         if synced {
             source.health.synced(source.name);
+            source.motion.stand(source.health.state().is_ok());
         }
     }
 }

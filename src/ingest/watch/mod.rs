@@ -28,6 +28,7 @@ use crate::ingest::watch::pods::Pods;
 use crate::ingest::watch::rollouts::{Daemons, Sets, Statefuls};
 use crate::ingest::watch::states::States;
 use crate::model::{ClusterName, Kind, Signal, SignalBody};
+use crate::observe::motion::Motion;
 use crate::redact::Redactor;
 use crate::store::{Durability, Mark, Store, Write};
 use crate::telemetry::{Metrics, SignalLabels};
@@ -49,6 +50,8 @@ pub struct Watch {
     pub clock: Clock,
     pub metrics: Metrics,
     pub health: Health,
+    /// Told of every object that a watch sees move.
+    pub motion: Motion,
 }
 
 /// What makes signals of one cluster's objects.
@@ -79,7 +82,13 @@ impl Watch {
         let (heard, waiting) = channel(WAITING_MAX);
         let mark = speaker.arrival.then(|| self.health.clone());
         let commit = commit(self.store.clone(), self.metrics.clone(), waiting, mark, stop.clone());
-        let source = |name| Source { name, health: self.health.clone(), heard: heard.clone(), stop: stop.clone() };
+        let source = |name| Source {
+            name,
+            health: self.health.clone(),
+            motion: self.motion.clone(),
+            heard: heard.clone(),
+            stop: stop.clone(),
+        };
         let client = &self.client;
         let all = watcher::Config::default();
         // The list of events is of this hour alone, and only trouble is asked for.

@@ -282,6 +282,7 @@ impl World {
             clock: self.clock.clone(),
             metrics: Metrics::new(),
             health: self.health.clone(),
+            motion: Motion::default(),
         };
         tokio::spawn(watch.run(self.stop.clone()));
     }

@@ -58,7 +58,7 @@ pub(super) fn line(card: &Card, now: Timestamp) -> String {
         escape::object(&incident.subject),
         severity(card),
     ];
-    if let Some(service) = card.scene.as_ref().and_then(endpoints) {
+    if let Some(service) = card.scene.as_deref().and_then(endpoints) {
         parts.push(service);
     }
     let (end, word) = match incident.state {

@@ -1,5 +1,7 @@
 //! The card in every state, as people read it, and every payload against Slack's limits.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -104,7 +106,7 @@ fn first_card() -> Card {
             resolved_at: None,
             says: Some("Pod shop/checkout is crash looping".into()),
         },
-        scene: Some(scene()),
+        scene: Some(Arc::new(scene())),
         findings: vec![
             finding(Role::RuledOut, "", "the other Deployment that rolled out (`cart`, 02:09) is healthy"),
             finding(
@@ -310,7 +312,7 @@ fn the_first_card_says_what_fired_what_changed_and_what_the_rules_found() {
 #[test]
 fn a_part_that_could_not_be_read_says_so() {
     let mut card = first_card();
-    let scene = card.scene.as_mut().unwrap();
+    let scene = Arc::make_mut(card.scene.as_mut().unwrap());
     scene.logs = Part::Missing("the kubelet of `node-3` did not answer".into());
     scene.pods = Part::Missing("forbidden".into());
     scene.events = Part::Missing("forbidden".into());
@@ -457,7 +459,9 @@ fn an_ending_says_how_and_through_whom() {
     before.incident.unhealthy_at = None;
     before.incident.healthy_since = Some(at(2));
     let change = |card: &mut Card, minutes| {
-        let Some(Part::Known(changes)) = card.scene.as_mut().map(|scene| &mut scene.changes) else { panic!() };
+        let Some(Part::Known(changes)) = card.scene.as_mut().map(|scene| &mut Arc::make_mut(scene).changes) else {
+            panic!()
+        };
         changes[0].changed_at = at(minutes);
     };
     change(&mut before, 1);
@@ -469,7 +473,7 @@ fn an_ending_says_how_and_through_whom() {
 #[test]
 fn a_name_that_does_not_exist_is_answered_with_its_neighbours_and_no_action() {
     let mut card = first_card();
-    let scene = card.scene.as_mut().unwrap();
+    let scene = Arc::make_mut(card.scene.as_mut().unwrap());
     scene.not_found = Some(NotFound {
         namespace_exists: true,
         near: vec![ObjectRef::new(Kind::Deployment, Some("shop"), "checkout-api").unwrap()],
@@ -552,7 +556,7 @@ fn hostile_text_stays_text() {
         source: Some(Source::Event { object, reason: text.clone() }),
     }];
     card.links = vec![Link { label: text.clone(), url: text.clone() }];
-    card.scene.as_mut().unwrap().changes = Part::Missing(text.clone());
+    Arc::make_mut(card.scene.as_mut().unwrap()).changes = Part::Missing(text.clone());
     let message = super::card(&card, &Options { now: at(11) });
     let mut texts = Vec::new();
     markup_of(&serde_json::to_value(&message).unwrap(), &mut texts);

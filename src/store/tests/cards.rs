@@ -1,8 +1,10 @@
 //! Cards and posts: what is due, in which order, and what a card is assembled from.
 
+use std::sync::Arc;
+
 use jiff::SignedDuration;
 
-use crate::model::{ApprovalState, Incident, InvestigationState, Nonce, Post, PostKind};
+use crate::model::{ApprovalState, Incident, InvestigationState, Nonce, Post, PostKind, Scene};
 use crate::redact::Redacted;
 use crate::store::tests::place;
 use crate::store::tests::world::{conflict, investigation, on_each_engine, put, try_put};
@@ -113,8 +115,24 @@ async fn a_card_holds_all_that_is_stored_of_its_incident() {
         assert_eq!(card.heard.alert_names, [Redacted::literal("PodCrashLooping")]);
         assert_eq!(card.heard.says, Some("checkout restarts".into()));
         assert_eq!(card.links[0].url.as_str(), "https://runbooks.example/crash");
-        assert_eq!((card.scene, card.approvals, card.report), (Some(world.scene()), vec![approval], None));
+        assert_eq!((card.scene, card.approvals, card.report), (Some(Arc::new(world.scene())), vec![approval], None));
         assert_eq!(store.card(&world.incident("i2").id).await.unwrap(), None);
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_scene_is_decoded_once_until_another_reading_is_stored() {
+    on_each_engine(async |world| {
+        let (store, scene) = (world.open().await, world.scene());
+        put(&store, [Write::Scene { scene: Box::new(scene.clone()) }]).await;
+        let first = store.scene(&scene.subject).await.unwrap().unwrap();
+        assert!(Arc::ptr_eq(&first, &store.scene(&scene.subject).await.unwrap().unwrap()));
+        // Of the same millisecond, as on a clock that stands still.
+        let other = Scene { not_found: None, evidence: Vec::new(), ..scene.clone() };
+        put(&store, [Write::Scene { scene: Box::new(other.clone()) }]).await;
+        assert_eq!(*store.scene(&scene.subject).await.unwrap().unwrap(), other);
         store.close().await;
     })
     .await;
