@@ -111,20 +111,7 @@ impl Llm {
     /// # Errors
     /// By what to do about it.
     pub async fn complete(&self, messages: &[Value], tools: &Value) -> Result<Reply, LlmError> {
-        let mut body = json!({
-            "model": self.model,
-            "messages": messages,
-            "tools": tools,
-            "tool_choice": "auto",
-            "temperature": 0,
-            "max_tokens": OUTPUT_TOKENS_MAX,
-        });
-        if tools.as_array().is_none_or(Vec::is_empty)
-            && let Some(body) = body.as_object_mut()
-        {
-            body.remove("tools");
-            body.remove("tool_choice");
-        }
+        let body = body(&self.model, messages, tools);
         let chat = self.client.chat();
         let answer = tokio::time::timeout(self.turn_timeout, chat.create_byot::<_, Value>(body)).await;
         match answer {
@@ -141,6 +128,16 @@ impl Llm {
             Ok(Err(error)) => Err(LlmError::Unavailable(self.redactor.redact(&error.to_string()).cut(200))),
         }
     }
+}
+
+/// The body of a request, as it leaves: everything that a model is told.
+pub fn body(model: &Redacted, messages: &[Value], tools: &Value) -> Value {
+    let mut body = json!({"model": model, "messages": messages, "temperature": 0, "max_tokens": OUTPUT_TOKENS_MAX});
+    if tools.as_array().is_some_and(|tools| !tools.is_empty()) {
+        body["tools"] = tools.clone();
+        body["tool_choice"] = json!("auto");
+    }
+    body
 }
 
 /// Reads a completion as servers really write it: missing ids, arguments as objects, content in parts.

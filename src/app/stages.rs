@@ -5,6 +5,7 @@ use crate::act::account::Accounts;
 use crate::agent::llm::Llm;
 use crate::app::{Setup, clients};
 use crate::govern::gate::{Gate, GateOptions};
+use crate::model::IncidentId;
 use crate::observe::Reader;
 use crate::observe::motion::Motion;
 use crate::stages::Ran;
@@ -129,6 +130,14 @@ impl Stages {
     /// What the watches tell of motion; until they do, the stages that stand on it look by themselves.
     pub fn motion(&self) -> Motion {
         self.motion.clone()
+    }
+
+    /// The next request that a model would get for this incident, as `Investigate::request` tells it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn request(&self, incident: &IncidentId) -> anyhow::Result<Option<serde_json::Value>> {
+        self.investigate.request(incident).await
     }
 
     /// Steps every stage until none has work, for replays and tests.

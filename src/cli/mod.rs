@@ -5,6 +5,7 @@ pub mod check;
 pub mod demo;
 pub mod eval;
 pub mod look;
+pub mod prompt;
 pub mod run;
 
 use std::net::SocketAddr;
@@ -36,6 +37,7 @@ enum Command {
     Run(RunArgs),
     Demo(DemoArgs),
     Eval(EvalArgs),
+    Prompt(PromptArgs),
     Check(CheckArgs),
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -121,6 +123,28 @@ pub struct EvalArgs {
     pub dirs: Vec<PathBuf>,
 }
 
+/// The exact redacted request that a model would get: what leaves the cluster, and nothing else does. Sends nothing.
+///
+/// Of a scenario: the first request of each incident. Of a stored incident: the next one, which holds all before it.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  firstlook prompt --scenario fixtures/scenarios/oom-loop\n  firstlook prompt \
+                        --incident i4f9a01c2d7e8 --config firstlook.yaml\n  firstlook prompt --scenario DIR --json | jq .messages")]
+#[group(id = "what", required = true, multiple = false, args = ["scenario", "incident"])]
+pub struct PromptArgs {
+    /// A scenario's folder.
+    #[arg(long, value_name = "DIR")]
+    pub scenario: Option<PathBuf>,
+    /// A stored incident, by its id; one that is unknown is answered with the newest that are stored.
+    #[arg(long, value_name = "ID")]
+    pub incident: Option<String>,
+    /// The configuration file, for the store's place; the store is only read, also beside a running daemon.
+    #[arg(long, value_name = "FILE", env = "FIRSTLOOK_CONFIG", default_value = "firstlook.yaml")]
+    pub config: PathBuf,
+    /// The body as it would be sent, one line of JSON for each request.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Tries everything that the daemon needs, and says of each what to do.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  firstlook check --config firstlook.yaml --send-card")]
@@ -175,6 +199,7 @@ pub fn main() -> ExitCode {
             Command::Run(args) => run::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Eval(args) => eval::run(args).await,
+            Command::Prompt(args) => prompt::run(args).await,
             Command::Check(args) => check::run(args).await,
             Command::Audit(AuditCommand::Verify { config }) => audit::verify(&config).await,
         }

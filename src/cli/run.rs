@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::correlate::{Openers, Rules};
 use crate::govern::policy::Policy;
 use crate::http::Credential;
+use crate::model::ClusterName;
 use crate::redact::Redactor;
 use crate::slack::client::{Slack, SlackOptions};
 use crate::stages::deliver::Outlet;
@@ -50,11 +51,24 @@ pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 /// What cannot be opened, read or built, and which key says so.
 pub async fn setup(config: &Config) -> anyhow::Result<Setup> {
     let clock = Clock::system();
-    let cluster = config.cluster_name().map_err(anyhow::Error::msg)?;
+    let options = Options { size_max_bytes: Some(config.store.size_max_mib << 20), ..Options::new(cluster(config)?) };
+    let store = Store::open(config.store_url(), clock.clone(), options).await.context("store.url")?;
+    setup_over(config, store, clock).await
+}
+
+fn cluster(config: &Config) -> anyhow::Result<ClusterName> {
+    config.cluster_name().map_err(anyhow::Error::msg)
+}
+
+/// Everything that the configuration describes, over a store of one's own: one that is open for reading only will do for
+/// what only reads.
+///
+/// # Errors
+/// As `setup`.
+pub async fn setup_over(config: &Config, store: Store, clock: Clock) -> anyhow::Result<Setup> {
+    let cluster = cluster(config)?;
     let redactor = Redactor::new(config.secrets());
     let metrics = Metrics::new();
-    let options = Options { size_max_bytes: Some(config.store.size_max_mib << 20), ..Options::new(cluster.clone()) };
-    let store = Store::open(config.store_url(), clock.clone(), options).await.context("store.url")?;
     let outlet = match &config.slack {
         None => Outlet::Stdout,
         Some(slack) => {

@@ -1,0 +1,148 @@
+//! What a turn asks: the conversation so far or its opening, and the tokens that are charged before it is sent.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use crate::agent::llm;
+use crate::agent::prompt;
+use crate::findings;
+use crate::model::{Caller, Card, IncidentId, Investigation, InvestigationState, Severity};
+use crate::redact::Redacted;
+use crate::stages::investigate::Investigate;
+use crate::stages::investigate::transcript;
+use crate::store::{Claim, Durability, Turn, Write};
+use crate::text;
+
+/// Reserved for an answer before it is asked for, in tokens: what the client allows a reply to take.
+const ANSWER_RESERVE_TOKENS: u64 = 4_096;
+
+/// A turn that is paid for and ready to be asked.
+pub(super) struct Prepared {
+    pub(super) conversation: Vec<Value>,
+    /// The first messages, on the first turn.
+    pub(super) opening: Vec<Value>,
+    pub(super) investigation: Investigation,
+    pub(super) charge: String,
+}
+
+/// What stands before a turn is paid for.
+struct Standing {
+    conversation: Vec<Value>,
+    /// The first messages, on the first turn.
+    opening: Vec<Value>,
+    /// What must be on disk before the model sees it.
+    writes: Vec<Write>,
+}
+
+impl Investigate {
+    /// The next request that a model would get for this incident, byte for byte: its body. Reads only; None when there is
+    /// no such incident.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn request(&self, id: &IncidentId) -> anyhow::Result<Option<Value>> {
+        let Some(mut card) = self.store.card(id).await? else { return Ok(None) };
+        let standing = self.standing(&mut card, &self.store.transcript(id).await?)?;
+        // Without a model the request is told as it would be.
+        let model = self.llm.as_ref().map_or_else(|| "none configured".into(), |llm| llm.model().clone());
+        Ok(Some(llm::body(&model, &standing.conversation, &self.tools())))
+    }
+
+    /// The tools that the model is offered.
+    pub(super) fn tools(&self) -> Value {
+        prompt::tools(&self.gate.tools_for(&Caller::Agent))
+    }
+
+    /// Reads nothing and writes nothing.
+    fn standing(&self, card: &mut Card, transcript: &[Turn]) -> anyhow::Result<Standing> {
+        let limits = &self.gate.policy().limits;
+        let mut conversation = transcript::said(transcript);
+        let (mut writes, mut opening) = (Vec::new(), Vec::new());
+        if conversation.is_empty() {
+            writes = self.take_over_scene(card);
+            let mut shown = card.clone();
+            shown.incident.investigation.turns_max = limits.model_turns_per_incident;
+            opening = prompt::opening(&shown, limits.tool_calls_per_incident, self.clock.now())?;
+            conversation.extend(opening.iter().cloned());
+        }
+        Ok(Standing { conversation, opening, writes })
+    }
+
+    /// Builds the conversation and charges the turn: durable before the request, so that a crash loop cannot spend
+    /// without limit. The inner error says why no more may be spent.
+    pub(super) async fn prepare(
+        &self,
+        card: &mut Card,
+        transcript: &[Turn],
+        claim: &Claim,
+    ) -> anyhow::Result<Result<Prepared, Redacted>> {
+        let limits = &self.gate.policy().limits;
+        let Standing { conversation, opening, mut writes } = self.standing(card, transcript)?;
+        // Bytes over three overestimates the tokens of most text, which is the safe side of a reservation.
+        let reserved = conversation.iter().map(|m| m.to_string().len() as u64).sum::<u64>() / 3 + ANSWER_RESERVE_TOKENS;
+        let mut investigation = card.incident.investigation.clone();
+        let started_at = *investigation.started_at.get_or_insert(self.clock.now());
+        let late = time_spent(started_at, self.clock.now(), limits.minutes_per_incident);
+        if let Some(why) = late.or(self.budget_spent(card, reserved).await?) {
+            return Ok(Err(why));
+        }
+        let charge = format!("turn-{}-{}", investigation.turns, claim.attempt);
+        investigation.state = InvestigationState::Running;
+        investigation.turns_max = limits.model_turns_per_incident;
+        let id = card.incident.id.clone();
+        writes.push(Write::Charge { incident: id.clone(), key: charge.clone(), tokens: reserved });
+        writes.push(Write::Investigation { incident: id, investigation: investigation.clone() });
+        self.store.commit(writes, Durability::Durable, Some(claim)).await?;
+        Ok(Ok(Prepared { conversation, opening, investigation, charge }))
+    }
+
+    /// The scene may have been read again since the incident was opened. What the model is shown is what its quotes are
+    /// proved against, so the incident's evidence and findings become those of the scene that stands in the task.
+    fn take_over_scene(&self, card: &mut Card) -> Vec<Write> {
+        let Some(scene) = &card.scene else { return Vec::new() };
+        let id = &card.incident.id;
+        let evidence = scene.evidence.iter().cloned();
+        let mut writes: Vec<Write> =
+            evidence.map(|evidence| Write::Evidence { incident: id.clone(), evidence, replace: true }).collect();
+        let found = findings::find(scene, self.clock.now());
+        if found != card.findings {
+            let report = findings::conclude(scene, found.clone(), self.clock.now());
+            writes.push(Write::Report { incident: id.clone(), report: Box::new(report.clone()) });
+            writes.push(Write::Findings { incident: id.clone(), findings: found.clone() });
+            card.report = Some(report);
+            card.findings = found;
+        }
+        writes
+    }
+
+    /// Why no more tokens may be spent today, if so. A share is kept for high and critical incidents.
+    async fn budget_spent(&self, card: &Card, reserved: u64) -> anyhow::Result<Option<Redacted>> {
+        let limits = &self.gate.policy().limits;
+        let day = self.clock.now().checked_sub(SignedDuration::from_hours(24)).unwrap_or(Timestamp::UNIX_EPOCH);
+        let spent = self.store.tokens_since(day).await?;
+        let share = if card.incident.severity >= Severity::High { 1.0 } else { 1.0 - limits.reserve_for_critical };
+        // Precision is lost only above 2^52 tokens.
+        let allowed = (limits.tokens_per_day as f64 * share) as u64;
+        Ok((spent + reserved > allowed).then(|| text!("today's {} tokens are spent", allowed)))
+    }
+}
+
+/// Why no further turn begins, if the investigation's time is over. A turn under way ends by its own limit.
+fn time_spent(started_at: Timestamp, now: Timestamp, minutes_max: u32) -> Option<Redacted> {
+    let over = now.duration_since(started_at) >= SignedDuration::from_mins(i64::from(minutes_max));
+    over.then(|| text!("no report within {} min, the limit", minutes_max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::from_ms;
+
+    #[test]
+    fn an_investigation_ends_when_its_minutes_are_over() {
+        let at = |minutes: i64| from_ms(minutes * 60_000);
+        assert_eq!(time_spent(at(0), at(14), 15), None);
+        let why = time_spent(at(0), at(15), 15).unwrap();
+        assert_eq!(why.as_str(), "no report within 15 min, the limit");
+    }
+}
