@@ -7,13 +7,12 @@ use crate::store::sql::{Conn, args};
 use crate::store::{CommitError, Store};
 
 /// What belongs to an incident and goes with it.
-const OF_AN_INCIDENT: [&str; 9] = [
+const OF_AN_INCIDENT: [&str; 8] = [
     "DELETE FROM signal WHERE incident = $1",
     "DELETE FROM evidence WHERE incident = $1",
     "DELETE FROM report WHERE incident = $1",
     "DELETE FROM findings WHERE incident = $1",
     "DELETE FROM turn WHERE incident = $1",
-    "DELETE FROM charge WHERE incident = $1",
     "DELETE FROM approval WHERE incident = $1",
     "DELETE FROM call WHERE incident = $1",
     "DELETE FROM incident WHERE id = $1",
@@ -34,6 +33,15 @@ const OLD: [&str; 4] = [
       (SELECT 1 FROM incident WHERE incident.id = claim.unit)
       AND NOT EXISTS (SELECT 1 FROM approval WHERE approval.id = claim.unit) LIMIT $3)",
 ];
+
+/// What is kept by its own age, whatever becomes of its incident: each for cluster $1, before $2.
+const BY_AGE: [(&str, i64); 2] = [
+    // The budget of a month counts it.
+    ("DELETE FROM charge WHERE cluster = $1 AND at_ms < $2", 31),
+    // A year can be compared with the one before; a few bytes each.
+    ("DELETE FROM thumb WHERE cluster = $1 AND at_ms < $2", 800),
+];
+const DAY_MS: i64 = 86_400_000;
 
 /// Audit entries are small and many: so many go for one incident of the limit.
 const ENTRIES_PER_INCIDENT: i64 = 100;
@@ -65,6 +73,10 @@ pub(super) async fn prune(conn: &mut Conn<'_>, context: &Context, before_ms: i64
     }
     for sql in OLD {
         rows += conn.execute(sql, args![cluster, before_ms, limit]).await?;
+    }
+    for (sql, days) in BY_AGE {
+        let oldest_ms = before_ms.min(context.clock.now_ms() - days * DAY_MS);
+        rows += conn.execute(sql, args![cluster, oldest_ms]).await?;
     }
     Ok(rows + prune_audit(conn, before_ms, limit).await?)
 }

@@ -124,6 +124,7 @@ fn first_card() -> Card {
         approvals: Vec::new(),
         links: vec![Link { label: "Runbook".into(), url: "https://wiki.example/checkout?a=1&b=2".into() }],
         audit_head: Some((18_204, SHA.into())),
+        thumbs: Vec::new(),
         parked: Vec::new(),
     }
 }
@@ -190,6 +191,7 @@ fn approval(state: ApprovalState) -> Approval {
         execution: None,
         verification: Verification::NotStarted,
         undoes: None,
+        standing: None,
     }
 }
 
@@ -204,7 +206,7 @@ fn undo() -> Action {
 }
 
 fn press(yes: bool, reason: Option<&'static str>) -> Press {
-    Press { user: "U024BE7LH".into(), yes, at: at(7), reason: reason.map(Into::into) }
+    Press { user: "U024BE7LH".into(), yes, at: at(7), reason: reason.map(Into::into), by_leave: None }
 }
 
 /// A report with a step that waits for its answer.
@@ -530,7 +532,13 @@ fn hostile_text_stays_text() {
     let text = Redacted::literal(hostile);
     let mut card = asked(|approval| {
         approval.because = text.clone();
-        approval.presses.push(Press { user: text.clone(), yes: true, at: at(7), reason: Some(text.clone()) });
+        approval.presses.push(Press {
+            user: text.clone(),
+            yes: true,
+            at: at(7),
+            reason: Some(text.clone()),
+            by_leave: None,
+        });
         let preview = approval.preview.as_mut().unwrap();
         preview.pace = text.clone();
         preview.gitops = Some(text.clone());

@@ -173,6 +173,7 @@ impl World {
             execution,
             verification: Verification::NotStarted,
             undoes: None,
+            standing: None,
         }
     }
 
