@@ -9,7 +9,7 @@ use crate::model::{
     Approval, ApprovalId, ApprovalState, Call, Click, Evidence, EvidenceId, Finding, Incident, IncidentId, Post, Report,
 };
 use crate::store::claims::ATTEMPTS_MAX;
-use crate::store::sql::{Arg, Conn, Row, args, from_json};
+use crate::store::sql::{Arg, Conn, Row, args};
 use crate::store::write::{Mark, Usage};
 use crate::store::{Engine, Store};
 
@@ -125,12 +125,13 @@ impl Store {
 
     /// The findings last written, none before.
     pub async fn findings(&self, incident: &IncidentId) -> anyhow::Result<Vec<Finding>> {
-        findings(&mut self.held().await?.conn(), incident).await
+        const SQL: &str = "SELECT doc FROM findings WHERE incident = $1";
+        Ok(self.docs(SQL, args![incident.as_str()]).await?.pop().unwrap_or_default())
     }
 
     /// The report last written.
     pub async fn report(&self, incident: &IncidentId) -> anyhow::Result<Option<Report>> {
-        report(&mut self.held().await?.conn(), incident).await
+        Ok(self.docs("SELECT doc FROM report WHERE incident = $1", args![incident.as_str()]).await?.pop())
     }
 
     /// The turns of an incident's investigation, first to last; at most 1,000.
@@ -268,7 +269,7 @@ impl Store {
 }
 
 /// An incident from its document and, beside it, its investigation.
-fn whole_incident(row: &Row) -> anyhow::Result<Incident> {
+pub(super) fn whole_incident(row: &Row) -> anyhow::Result<Incident> {
     let mut incident: Incident = row.doc(0)?;
     incident.investigation = row.doc(1)?;
     Ok(incident)
@@ -282,17 +283,6 @@ fn incident_id(row: &Row, column: usize) -> anyhow::Result<IncidentId> {
 pub(super) async fn incident(conn: &mut Conn<'_>, id: &IncidentId) -> anyhow::Result<Option<Incident>> {
     const SQL: &str = "SELECT doc, investigation FROM incident WHERE id = $1";
     conn.first(SQL, args![id.as_str()]).await?.as_ref().map(whole_incident).transpose()
-}
-
-pub(super) async fn findings(conn: &mut Conn<'_>, incident: &IncidentId) -> anyhow::Result<Vec<Finding>> {
-    const SQL: &str = "SELECT doc FROM findings WHERE incident = $1";
-    let row = conn.first(SQL, args![incident.as_str()]).await?;
-    row.map_or_else(|| Ok(Vec::new()), |row| from_json(&row.text(0)?))
-}
-
-pub(super) async fn report(conn: &mut Conn<'_>, incident: &IncidentId) -> anyhow::Result<Option<Report>> {
-    const SQL: &str = "SELECT doc FROM report WHERE incident = $1";
-    conn.first(SQL, args![incident.as_str()]).await?.map(|row| row.doc(0)).transpose()
 }
 
 pub(super) async fn approvals_of(conn: &mut Conn<'_>, incident: &IncidentId) -> anyhow::Result<Vec<Approval>> {

@@ -130,6 +130,11 @@ impl Row {
     pub(super) fn doc<T: DeserializeOwned>(&self, column: usize) -> anyhow::Result<T> {
         from_json(&self.text(column)?)
     }
+
+    /// The document in this column, if there is one.
+    pub(super) fn maybe_doc<T: DeserializeOwned>(&self, column: usize) -> anyhow::Result<Option<T>> {
+        self.maybe_text(column)?.map(|text| from_json(&text)).transpose()
+    }
 }
 
 /// A stored document; fails where this version does not know its shape.

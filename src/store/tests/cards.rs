@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
-use crate::model::{ApprovalState, Incident, InvestigationState, Nonce, Post, PostKind, Scene};
+use crate::clock::from_ms;
+use crate::model::{
+    AlertStatus, ApprovalState, Heard, Incident, InvestigationState, Nonce, Post, PostKind, Scene, SignalBody, SignalId,
+};
 use crate::redact::Redacted;
 use crate::store::tests::place;
-use crate::store::tests::world::{conflict, investigation, on_each_engine, put, try_put};
-use crate::store::{Due, Write};
+use crate::store::tests::world::{World, conflict, investigation, on_each_engine, put, try_put};
+use crate::store::{Due, Store, Write};
 
 #[tokio::test]
 async fn a_card_is_due_until_its_newest_version_is_delivered() {
@@ -133,6 +136,41 @@ async fn a_scene_is_decoded_once_until_another_reading_is_stored() {
         let other = Scene { not_found: None, evidence: Vec::new(), ..scene.clone() };
         put(&store, [Write::Scene { scene: Box::new(other.clone()) }]).await;
         assert_eq!(*store.scene(&scene.subject).await.unwrap().unwrap(), other);
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_alert_counts_once_and_its_resolve_is_final_for_its_start() {
+    /// An alert as it is heard: its fingerprint, whether it fires, when it began.
+    async fn hear(store: &Store, world: &World, incident: &Incident, heard: &[(u32, bool, i64)]) -> Heard {
+        for (n, firing, starts_ms) in heard {
+            let mut signal = world.signal(*n);
+            let SignalBody::Alert(alert) = &mut signal.body else { panic!() };
+            alert.starts_at = from_ms(*starts_ms);
+            if !firing {
+                alert.status = AlertStatus::Resolved;
+                alert.ends_at = Some(from_ms(starts_ms + 60_000));
+            }
+            signal.id = SignalId::derive(&[&incident.id.to_string(), &format!("{n} {firing} {starts_ms}")]);
+            let place = Write::Place { signal: signal.id.clone(), incident: incident.id.clone() };
+            put(store, [Write::Signals(vec![signal])]).await;
+            put(store, [place]).await;
+        }
+        store.card(&incident.id).await.unwrap().unwrap().heard
+    }
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let incidents = ["i1", "i2", "i3"].map(|id| world.incident(id));
+        put(&store, incidents.clone().map(|incident| Write::Incident(Box::new(incident)))).await;
+        let [twice, late, again] = &incidents;
+        let heard = hear(&store, world, twice, &[(1, true, 1_000), (2, true, 1_000), (1, false, 1_000)]).await;
+        assert_eq!((heard.alerts, heard.alerts_firing, heard.resolved_at), (2, 1, None));
+        let heard = hear(&store, world, late, &[(1, false, 1_000), (1, true, 1_000)]).await;
+        assert_eq!((heard.alerts_firing, heard.resolved_at), (0, Some(from_ms(61_000))));
+        let heard = hear(&store, world, again, &[(1, false, 1_000), (1, true, 9_000)]).await;
+        assert_eq!((heard.alerts, heard.alerts_firing), (1, 1));
         store.close().await;
     })
     .await;
