@@ -2,6 +2,7 @@
 
 pub mod clients;
 mod drive;
+pub mod sources;
 mod stages;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::http::slack::Interactivity;
 use crate::http::webhook::Webhook;
 use crate::ingest::watch;
 use crate::model::ClusterName;
+use crate::observe::Sources;
 use crate::redact::Redactor;
 use crate::slack::desk::{Desk, OnClick};
 use crate::slack::interact::Place;
@@ -51,6 +53,8 @@ pub struct Setup {
     pub store: Store,
     /// How to reach the API server, with the daemon's own credential.
     pub kubernetes: kube::Config,
+    /// What may be read beside the cluster.
+    pub sources: Sources,
     /// Namespace and name prefix of firstlook's accounts, and whether actions are possible.
     pub accounts: (String, String, bool),
     pub policy: Policy,
@@ -258,6 +262,7 @@ mod tests {
             store: store.clone(),
             // Nothing listens there, and nothing is asked.
             kubernetes: kube::Config::new("http://127.0.0.1:1".parse().unwrap()),
+            sources: Sources::default(),
             accounts: ("firstlook".into(), "firstlook".into(), false),
             policy: Policy::default(),
             llm: None,

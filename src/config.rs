@@ -1,6 +1,7 @@
 //! Configuration: one YAML file with an environment overlay, checked whole before anything starts.
 
 mod overlay;
+mod sources;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 pub use crate::config::overlay::environment;
 use crate::config::overlay::{inline_secret, line_of, overlay, password, read_secret};
+pub use crate::config::sources::QueryServer;
 use crate::model::ClusterName;
 
 /// The environment overlay: `FIRSTLOOK_SLACK__CHANNEL=C1` sets `slack.channel`.
@@ -33,6 +35,8 @@ pub struct Config {
     pub slack: Option<Slack>,
     /// Without it the card is made from the findings alone.
     pub model: Option<Model>,
+    /// Metrics: without it there is no tool server `k8s-metrics`.
+    pub prometheus: Option<QueryServer>,
     /// The policy file; without it nobody may approve anything.
     pub policy_file: Option<PathBuf>,
     #[serde(default)]
@@ -314,6 +318,7 @@ impl Config {
         if let Some(model) = &self.model {
             all.push(&model.api_key);
         }
+        all.extend(self.query_servers().flat_map(|(_, server)| [&server.bearer_token, &server.basic_password]));
         let store = self.store.url.as_ref().and_then(|url| password(url.expose_secret()));
         all.into_iter().flatten().map(|secret| secret.expose_secret().to_owned()).chain(store).collect()
     }
@@ -337,11 +342,22 @@ impl Config {
         if let Some(model) = &mut self.model {
             read_secret("model.api_key", &mut model.api_key, &model.api_key_file)?;
         }
+        if let Some(server) = &mut self.prometheus {
+            server.read_secret_files("prometheus")?;
+        }
         Ok(())
+    }
+
+    /// The servers that are asked by a query language, with their keys.
+    fn query_servers(&self) -> impl Iterator<Item = (&'static str, &QueryServer)> {
+        [("prometheus", &self.prometheus)].into_iter().filter_map(|(key, server)| Some((key, server.as_ref()?)))
     }
 
     fn check(&self) -> Result<(), String> {
         self.cluster_name()?;
+        for (key, server) in self.query_servers() {
+            server.check(key)?;
+        }
         if self.store.size_max_mib < SIZE_MIN_MIB {
             return Err(format!("store.size_max_mib: at least {SIZE_MIN_MIB}"));
         }

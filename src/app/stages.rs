@@ -53,6 +53,7 @@ impl Clients {
         let gate = Gate::start(GateOptions {
             store: store.clone(),
             reader: reader.clone(),
+            sources: setup.sources.clone(),
             policy: policy.clone(),
             redactor: redactor.clone(),
             clock: clock.clone(),

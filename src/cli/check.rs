@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::act::account::{Account, Accounts};
 use crate::agent::llm::{Llm, LlmOptions};
+use crate::app;
 use crate::app::clients;
 use crate::cli::{CheckArgs, run};
 use crate::clock::Clock;
@@ -69,6 +70,7 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
     let redactor = Redactor::new(config.secrets());
     store(&config, &mut report).await;
     kubernetes(&config, &redactor, &mut report).await;
+    sources(&config, &redactor, &mut report).await;
     slack(&config, &redactor, args.send_card, &mut report).await;
     model(&config, &redactor, &mut report).await;
     Ok(if report.failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
@@ -142,6 +144,22 @@ async fn access(reader: &Reader, report: &mut Report) {
             }
             Err(error) => report.failed("access", format!("{what}: {error}")),
         }
+    }
+}
+
+/// What is read beside the cluster: one line each.
+async fn sources(config: &Config, redactor: &Redactor, report: &mut Report) {
+    let sources = match app::sources::from(config, redactor) {
+        Ok(sources) => sources,
+        Err(error) => return report.failed("sources", format!("{error:#}")),
+    };
+    let now = Clock::system().now();
+    match &sources.prometheus {
+        None => report.skipped("prometheus", "not configured: no metrics are read"),
+        Some(prometheus) => match prometheus.query("vector(1)", now).await {
+            Ok(_) => report.passed("prometheus", "it answers queries"),
+            Err(error) => report.failed("prometheus", format!("{error}; see prometheus.url and its token")),
+        },
     }
 }
 

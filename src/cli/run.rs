@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::llm::LlmOptions;
 use crate::app::clients;
+use crate::app::sources;
 use crate::app::{App, Listeners, Setup, Texts};
 use crate::cli::RunArgs;
 use crate::clock::Clock;
@@ -79,6 +80,7 @@ pub async fn setup_over(config: &Config, store: Store, clock: Clock) -> anyhow::
         cluster,
         clock,
         kubernetes: clients::kubernetes(&config.kubernetes).await?,
+        sources: sources::from(config, &redactor)?,
         accounts: (config.kubernetes.namespace.clone(), config.kubernetes.account.clone(), config.kubernetes.writes),
         policy: policy(config.policy_file.as_deref())?,
         dashboard: config.links.dashboard.clone(),

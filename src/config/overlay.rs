@@ -8,8 +8,16 @@ use serde_json::Value;
 use crate::config::ENVIRONMENT_PREFIX;
 
 /// Keys that hold secrets: refused in the file, where backups and reviews would see them.
-const SECRET_KEYS: [&str; 7] =
-    ["bearer_token", "basic_password", "metrics_bearer_token", "bot_token", "app_token", "signing_secret", "api_key"];
+const SECRET_KEYS: [&str; 8] = [
+    "bearer_token",
+    "basic_password",
+    "metrics_bearer_token",
+    "bot_token",
+    "app_token",
+    "signing_secret",
+    "api_key",
+    "token",
+];
 
 /// The environment's variables that firstlook reads as an overlay.
 pub fn environment() -> Vec<(String, String)> {

@@ -21,6 +21,7 @@ use crate::mcp;
 use crate::mcp::Client;
 use crate::model::{Caller, EvidenceId, IncidentId, Tier, Verdict};
 use crate::observe::Reader;
+use crate::observe::Sources;
 use crate::redact::Redactor;
 use crate::store::Store;
 use crate::telemetry;
@@ -31,6 +32,8 @@ use crate::telemetry::{CallLabels, Metrics};
 pub struct GateOptions {
     pub store: Store,
     pub reader: Reader,
+    /// What may be read beside the cluster.
+    pub sources: Sources,
     pub policy: Policy,
     pub redactor: Redactor,
     pub clock: Clock,
@@ -80,7 +83,7 @@ impl Gate {
     pub async fn start(options: GateOptions) -> anyhow::Result<Self> {
         let mut servers = HashMap::new();
         let mut tools = Vec::new();
-        for (name, client) in mcp::start(&options.reader).await? {
+        for (name, client) in mcp::start(&options.reader, &options.sources).await? {
             tools.extend(client.list_all_tools().await?);
             servers.insert(name, client);
         }

@@ -75,6 +75,44 @@ pub(super) struct Search {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Query {
+    /// PromQL
+    pub(super) query: String,
+    /// Its series are read; without it only those of nodes and the cluster
+    pub(super) namespace: Option<String>,
+    /// 0, now, if left out
+    pub(super) minutes_ago: Option<u32>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct QueryRange {
+    /// PromQL
+    pub(super) query: String,
+    /// As in query_metrics
+    pub(super) namespace: Option<String>,
+    /// Length, 60 if left out, at most 10080
+    pub(super) minutes: Option<u32>,
+    /// Its end; 0 if left out
+    pub(super) minutes_ago: Option<u32>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MaybeNamespace {
+    pub(super) namespace: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Find {
+    /// Part of the name
+    pub(super) text: String,
+    pub(super) namespace: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Undo {
     pub(super) namespace: String,
     pub(super) kind: String,
@@ -116,6 +154,11 @@ pub(super) fn workload(redactor: &Redactor, ask: &OneWorkload) -> Result<ObjectR
 /// The namespace that arguments name.
 pub(super) fn namespace(name: &str) -> Result<ObjectRef, ToolError> {
     ObjectRef::new(Kind::Namespace, None, name).ok_or_else(|| ToolError::Refused(Redacted::literal(NO_NAME)))
+}
+
+/// The namespace that arguments may name.
+pub(super) fn maybe_namespace(name: Option<&str>) -> Result<Option<ObjectRef>, ToolError> {
+    name.filter(|name| !name.is_empty()).map(namespace).transpose()
 }
 
 /// A container's name.

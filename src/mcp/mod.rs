@@ -3,6 +3,7 @@
 mod answer;
 mod arguments;
 pub mod k8s_logs;
+pub mod k8s_metrics;
 pub mod k8s_safe_restart;
 pub mod k8s_workloads;
 mod near;
@@ -26,6 +27,7 @@ pub use traced::belongs_to;
 use crate::mcp::traced::Traced;
 use crate::model::Tier;
 use crate::observe::Reader;
+use crate::observe::Sources;
 
 /// Every tool: its name, its server, its tier. Policy may raise a tier; nothing lowers it.
 pub const TOOLS: &[(&str, &str, Tier)] = &[
@@ -37,6 +39,10 @@ pub const TOOLS: &[(&str, &str, Tier)] = &[
     ("rollout_history", k8s_workloads::SERVER, Tier::ReadOnly),
     ("pod_logs", k8s_logs::SERVER, Tier::ReadOnly),
     ("search_logs", k8s_logs::SERVER, Tier::ReadOnly),
+    ("query_metrics", k8s_metrics::SERVER, Tier::ReadOnly),
+    ("query_metrics_range", k8s_metrics::SERVER, Tier::ReadOnly),
+    ("list_alerts", k8s_metrics::SERVER, Tier::ReadOnly),
+    ("find_metrics", k8s_metrics::SERVER, Tier::ReadOnly),
     ("rollout_restart", k8s_safe_restart::SERVER, Tier::Reversible),
     ("rollout_undo", k8s_safe_restart::SERVER, Tier::Reversible),
 ];
@@ -49,16 +55,21 @@ pub fn tool(name: &str) -> Option<(&'static str, Tier)> {
 /// A client of one tool server, which runs as long as the client does.
 pub type Client = RunningService<RoleClient, ()>;
 
-/// Starts every tool server over this reader: its name and a client of it.
+/// Starts every tool server over this reader, and those whose source is configured: its name and a client of it.
 ///
 /// # Errors
 /// When a server does not answer its client's greeting.
-pub async fn start(reader: &Reader) -> anyhow::Result<Vec<(&'static str, Client)>> {
-    Ok(vec![
+pub async fn start(reader: &Reader, sources: &Sources) -> anyhow::Result<Vec<(&'static str, Client)>> {
+    let mut servers = vec![
         (k8s_workloads::SERVER, connect(k8s_workloads::K8sWorkloads::new(reader.clone())).await?),
         (k8s_logs::SERVER, connect(k8s_logs::K8sLogs::new(reader.clone())).await?),
         (k8s_safe_restart::SERVER, connect(k8s_safe_restart::K8sSafeRestart::new(reader.clone())).await?),
-    ])
+    ];
+    if let Some(prometheus) = &sources.prometheus {
+        let server = k8s_metrics::K8sMetrics::new(prometheus.clone(), reader.clock().clone());
+        servers.push((k8s_metrics::SERVER, connect(server).await?));
+    }
+    Ok(servers)
 }
 
 /// A client of `server` over a pipe in this process.

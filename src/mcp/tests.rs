@@ -1,6 +1,6 @@
 //! The tool servers over the simulated cluster of a scenario, over the real wire.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rmcp::model::{CallToolRequestParams, CallToolResult, object};
 use serde_json::{Value, json};
@@ -12,6 +12,8 @@ use crate::clock::Clock;
 use crate::model::{Action, ClusterName, IncidentId, Segment};
 use crate::redact::Redactor;
 use crate::sim::cluster::{Cluster, Shift};
+use crate::sim::prometheus;
+use crate::sim::prometheus::Prometheus;
 use crate::telemetry::tests::{Lines, incident_of};
 
 /// A server that says something to the log in each call.
@@ -61,8 +63,17 @@ async fn world(scenario: &str) -> World {
     config.default_retry = false;
     let client = kube::Client::try_from(config).unwrap();
     let reader = Reader::new(client, ClusterName::parse("test").unwrap(), Redactor::default(), clock);
-    let servers = start(&reader).await.unwrap();
+    let servers = start(&reader, &sources(&folder, reader.clock(), &stop).await).await.unwrap();
     World { cluster, servers, _stop: stop.drop_guard() }
+}
+
+/// Every source: Prometheus as the scenario has it.
+async fn sources(folder: &Path, clock: &Clock, stop: &CancellationToken) -> Sources {
+    let Some(prometheus) = Prometheus::from_folder(folder, clock.clone()).unwrap() else { return Sources::default() };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(crate::http::serve(listener, prometheus.router(), stop.clone()));
+    prometheus::source(address, &Redactor::default()).unwrap()
 }
 
 impl World {
@@ -133,6 +144,36 @@ async fn logs_are_folded_and_a_search_reads_all_pods() {
     assert!(text.contains("DEPLOY_ENV") && segments.iter().any(|s| s.verbatim), "{text}");
     let none = json!({"namespace": "billing-docs", "pod": "invoice-renderer-mwwpq486b-z7q2h", "container": "renderr"});
     assert!(world.error("pod_logs", none).await.contains("it has: "));
+}
+
+#[tokio::test]
+async fn metrics_are_told_in_a_few_numbers_that_can_be_quoted() {
+    let world = world("d12-bad-image-rollout").await;
+    let query = r#"kube_deployment_status_replicas_available{deployment="dispatch-api"}"#;
+    let (text, segments) = world.read("query_metrics", json!({"query": query, "namespace": "fleet-ops"})).await;
+    let said = r#"namespace="fleet-ops"} => 3 @[1774370400]"#;
+    assert!(segments.iter().any(|s| s.verbatim && s.holds(said)), "{segments:?}");
+    assert!(text.contains("1 series") && text.contains("=> 3"), "{text}");
+    let ask = json!({"query": "kube_pod_container_status_waiting_reason", "namespace": "fleet-ops", "minutes": 90});
+    let (text, _) = world.read("query_metrics_range", ask).await;
+    assert!(text.contains("2 series, all ") && text.contains("begins at 2026-03-24T"), "{text}");
+    let (text, _) = world.read("query_metrics", json!({"query": query})).await;
+    assert!(text.contains("no series of nodes and the cluster matches"), "{text}");
+    let (text, segments) = world.read("list_alerts", json!({"namespace": "fleet-ops"})).await;
+    assert!(text.contains("firing KubePodNotReady") && segments[0].verbatim, "{text}");
+    assert!(world.read("list_alerts", json!({})).await.0.contains("none fires"));
+    let (text, _) = world.read("find_metrics", json!({"text": "waiting", "namespace": "fleet-ops"})).await;
+    assert!(text.starts_with("1 metrics:\nkube_pod_container_status_waiting_reason"), "{text}");
+    let said = world.error("query_metrics", json!({"query": "sum(up"})).await;
+    assert!(said.contains("parse error"), "{said}");
+    assert!(world.error("query_metrics", json!({"query": "up # {", "namespace": "a"})).await.contains("comments"));
+}
+
+#[tokio::test]
+async fn a_source_that_is_not_configured_has_no_tools() {
+    let world = world("d02-init-command-typo").await;
+    let names: Vec<_> = world.servers.iter().map(|(name, _)| *name).collect();
+    assert!(!names.contains(&k8s_metrics::SERVER), "{names:?}");
 }
 
 #[tokio::test]

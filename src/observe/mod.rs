@@ -1,18 +1,30 @@
 //! Observe: layer 1, what is read from the cluster. It has no other verb than to read and to ask what one may.
 
 pub mod access;
+pub mod answers;
 pub mod changes;
 pub mod fold;
 pub mod json;
 pub mod motion;
 pub mod owner;
+pub mod prometheus;
+pub mod queries;
 pub mod reader;
 pub mod scene;
+pub mod series;
 pub mod subject;
 pub mod tables;
 pub mod typed;
+pub mod web;
 
+pub use prometheus::Prometheus;
 pub use reader::{Listed, LogAsk, ReadError, Reader, Selector};
+
+/// What may be read beside the cluster; each is there only where it is configured.
+#[derive(Clone, Default)]
+pub struct Sources {
+    pub prometheus: Option<Prometheus>,
+}
 
 #[cfg(test)]
 mod tests;

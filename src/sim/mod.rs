@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod model;
 pub mod narrator;
 pub mod page;
+pub mod prometheus;
 pub mod replay;
 mod shipped;
 pub mod slack;

@@ -20,9 +20,12 @@ use crate::govern::policy::Policy;
 use crate::http::Credential;
 use crate::http::webhook::Webhook;
 use crate::model::{ClusterName, SignalId};
+use crate::observe::Sources;
 use crate::redact::Redactor;
 use crate::sim::cluster::{Cluster, Shift};
 use crate::sim::model::ScriptedModel;
+use crate::sim::prometheus;
+use crate::sim::prometheus::Prometheus;
 use crate::sim::replay::triggers::{Ear, Trigger};
 use crate::stages::deliver::Outlet;
 use crate::store::{Options, Store};
@@ -125,6 +128,7 @@ impl Replay {
         let url = format!("sqlite:{}", scratch.path().join("replay.db").display());
         let store = Store::open(&url, clock.clone(), Options::new(name.clone())).await?;
         let openers = triggers::openers(&triggers, &name, &redactor)?;
+        let sources = self.sources(&clock, stop.clone()).await?;
         let setup = Setup {
             cluster: name.clone(),
             clock: clock.clone(),
@@ -132,6 +136,7 @@ impl Replay {
             metrics: Metrics::new(),
             store: store.clone(),
             kubernetes,
+            sources,
             accounts: ("firstlook".into(), "firstlook".into(), true),
             policy: Policy::parse(POLICY, "the replay's policy")?,
             llm: self.llm(stop.clone()).await?,
@@ -163,6 +168,16 @@ impl Replay {
             _scratch: scratch,
             _ends_with_this: stop.drop_guard(),
         })
+    }
+
+    /// What a real installation would read beside the cluster, where the scenario has it.
+    async fn sources(&self, clock: &Clock, stop: CancellationToken) -> anyhow::Result<Sources> {
+        let Some(prometheus) = Prometheus::from_folder(&self.folder, clock.clone())? else {
+            return Ok(Sources::default());
+        };
+        let router = prometheus.router();
+        let address = serve(stop, |listener, stop| crate::http::serve(listener, router, stop)).await?;
+        prometheus::source(address, &Redactor::default())
     }
 
     async fn llm(&self, stop: CancellationToken) -> anyhow::Result<Option<LlmOptions>> {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -20,9 +21,12 @@ use crate::govern::policy::Policy;
 use crate::http;
 use crate::http::Credential;
 use crate::model::ClusterName;
+use crate::observe::Sources;
 use crate::redact::Redactor;
 use crate::sim::cluster::{Cluster, Shift};
 use crate::sim::model::ScriptedModel;
+use crate::sim::prometheus;
+use crate::sim::prometheus::Prometheus;
 use crate::sim::shipped::SHIPPED;
 use crate::sim::slack::{Slack, SlackOptions};
 use crate::slack::client;
@@ -123,6 +127,7 @@ pub struct World {
     cluster_at: SocketAddr,
     slack_at: SocketAddr,
     model_at: SocketAddr,
+    sources: Sources,
     stop: CancellationToken,
     _ends_with_this: DropGuard,
 }
@@ -154,6 +159,7 @@ impl World {
         tokio::spawn(http::serve(listener, slack.router(), stop.clone()));
         let (listener, model_at) = loopback().await?;
         tokio::spawn(http::serve(listener, model.router(), stop.clone()));
+        let sources = sources(&scenario, &clock, stop.clone()).await?;
         let guard = stop.clone().drop_guard();
         Ok(Self {
             scenario,
@@ -164,6 +170,7 @@ impl World {
             cluster_at,
             slack_at,
             model_at,
+            sources,
             stop,
             _ends_with_this: guard,
         })
@@ -223,6 +230,7 @@ impl World {
             metrics,
             store,
             kubernetes,
+            sources: self.sources.clone(),
             accounts: ("firstlook".into(), "firstlook".into(), true),
             policy: Policy::parse(POLICY, "the embedded world's policy")?,
             // A scenario without answers is shown as firstlook works without a model.
@@ -256,6 +264,18 @@ impl Living {
         // Only a folder that is left behind, which the system's own cleaning takes.
         let _ = self.scratch.close();
     }
+}
+
+/// What a real installation would read beside the cluster, where the scenario has it; its time ends now as well.
+async fn sources(scenario: &Scenario, clock: &Clock, stop: CancellationToken) -> anyhow::Result<Sources> {
+    let epoch: Option<Timestamp> = scenario.json("cluster.json")?["x-epoch"].as_str().and_then(|at| at.parse().ok());
+    let shift = epoch.map_or(SignedDuration::ZERO, |epoch| clock.now().duration_since(epoch));
+    let Some(prometheus) = Prometheus::from_files(&scenario.files, clock.clone(), shift)? else {
+        return Ok(Sources::default());
+    };
+    let (listener, address) = loopback().await?;
+    tokio::spawn(http::serve(listener, prometheus.router(), stop));
+    prometheus::source(address, &Redactor::default())
 }
 
 async fn loopback() -> anyhow::Result<(TcpListener, SocketAddr)> {

@@ -85,6 +85,7 @@ impl World {
         let options = GateOptions {
             store: store.clone(),
             reader: reader.clone(),
+            sources: crate::observe::Sources::default(),
             policy: Policy::parse(POLICY, "policy.yaml").unwrap(),
             redactor,
             clock: clock.clone(),

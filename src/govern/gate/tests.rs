@@ -15,6 +15,7 @@ use crate::model::{
     Action, Approval, ApprovalState, CallOutcome, ClusterName, Finding, Incident, IncidentState, Investigation,
     InvestigationState, Kind, ObjectRef, Proposal, Reading, Scene, Severity,
 };
+use crate::observe::Sources;
 use crate::observe::scene;
 use crate::sim::cluster::{Cluster, Fault, Shift};
 use crate::store::{Durability, Options, Write};
@@ -69,6 +70,7 @@ pub(in crate::govern) async fn world_with(policy: &str) -> World {
     let options = GateOptions {
         store: store.clone(),
         reader,
+        sources: Sources::default(),
         policy: Policy::parse(policy, "policy.yaml").unwrap(),
         redactor: Redactor::new(["own-secret-value".to_owned()]),
         clock: clock.clone(),

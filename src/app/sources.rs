@@ -1,0 +1,36 @@
+//! The clients of what is read beside the cluster, as configured.
+
+use anyhow::Context as _;
+
+use crate::config::{Config, QueryServer};
+use crate::observe::Prometheus;
+use crate::observe::Sources;
+use crate::observe::prometheus::PrometheusOptions;
+use crate::observe::web::{Login, WebOptions};
+use crate::redact::Redactor;
+
+/// Everything that the configuration names; nothing is asked yet.
+///
+/// # Errors
+/// What cannot be built, and which key says so.
+pub fn from(config: &Config, redactor: &Redactor) -> anyhow::Result<Sources> {
+    let prometheus = config.prometheus.as_ref().map(|server| {
+        let options = PrometheusOptions { web: web(server), namespace_label: server.namespace_label.clone() };
+        Prometheus::new(options, redactor.clone()).context("prometheus")
+    });
+    Ok(Sources { prometheus: prometheus.transpose()? })
+}
+
+fn web(server: &QueryServer) -> WebOptions {
+    let login = match (&server.bearer_token, &server.basic_user, &server.basic_password) {
+        (Some(token), ..) => Login::Bearer(token.clone()),
+        (None, Some(user), Some(password)) => Login::Basic { user: user.clone(), password: password.clone() },
+        _ => Login::None,
+    };
+    WebOptions {
+        url: server.url.trim_end_matches('/').to_owned(),
+        login,
+        headers: server.tenant.iter().map(|tenant| ("X-Scope-OrgID", tenant.clone())).collect(),
+        ca_file: server.ca_file.clone(),
+    }
+}

@@ -1,0 +1,64 @@
+//! Settings of what is read beside the cluster: metrics, logs that are kept elsewhere, who is on call.
+
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use crate::config::overlay::{password, read_secret};
+
+/// A server that is asked by a query language: Prometheus or Loki, or what speaks their API.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueryServer {
+    /// Before `/api/v1/...` or `/loki/api/v1/...`: `http://prometheus.monitoring.svc:9090`.
+    pub url: String,
+    pub bearer_token: Option<SecretString>,
+    pub bearer_token_file: Option<PathBuf>,
+    pub basic_user: Option<String>,
+    pub basic_password: Option<SecretString>,
+    pub basic_password_file: Option<PathBuf>,
+    /// Authorities to trust beside the system's, as PEM.
+    pub ca_file: Option<PathBuf>,
+    /// `X-Scope-OrgID`, where the server has several tenants.
+    pub tenant: Option<String>,
+    /// The label that holds the namespace of a series or stream.
+    #[serde(default = "namespace_label")]
+    pub namespace_label: String,
+}
+
+fn namespace_label() -> String {
+    "namespace".into()
+}
+
+impl QueryServer {
+    pub(super) fn read_secret_files(&mut self, key: &str) -> Result<(), String> {
+        read_secret(&format!("{key}.bearer_token"), &mut self.bearer_token, &self.bearer_token_file)?;
+        read_secret(&format!("{key}.basic_password"), &mut self.basic_password, &self.basic_password_file)
+    }
+
+    pub(super) fn check(&self, key: &str) -> Result<(), String> {
+        is_web(&self.url, &format!("{key}.url"))?;
+        if self.basic_user.is_some() != self.basic_password.is_some() {
+            return Err(format!("{key}: basic_user and basic_password_file go together"));
+        }
+        let label = &self.namespace_label;
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if label.is_empty() || label.starts_with(|c: char| c.is_ascii_digit()) || !label.chars().all(fits) {
+            return Err(format!("{key}.namespace_label: `{label}` is no label's name"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether `url` is one of the web, without a login in it.
+pub(super) fn is_web(url: &str, key: &str) -> Result<(), String> {
+    if !url.starts_with("https://") && !url.starts_with("http://") {
+        return Err(format!("{key}: it is no http(s) URL"));
+    }
+    // The URL itself is not repeated: it holds a password.
+    if password(url).is_some() {
+        return Err(format!("{key}: a login does not belong into the URL; use basic_user and basic_password_file"));
+    }
+    Ok(())
+}
