@@ -2,6 +2,7 @@
 
 pub mod clients;
 mod drive;
+pub mod mcp;
 pub mod sources;
 mod stages;
 
@@ -19,10 +20,12 @@ pub use crate::app::stages::Stages;
 use crate::clock::Clock;
 use crate::correlate::Rules;
 use crate::govern::audit;
+use crate::govern::gate::Gate;
 use crate::govern::policy::Policy;
 use crate::http;
 use crate::http::Credential;
 use crate::http::admin::{Admin, Condition};
+use crate::http::mcp::{Admission, Mcp};
 use crate::http::slack::Interactivity;
 use crate::http::webhook::Webhook;
 use crate::ingest::watch;
@@ -81,6 +84,8 @@ pub struct Listeners {
     pub webhook: Option<(TcpListener, Credential)>,
     pub slack: Option<(TcpListener, SecretString)>,
     pub admin: Option<(TcpListener, Credential)>,
+    /// Other MCP clients.
+    pub mcp: Option<(TcpListener, Admission)>,
     /// Socket Mode: the app-level token.
     pub socket: Option<SecretString>,
     /// Whether the cluster is watched (a replay places its triggers itself).
@@ -93,6 +98,7 @@ pub struct App {
     tasks: TaskTracker,
     store: Store,
     clock: Clock,
+    gate: Gate,
 }
 
 impl App {
@@ -123,7 +129,8 @@ impl App {
             };
             tasks.spawn(watch.run(stop.child_token()));
         }
-        let app = Self { stop, tasks, store: setup.store.clone(), clock: setup.clock.clone() };
+        let (store, clock, gate) = (setup.store.clone(), setup.clock.clone(), stages.gate.clone());
+        let app = Self { stop, tasks, store, clock, gate };
         app.serve(&setup, listeners, conditions);
         app.drive_all(&stages, &setup.metrics);
         app.tasks.close();
@@ -162,6 +169,10 @@ impl App {
                     Interactivity { signing_secret, clock: setup.clock.clone(), metrics: setup.metrics.clone(), desk };
                 self.tasks.spawn(http::serve(listener, interactivity.router(), self.stop.child_token()));
             }
+        }
+        if let Some((listener, admission)) = listeners.mcp {
+            let mcp = Mcp::new(self.gate.clone(), admission, self.stop.child_token());
+            self.tasks.spawn(http::serve(listener, mcp.router(), self.stop.child_token()));
         }
         if let Some((listener, credential)) = listeners.admin {
             let admin = Admin { store: setup.store.clone(), metrics: setup.metrics.clone(), credential, conditions };
@@ -202,12 +213,18 @@ impl App {
         self.tasks.spawn(drive::investigate(stages, news, stop, metrics.clone(), self.tasks.clone()));
     }
 
+    /// The gate, for callers from outside.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// Stops taking work, lets units under way finish, seals the audit with the stop in it, and closes the store.
     pub async fn stop(self) {
         self.stop.cancel();
         if tokio::time::timeout(FINISH_WITHIN, self.tasks.wait()).await.is_err() {
             tracing::warn!("units under way did not finish in time; their leases run out by themselves");
         }
+        self.gate.flush().await;
         if let Err(error) = end(&self.store, &self.clock).await {
             tracing::error!("the stop is not in the audit: {error:#}");
         }

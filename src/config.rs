@@ -1,5 +1,6 @@
 //! Configuration: one YAML file with an environment overlay, checked whole before anything starts.
 
+mod listeners;
 mod overlay;
 mod sources;
 
@@ -11,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use crate::config::listeners::{AdminListener, Listeners, McpListener, SlackListener, WebhookListener};
 pub use crate::config::overlay::environment;
 use crate::config::overlay::{inline_secret, line_of, overlay, password, read_secret};
 pub use crate::config::sources::QueryServer;
@@ -39,6 +41,8 @@ pub struct Config {
     pub prometheus: Option<QueryServer>,
     /// The policy file; without it nobody may approve anything.
     pub policy_file: Option<PathBuf>,
+    /// Who may call through `listeners.mcp`: a file with the hashes of their tokens.
+    pub mcp_callers_file: Option<PathBuf>,
     #[serde(default)]
     pub incidents: Incidents,
     #[serde(default)]
@@ -95,70 +99,6 @@ impl Default for StoreConfig {
         // 30 days: the record that policy rehearsal and autonomy look back on.
         // 900 MiB: what fits into a volume of 1 GiB (deploy/), with its log beside it.
         Self { url: None, url_file: None, keep_days: 30, size_max_mib: 900 }
-    }
-}
-
-/// Listeners, each with its own address and credential.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Listeners {
-    pub webhook: WebhookListener,
-    /// Signed HTTP for Slack's clicks; not needed with Socket Mode.
-    pub slack: Option<SlackListener>,
-    pub admin: AdminListener,
-}
-
-/// `POST /webhook/alertmanager`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct WebhookListener {
-    pub address: SocketAddr,
-    pub bearer_token: Option<SecretString>,
-    pub bearer_token_file: Option<PathBuf>,
-    pub basic_user: Option<String>,
-    pub basic_password: Option<SecretString>,
-    pub basic_password_file: Option<PathBuf>,
-}
-
-impl Default for WebhookListener {
-    fn default() -> Self {
-        Self {
-            address: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            bearer_token: None,
-            bearer_token_file: None,
-            basic_user: None,
-            basic_password: None,
-            basic_password_file: None,
-        }
-    }
-}
-
-/// `POST /slack/interactivity`; its credential is `slack.signing_secret`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SlackListener {
-    pub address: SocketAddr,
-}
-
-/// `/healthz`, `/readyz`, `/metrics`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AdminListener {
-    pub address: SocketAddr,
-    pub metrics_bearer_token: Option<SecretString>,
-    pub metrics_bearer_token_file: Option<PathBuf>,
-    /// Serve `/metrics` without a token also on a non-loopback address.
-    pub metrics_open: bool,
-}
-
-impl Default for AdminListener {
-    fn default() -> Self {
-        Self {
-            address: SocketAddr::from(([127, 0, 0, 1], 9090)),
-            metrics_bearer_token: None,
-            metrics_bearer_token_file: None,
-            metrics_open: false,
-        }
     }
 }
 
@@ -382,6 +322,9 @@ impl Config {
                 "listeners.admin.metrics_bearer_token_file (or metrics_open: true)",
             ));
         }
+        if let Some(mcp) = &self.listeners.mcp {
+            mcp.check(self.mcp_callers_file.is_some())?;
+        }
         if let Some(url) = &self.links.dashboard
             && !url.starts_with("https://")
             && !url.starts_with("http://")
@@ -463,6 +406,10 @@ mod tests {
         refused("cluster: a\nlisteners: {webhook: {address: '0.0.0.0:8080'}}", &[], &["webhook", "bearer_token_file"]);
         refused("cluster: a\nlisteners: {admin: {address: '0.0.0.0:9090'}}", &[], &["admin", "metrics_open"]);
         refused("cluster: a\nlisteners: {slack: {address: '127.0.0.1:1'}}", &[], &["signing_secret_file"]);
+        refused("cluster: a\nlisteners: {mcp: {address: '0.0.0.0:1'}}", &[], &["mcp_callers_file"]);
+        let open = "cluster: a\nlisteners: {mcp: {address: '0.0.0.0:1', without_token: true}}";
+        refused(open, &[], &["without_token", "not loopback"]);
+        assert!(Config::parse(&open.replace("0.0.0.0", "127.0.0.1"), &[]).is_ok());
     }
 
     #[test]

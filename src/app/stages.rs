@@ -32,6 +32,8 @@ pub struct Stages {
     pub(super) expire: Expire,
     pub(super) seal: Seal,
     motion: Motion,
+    /// The gate that they share, for callers from outside.
+    pub(super) gate: Gate,
 }
 
 /// What several stages go through to the world.
@@ -108,7 +110,7 @@ impl Stages {
             execute: Execute {
                 store: store(),
                 actor: actor.clone(),
-                gate,
+                gate: gate.clone(),
                 outlet: setup.outlet.clone(),
                 clock: clock(),
                 metrics: metrics(),
@@ -125,6 +127,7 @@ impl Stages {
             },
             seal: Seal { store: store() },
             motion,
+            gate,
         })
     }
 

@@ -5,6 +5,7 @@ pub mod check;
 pub mod demo;
 pub mod eval;
 pub mod look;
+pub mod mcp;
 pub mod prompt;
 pub mod run;
 
@@ -39,6 +40,7 @@ enum Command {
     Eval(EvalArgs),
     Prompt(PromptArgs),
     Check(CheckArgs),
+    Mcp(McpArgs),
     #[command(subcommand)]
     Audit(AuditCommand),
 }
@@ -157,6 +159,66 @@ pub struct CheckArgs {
     pub send_card: bool,
 }
 
+/// The tools for any MCP client, over stdin and stdout: of a simulated cluster, or of the running daemon.
+///
+/// Every call goes through the gate. A tool that changes something only asks: a person decides in Slack.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  firstlook mcp --scenario bad-image-rollout            try it without a cluster\n  \
+                  firstlook mcp --config firstlook.yaml --server k8s-logs\n  \
+                  firstlook mcp token --name kimi --for U024BE7LH --namespaces 'shop-*' --tiers read-only,reversible"
+)]
+pub struct McpArgs {
+    #[command(subcommand)]
+    pub command: Option<McpCommand>,
+    /// A simulated cluster: a scenario by name, or a folder that holds one.
+    #[arg(long, value_name = "NAME|DIR", conflicts_with = "config")]
+    pub scenario: Option<String>,
+    /// The configuration file of the running daemon.
+    #[arg(long, value_name = "FILE", env = "FIRSTLOOK_CONFIG", default_value = "firstlook.yaml")]
+    pub config: PathBuf,
+    /// The file with the token; default the variable FIRSTLOOK_MCP_TOKEN.
+    #[arg(long, value_name = "FILE", conflicts_with = "scenario")]
+    pub token_file: Option<PathBuf>,
+    /// One tool server alone, such as k8s-logs.
+    #[arg(long, value_name = "NAME")]
+    pub server: Option<String>,
+}
+
+/// What belongs to `firstlook mcp`.
+#[derive(Debug, Subcommand)]
+pub enum McpCommand {
+    Token(TokenArgs),
+}
+
+/// Makes a token for a caller of `/mcp`, and prints the entry for mcp_callers_file, which holds only its hash.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// What the audit and the cards call the caller.
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// The person that it stands for: a Slack user id. Needed for anything but reading.
+    #[arg(long = "for", value_name = "U...")]
+    pub person: Option<String>,
+    /// Tool servers; * is all.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', default_value = "*")]
+    pub servers: Vec<String>,
+    /// Namespaces, or prefixes ending in *.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub namespaces: Vec<String>,
+    /// Also what lives in no namespace: nodes, metrics, on-call.
+    #[arg(long)]
+    pub cluster: bool,
+    /// read-only, reversible, destructive.
+    #[arg(long, value_name = "TIER,...", value_delimiter = ',', default_value = "read-only")]
+    pub tiers: Vec<String>,
+    #[arg(long, value_name = "N", default_value_t = 120)]
+    pub calls_per_minute: u32,
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub asks_per_hour: u32,
+}
+
 /// The audit log.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
@@ -201,6 +263,8 @@ pub fn main() -> ExitCode {
             Command::Eval(args) => eval::run(args).await,
             Command::Prompt(args) => prompt::run(args).await,
             Command::Check(args) => check::run(args).await,
+            Command::Mcp(McpArgs { command: Some(McpCommand::Token(args)), .. }) => mcp::token(&args),
+            Command::Mcp(args) => mcp::run(args).await,
             Command::Audit(AuditCommand::Verify { config }) => audit::verify(&config).await,
         }
     });

@@ -17,8 +17,11 @@ use crate::clock::Clock;
 use crate::config;
 use crate::config::Config;
 use crate::correlate::{Openers, Rules};
+use crate::govern::callers::Callers;
+use crate::govern::gate::Gate;
 use crate::govern::policy::Policy;
 use crate::http::Credential;
+use crate::http::mcp::Admission;
 use crate::model::ClusterName;
 use crate::redact::Redactor;
 use crate::slack::client::{Slack, SlackOptions};
@@ -132,6 +135,18 @@ pub fn policy(file: Option<&Path>) -> anyhow::Result<Policy> {
     Ok(Policy::parse(&policy_text(Some(file))?, &file.display().to_string())?)
 }
 
+/// Who may call through `/mcp`; nobody without a file.
+///
+/// # Errors
+/// The file's, with its place.
+pub fn callers(file: Option<&Path>) -> anyhow::Result<Callers> {
+    let Some(file) = file else { return Ok(Callers::default()) };
+    let text = std::fs::read_to_string(file).with_context(|| format!("mcp_callers_file: {}", file.display()))?;
+    let callers = Callers::parse(&text, &file.display().to_string(), &Gate::servers())?;
+    anyhow::ensure!(!callers.is_empty(), "{}: it lists nobody", file.display());
+    Ok(callers)
+}
+
 fn policy_text(file: Option<&Path>) -> anyhow::Result<String> {
     let Some(file) = file else { return Ok(String::new()) };
     std::fs::read_to_string(file).with_context(|| format!("policy_file: {}", file.display()))
@@ -151,7 +166,20 @@ async fn listeners(config: &Config) -> anyhow::Result<Listeners> {
         (Some(listener), Some(secret)) => Some((bind("slack", listener.address).await?, secret)),
         _ => None,
     };
+    let mcp = match &config.listeners.mcp {
+        Some(listener) => {
+            let admission = Admission {
+                callers: callers(config.mcp_callers_file.as_deref())?,
+                without_token: listener.without_token,
+                allowed_hosts: listener.allowed_hosts.clone(),
+                allowed_origins: listener.allowed_origins.clone(),
+            };
+            Some((bind("mcp", listener.address).await?, admission))
+        }
+        None => None,
+    };
     Ok(Listeners {
+        mcp,
         webhook: Some((bind("webhook", webhook.address).await?, credential)),
         slack,
         admin: Some((bind("admin", admin.address).await?, metrics)),
@@ -168,6 +196,9 @@ fn addresses(listeners: &Listeners) -> String {
     }
     if let Some((listener, _)) = &listeners.slack {
         shown.push(format!("slack http://{}/slack/interactivity", address(listener)));
+    }
+    if let Some((listener, _)) = &listeners.mcp {
+        shown.push(format!("mcp http://{}/mcp", address(listener)));
     }
     if let Some((listener, _)) = &listeners.admin {
         shown.push(format!("admin http://{}", address(listener)));

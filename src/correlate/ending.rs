@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::correlate::ARRIVAL;
-use crate::model::{Ending, Heard, Incident};
+use crate::model::{Approval, ApprovalState, Ending, Heard, Incident, Verification};
 
 /// A Warning is over when its subject has been healthy, or gone, for this long: two rounds of a crash loop's early back-off.
 pub const WARNING_QUIET: SignedDuration = SignedDuration::from_mins(5);
@@ -11,6 +11,20 @@ pub const WARNING_QUIET: SignedDuration = SignedDuration::from_mins(5);
 pub const PRESUMED_AFTER: SignedDuration = SignedDuration::from_mins(15);
 /// An alert without a resolve is given up after this long.
 pub const ALERT_MAX_AGE: SignedDuration = SignedDuration::from_hours(24);
+
+/// A request that nobody answered may be asked again for this long.
+pub const ASK_AGAIN: SignedDuration = SignedDuration::from_hours(1);
+
+/// Whether all that was asked for in an incident has its answer, and what was done is known to have helped or not.
+pub fn is_answered(approvals: &[Approval], now: Timestamp) -> bool {
+    approvals.iter().all(|approval| match approval.state {
+        ApprovalState::Executed => {
+            matches!(approval.verification, Verification::Better { .. } | Verification::NotBetter { .. })
+        }
+        ApprovalState::Expired => now.duration_since(approval.expires_at) >= ASK_AGAIN,
+        state => state.is_final(),
+    })
+}
 
 /// The subject's health as the scene shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

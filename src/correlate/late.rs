@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 
 use crate::correlate::{ARRIVAL, Rules, fault, rank, root};
-use crate::model::{Cause, Certainty, Ending, Finding, Incident, IncidentId, IncidentState, Kind, Merge, Role, Scene};
+use crate::model::{
+    ASKED, Cause, Certainty, Ending, Finding, Incident, IncidentId, IncidentState, Kind, Merge, Role, Scene,
+};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -43,7 +45,7 @@ pub fn merge(looked_at: &Incident, open: &[Incident], rules: &Rules, now: Timest
 }
 
 fn may(incident: &Incident) -> bool {
-    incident.state == IncidentState::Open && incident.fault != ARRIVAL
+    incident.state == IncidentState::Open && ![ARRIVAL, ASKED].contains(&incident.fault.as_str())
 }
 
 /// Why two incidents are one, and which of them is at the cause, if one is.

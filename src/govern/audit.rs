@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::model::{Approval, Call, Click, Evidence, IncidentId};
+use crate::model::{Approval, Call, Caller, Click, Evidence, IncidentId, Tier, Verdict};
 use crate::redact::Redacted;
 use crate::store::AuditEntry;
 
@@ -24,6 +24,30 @@ pub fn call(call: &Call, evidence: &Evidence) -> AuditEntry {
         "sha256": sha256(&serde_json::to_vec(&evidence.reading).unwrap_or_default()),
     });
     AuditEntry { at: evidence.read_at, kind: "call", incident: Some(call.incident.clone()), body }
+}
+
+/// A call of a caller from outside that belongs to no incident. Of what it read only length and hash are kept.
+#[derive(Clone, Debug)]
+pub struct Outside<'a> {
+    pub caller: &'a Caller,
+    pub tool: &'a str,
+    pub arguments: &'a Redacted,
+    pub tier: Tier,
+    pub verdict: &'a Verdict,
+    /// `read`, `failed`, `not_run`, `cancelled`, or a write's `refused`.
+    pub outcome: &'a str,
+    /// The answer's text.
+    pub answer: &'a Redacted,
+}
+
+/// One such call, as it ended.
+pub fn outside(at: Timestamp, facts: &Outside<'_>) -> AuditEntry {
+    let answer = facts.answer.as_str();
+    let body = json!({
+        "caller": facts.caller, "tool": facts.tool, "arguments": facts.arguments, "tier": facts.tier,
+        "verdict": facts.verdict, "outcome": facts.outcome, "bytes": answer.len(), "sha256": sha256(answer.as_bytes()),
+    });
+    AuditEntry { at, kind: "outside", incident: None, body }
 }
 
 /// One turn of a model: what was sent and answered, by hash and count.

@@ -1,7 +1,12 @@
 //! The gate: an MCP server in front of every tool server, and the only way to a tool.
 
+mod asked;
 mod door;
+mod ledger;
+mod offered;
+mod offers;
 mod propose;
+mod visit;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -12,9 +17,11 @@ use serde_json::{Map, Value};
 use tracing::Instrument as _;
 
 pub use crate::govern::gate::propose::Suggestion;
+pub use crate::govern::gate::visit::Visit;
 
 use crate::clock::Clock;
 use crate::govern::gate::door::{Door, Entrance};
+use crate::govern::gate::ledger::Ledger;
 use crate::govern::policy::Policy;
 use crate::govern::scope::Scope;
 use crate::mcp;
@@ -51,6 +58,7 @@ struct Inner {
     /// Every tool, by name.
     tools: Vec<Tool>,
     counters: Mutex<HashMap<IncidentId, Weak<Mutex<Counters>>>>,
+    ledger: Ledger,
     /// Held while an approval is made, so that two of the same cannot pass each other. It may wait for the cluster.
     proposing: tokio::sync::Mutex<()>,
     /// Held while a yes or no is counted, for the same reason. It waits for the store alone.
@@ -83,7 +91,10 @@ impl Gate {
     pub async fn start(options: GateOptions) -> anyhow::Result<Self> {
         let mut servers = HashMap::new();
         let mut tools = Vec::new();
-        for (name, client) in mcp::start(&options.reader, &options.sources).await? {
+        let mut started = mcp::start(&options.reader, &options.sources).await?;
+        let own = mcp::firstlook::Firstlook::new(options.store.clone());
+        started.push((mcp::firstlook::SERVER, mcp::connect(own).await?));
+        for (name, client) in started {
             tools.extend(client.list_all_tools().await?);
             servers.insert(name, client);
         }
@@ -93,7 +104,8 @@ impl Gate {
         tools.sort_by(|a, b| a.name.cmp(&b.name));
         let counters = Mutex::default();
         let (proposing, voting) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
-        Ok(Self(Arc::new(Inner { options, servers, tools, counters, proposing, voting })))
+        let ledger = Ledger::open(options.store.clone());
+        Ok(Self(Arc::new(Inner { options, servers, tools, counters, ledger, proposing, voting })))
     }
 
     /// A client of the gate for this caller in this incident, over a pipe in this process. The caller belongs to the
@@ -124,7 +136,10 @@ impl Gate {
     /// The tools that a caller is offered, by name: an agent proposes in its report alone, so it sees no write tool.
     pub fn tools_for(&self, caller: &Caller) -> Vec<Tool> {
         let offered = |tool: &&Tool| match caller {
-            Caller::Agent | Caller::Findings => matches!(mcp::tool(&tool.name), Some((_, Tier::ReadOnly))),
+            Caller::Agent | Caller::Findings => {
+                let outside = mcp::firstlook::OUTSIDE.contains(&tool.name.as_ref());
+                !outside && matches!(mcp::tool(&tool.name), Some((_, Tier::ReadOnly)))
+            }
             Caller::Person { .. } | Caller::Client { .. } => true,
         };
         self.0.tools.iter().filter(offered).cloned().collect()
@@ -140,8 +155,7 @@ impl Gate {
 
     /// The client of the server that has this tool.
     fn server_of(&self, tool: &str) -> Option<&Client> {
-        let (_, server, _) = mcp::TOOLS.iter().find(|(name, ..)| *name == tool)?;
-        self.0.servers.get(server)
+        self.0.servers.get(mcp::server_of(tool)?)
     }
 
     async fn counters(&self, incident: &IncidentId) -> anyhow::Result<Arc<Mutex<Counters>>> {

@@ -2,6 +2,7 @@
 
 pub mod approvals;
 pub mod audit;
+pub mod callers;
 pub mod gate;
 pub mod permit;
 pub mod policy;

@@ -1,6 +1,7 @@
-//! The listeners: webhook, slack, admin; each with its own address and credential.
+//! The listeners: webhook, slack, mcp, admin; each with its own address and credential.
 
 pub mod admin;
+pub mod mcp;
 pub mod slack;
 pub mod webhook;
 

@@ -26,7 +26,7 @@ pub struct Told {
     pub segments: Vec<Segment>,
 }
 
-/// The `outputSchema` of every read tool: [`Told`], and under `evidence` the id by which the gate keeps it. Kept short: a
+/// The `outputSchema` of every read tool: [`Told`]. Kept short: a
 /// client holds it once for each tool.
 pub(super) fn schema() -> Arc<JsonObject> {
     let text = json!({"type": "string"});
@@ -36,7 +36,7 @@ pub(super) fn schema() -> Arc<JsonObject> {
         "verbatim": {"type": "boolean"},
     }});
     let properties = json!({
-        "asked": text, "evidence": text, "segments": {"type": "array", "maxItems": SEGMENTS_MAX, "items": segment},
+        "asked": text, "segments": {"type": "array", "maxItems": SEGMENTS_MAX, "items": segment},
     });
     let schema = json!({"type": "object", "required": ["asked", "segments"], "properties": properties});
     match schema {

@@ -2,6 +2,7 @@
 
 mod answer;
 mod arguments;
+pub mod firstlook;
 pub mod k8s_logs;
 pub mod k8s_metrics;
 pub mod k8s_safe_restart;
@@ -45,11 +46,18 @@ pub const TOOLS: &[(&str, &str, Tier)] = &[
     ("find_metrics", k8s_metrics::SERVER, Tier::ReadOnly),
     ("rollout_restart", k8s_safe_restart::SERVER, Tier::Reversible),
     ("rollout_undo", k8s_safe_restart::SERVER, Tier::Reversible),
+    ("get_approval", firstlook::SERVER, Tier::ReadOnly),
+    ("get_evidence", firstlook::SERVER, Tier::ReadOnly),
 ];
 
 /// A tool of ours by name: its constant name and its tier.
 pub fn tool(name: &str) -> Option<(&'static str, Tier)> {
     TOOLS.iter().find(|(tool, ..)| *tool == name).map(|(tool, _, tier)| (*tool, *tier))
+}
+
+/// The server that has this tool.
+pub fn server_of(name: &str) -> Option<&'static str> {
+    TOOLS.iter().find(|(tool, ..)| *tool == name).map(|(_, server, _)| *server)
 }
 
 /// A client of one tool server, which runs as long as the client does.

@@ -50,6 +50,11 @@ impl<S: ServerHandler> ServerHandler for Traced<S> {
         let incident = request.meta.as_ref().and_then(|meta| meta.get(INCIDENT)).or(context.meta.get(INCIDENT));
         let incident = incident.and_then(|id| IncidentId::parse(id.as_str()?));
         let span = incident.map_or(tracing::Span::none(), |id| telemetry::incident(&id));
-        self.0.call_tool(request, context).instrument(span).await
+        let cancelled = context.ct.clone();
+        tokio::select! {
+            // Whoever asked is gone, or asks no more: dropping the work ends its requests.
+            () = cancelled.cancelled() => Err(ErrorData::internal_error("cancelled", None)),
+            answer = self.0.call_tool(request, context).instrument(span) => answer,
+        }
     }
 }

@@ -33,7 +33,25 @@ pub enum Caller {
     /// A person pressed a button (Undo, Ask again).
     Person { user: Redacted },
     /// An outside MCP client's token, by name.
-    Client { name: Redacted },
+    Client {
+        name: Redacted,
+        /// Slack's id of the person that the token stands for.
+        #[serde(default)]
+        person: Option<Redacted>,
+        /// What the program calls itself (`clientInfo`): shown, never trusted.
+        #[serde(default)]
+        program: Option<Redacted>,
+    },
+}
+
+impl Caller {
+    /// Whether both are the same caller: of a token its name alone counts, whatever program used it.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Client { name, .. }, Self::Client { name: same, .. }) => name == same,
+            _ => self == other,
+        }
+    }
 }
 
 /// What the gate decided, with the rule that decided it.

@@ -9,6 +9,9 @@ use crate::model::ids::{ClusterName, IncidentId, SignalId};
 use crate::model::object::ObjectRef;
 use crate::redact::{Redacted, Safe};
 
+/// The fault of an incident that nothing was heard of: a caller from outside asked for a change of its subject.
+pub const ASKED: &str = "asked";
+
 /// The signals of one fault. Its identity is subject and fault, not an alert's name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incident {
@@ -91,6 +94,8 @@ pub enum Ending {
     ResolveNotSeen,
     /// It was seen to be the fault of another incident, which took it in.
     Absorbed,
+    /// What was asked for was answered, and done where the answer was yes.
+    Answered,
 }
 
 /// How bad it is, by firstlook's own reckoning.

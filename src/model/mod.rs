@@ -20,7 +20,9 @@ pub use card::{Card, Heard, Link, Post, PostKind, Thumb};
 pub use evidence::{Citation, Evidence, Reading, Segment, Source};
 pub use finding::{Certainty, Finding, Role};
 pub use ids::{ApprovalId, CallId, ClusterName, EvidenceId, IncidentId, Nonce, SignalId};
-pub use incident::{Cause, Ending, Incident, IncidentState, Investigation, InvestigationState, Merge, Severity, Why};
+pub use incident::{
+    ASKED, Cause, Ending, Incident, IncidentState, Investigation, InvestigationState, Merge, Severity, Why,
+};
 pub use object::{Kind, Name, ObjectRef};
 pub use report::{Origin, Report};
 pub use scene::{Part, Scene};

@@ -14,7 +14,7 @@ use crate::correlate::late;
 use crate::findings;
 use crate::model::scene::Pod;
 use crate::model::{
-    Action, Approval, ApprovalState, Card, Finding, Incident, IncidentId, IncidentState, Investigation,
+    ASKED, Action, Approval, ApprovalState, Card, Ending, Finding, Incident, IncidentId, IncidentState, Investigation,
     InvestigationState, Kind, ObjectRef, Origin, Scene, Verification,
 };
 use crate::observe::motion::Motion;
@@ -141,8 +141,27 @@ impl Verify {
         Ok(true)
     }
 
+    /// Ends an incident that a caller from outside asked for, once it has its answer; true if it has.
+    async fn close_answered(&self, incident: &Incident) -> anyhow::Result<bool> {
+        let now = self.clock.now();
+        if !ending::is_answered(&self.store.approvals_of(&incident.id).await?, now) {
+            return Ok(false);
+        }
+        let how = Ending::Answered;
+        let ended = Incident { state: IncidentState::Over { at: now, how }, updated_at: now, ..incident.clone() };
+        let entry =
+            AuditEntry { at: now, kind: "incident_over", incident: Some(ended.id.clone()), body: json!({"how": how}) };
+        let writes = vec![Write::Audit(entry), Write::Incident(Box::new(ended))];
+        self.store.commit(writes, Durability::Durable, None).await?;
+        self.metrics.incidents.get_or_create(&IncidentLabels { event: "over" }).inc();
+        Ok(true)
+    }
+
     /// Looks how the subject of an open incident fares; true if the incident changed.
     async fn look(&self, incident: &Incident) -> anyhow::Result<bool> {
+        if incident.fault == ASKED {
+            return self.close_answered(incident).await;
+        }
         let scene = scene::read(&self.reader, &incident.subject, &incident.also, SCENE_DEADLINE).await;
         // Correlate writes incidents too: while its claim is held here nothing that it wrote is overwritten.
         let Some(claim) = self.store.claim("correlate", "all", LEASE).await? else {

@@ -119,11 +119,11 @@ impl Door {
         if tier != Tier::ReadOnly {
             return deny("built in", "nothing can be changed here: a change is proposed in the report".into());
         }
-        if serde_json::to_vec(arguments).is_ok_and(|bytes| bytes.len() > ARGUMENTS_MAX_BYTES) {
-            return deny("built in", "the arguments are too long".into());
+        if mcp::firstlook::OUTSIDE.contains(&tool) {
+            return deny("built in", "this tool is for callers from outside".into());
         }
-        if let Some(why) = mcp::forbidden(arguments) {
-            return deny("built in", why.into());
+        if let Some(why) = forbidden(arguments) {
+            return deny("built in", why);
         }
         if let Err(why) = self.scope.allows(arguments) {
             return deny("scope", why);
@@ -159,12 +159,8 @@ impl Door {
         if let Err(why) = self.store(writes).await {
             return failed(&text!("the call was not run: {}", why));
         }
-        let mut structured = None;
         let (reading, asked, shown) = match self.run(&call.tool, request).await {
-            Ok((told, shown)) => {
-                structured = self.structured(id, &told);
-                (Reading::Segments(told.segments), told.asked, shown)
-            }
+            Ok((told, shown)) => (Reading::Segments(told.segments), told.asked, shown),
             Err(why) => (Reading::Missing(why.clone()), call.arguments.cut(200), why.as_str().to_owned()),
         };
         let is_read = matches!(reading, Reading::Segments(_));
@@ -182,23 +178,11 @@ impl Door {
             return failed(&text!("{} was read but could not be kept: {}", id, why));
         }
         if is_read {
-            let says = format!("{title}\n<data>\n{}\n</data>", fence(&shown));
-            let mut result = CallToolResult::success(vec![ContentBlock::text(says)]);
-            result.structured_content = structured;
-            result
+            CallToolResult::success(vec![ContentBlock::text(format!("{title}\n<data>\n{}\n</data>", fence(&shown)))])
         } else {
             let says = format!("{title}\nNot read: {}\nThis is missing data: it proves nothing.", fence(&shown));
             CallToolResult::error(vec![ContentBlock::text(says)])
         }
-    }
-
-    /// What was told as data, with the id of the evidence; for programs alone: the agent reads the text.
-    fn structured(&self, id: EvidenceId, told: &Told) -> Option<Value> {
-        matches!(self.caller, Caller::Client { .. }).then(|| {
-            let mut value = serde_json::to_value(told).unwrap_or_default();
-            value["evidence"] = id.to_string().into();
-            value
-        })
     }
 
     fn evidence(&self, call: &Call, id: EvidenceId, reading: Reading, asked: Redacted) -> Write {
@@ -216,8 +200,23 @@ impl Door {
 
     /// The tool's evidence and text, or why there is none.
     async fn run(&self, tool: &str, request: CallToolRequestParams) -> Result<(Told, String), Redacted> {
-        let redactor = &self.gate.options().redactor;
-        let Some(server) = self.gate.server_of(tool) else { return Err("its server is not there".into()) };
+        let (result, shown) = self.gate.run(tool, request).await?;
+        let told = result.structured_content.and_then(|value| serde_json::from_value::<Told>(value).ok());
+        let Some(mut told) = told else { return Err("it answered without evidence".into()) };
+        told.segments.truncate(SEGMENTS_MAX);
+        Ok((told, shown.as_str().to_owned()))
+    }
+}
+
+impl Gate {
+    /// What a tool answers and its text, redacted; or why it did not, in words.
+    pub(super) async fn run(
+        &self,
+        tool: &str,
+        request: CallToolRequestParams,
+    ) -> Result<(CallToolResult, Redacted), Redacted> {
+        let redactor = &self.options().redactor;
+        let Some(server) = self.server_of(tool) else { return Err("its server is not there".into()) };
         let result = match tokio::time::timeout(TOOL_TIMEOUT, server.call_tool(request)).await {
             Ok(Ok(result)) => result,
             Ok(Err(error)) => return Err(redactor.redact(&error.to_string()).one_line().cut(WHY_MAX_CHARS)),
@@ -228,11 +227,16 @@ impl Door {
         if result.is_error == Some(true) {
             return Err(shown.one_line().cut(WHY_MAX_CHARS));
         }
-        let told = result.structured_content.and_then(|value| serde_json::from_value::<Told>(value).ok());
-        let Some(mut told) = told else { return Err("it answered without evidence".into()) };
-        told.segments.truncate(SEGMENTS_MAX);
-        Ok((told, shown.as_str().to_owned()))
+        Ok((result, shown))
     }
+}
+
+/// Why these arguments are refused whatever the tool and whoever asks.
+pub(super) fn forbidden(arguments: &Map<String, Value>) -> Option<Redacted> {
+    if serde_json::to_vec(arguments).is_ok_and(|bytes| bytes.len() > ARGUMENTS_MAX_BYTES) {
+        return Some("the arguments are too long".into());
+    }
+    mcp::forbidden(arguments).map(Redacted::literal)
 }
 
 fn failed(why: &Redacted) -> CallToolResult {
@@ -252,7 +256,7 @@ fn refused(verdict: &Verdict, unstored: Option<Redacted>) -> CallToolResult {
 }
 
 /// The text with nothing in it that could open or close the fence around data.
-fn fence(text: &str) -> String {
+pub(super) fn fence(text: &str) -> String {
     let mut fenced = String::with_capacity(text.len());
     for (at, character) in text.char_indices() {
         let word = || text[at + 1..].trim_start_matches(['/', ' ']).get(..4);

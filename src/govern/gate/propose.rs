@@ -59,6 +59,16 @@ impl Gate {
     /// When the cluster or the store could not be asked: nothing is stored, try again later.
     pub async fn propose(&self, suggestion: Suggestion<'_>) -> anyhow::Result<Approval> {
         let _turn = self.0.proposing.lock().await;
+        self.propose_in_turn(suggestion, Vec::new()).await
+    }
+
+    /// The same for whoever holds the turn. `opens` are the writes that make its incident, where there is none yet: they
+    /// are made together with the approval, and not at all where it is refused.
+    pub(super) async fn propose_in_turn(
+        &self,
+        suggestion: Suggestion<'_>,
+        opens: Vec<Write>,
+    ) -> anyhow::Result<Approval> {
         let options = self.options();
         let known = options.store.approvals_of(&suggestion.incident.id).await?;
         let same = |other: &&Approval| other.proposal == *suggestion.proposal;
@@ -85,12 +95,16 @@ impl Gate {
         }
         let call = self.call(&suggestion, &approval, verdict);
         self.count(&call.tool, &call.verdict);
-        let writes = vec![
+        if !opens.is_empty() && approval.state == ApprovalState::Refused {
+            return Ok(approval);
+        }
+        let mut writes = opens;
+        writes.extend([
             Write::Audit(audit::verdict(&call)),
             Write::Call(call),
             Write::Audit(audit::approval(approval.created_at, &approval)),
             Write::Approval { approval: Box::new(approval.clone()), was: None },
-        ];
+        ]);
         options.store.commit(writes, Durability::Durable, None).await?;
         Ok(approval)
     }
@@ -155,7 +169,7 @@ impl Gate {
         }
         if let Caller::Client { .. } = &suggestion.caller {
             let asked = options.store.approvals_made_since(since).await?;
-            let same = |approval: &&Approval| approval.asked_by == suggestion.caller;
+            let same = |approval: &&Approval| approval.asked_by.is_same(&suggestion.caller);
             usage.caller_last_hour = asked.iter().filter(others).filter(same).count() as u32;
         }
         Ok(usage)

@@ -270,7 +270,7 @@ impl Finder<'_> {
 /// The keys of `limits` that a decision may name.
 const LIMIT_KEYS: &[&str] = &["writes_per_hour", "writes_per_incident", "tool_calls_per_incident", "tools", "callers"];
 
-fn is_user(who: &str) -> bool {
+pub(in crate::govern) fn is_user(who: &str) -> bool {
     who.starts_with(['U', 'W']) && who.len() > 2 && who.len() <= ID_MAX_CHARS && is_id(who)
 }
 

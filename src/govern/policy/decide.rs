@@ -142,7 +142,7 @@ impl Policy {
         if let Some(no) = self.bounds_tool(ask, usage, "calls") {
             return Some(no);
         }
-        let Caller::Client { name } = ask.caller else { return None };
+        let Caller::Client { name, .. } = ask.caller else { return None };
         let max = limits.of_caller(name.as_str())?.1.calls_per_hour?;
         let reached = usage.caller_last_hour >= max;
         reached.then(|| {
@@ -163,7 +163,7 @@ impl Policy {
         if let Some(no) = self.bounds_tool(ask, usage, "changes") {
             return Some(no);
         }
-        let Caller::Client { name } = ask.caller else { return None };
+        let Caller::Client { name, .. } = ask.caller else { return None };
         let max = limits.of_caller(name.as_str())?.1.writes_per_hour?;
         let why = || text!("{} has asked for {} changes within the last hour, the limit", name, max);
         (usage.caller_last_hour >= max).then(|| deny(self.limit("callers"), why()))

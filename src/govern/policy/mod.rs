@@ -6,13 +6,14 @@ mod file;
 mod freeze;
 mod leave;
 mod lint;
-mod pattern;
+pub(in crate::govern) mod pattern;
 mod place;
 mod press;
 
 #[cfg(test)]
 mod tests;
 
+pub(in crate::govern) use check::is_user;
 pub use check::{PolicyError, Problem};
 pub use decide::{Ask, Usage, decide};
 pub use file::{Allow, Approvers, CallerLimits, Deny, Limits, Policy, ToolLimits};

@@ -4,7 +4,7 @@
 const NAMESPACE_MAX_CHARS: usize = 63;
 
 /// How closely a pattern names a namespace: None if not at all; an exact name is closest, then the longest prefix.
-pub(super) fn closeness(pattern: &str, namespace: &str) -> Option<usize> {
+pub(in crate::govern) fn closeness(pattern: &str, namespace: &str) -> Option<usize> {
     match pattern.strip_suffix('*') {
         Some(prefix) => namespace.starts_with(prefix).then_some(prefix.len()),
         None => (pattern == namespace).then_some(usize::MAX),
@@ -27,7 +27,7 @@ pub(super) fn covers(general: &str, special: &str) -> bool {
 }
 
 /// Why a text is no pattern of namespaces, if it is none.
-pub(super) fn problem(pattern: &str) -> Option<&'static str> {
+pub(in crate::govern) fn problem(pattern: &str) -> Option<&'static str> {
     let name = pattern.strip_suffix('*').unwrap_or(pattern);
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if pattern.is_empty() {

@@ -105,7 +105,7 @@ fn limits_are_named_with_their_line_or_as_defaults() {
     let undo = ask("rollout_undo", &object);
     check(used(Usage { tool_of_incident: 1, ..Usage::default() }, &undo), "deny", "limits.tools (line 16)");
     check(used(Usage { tool_of_incident: 1, ..Usage::default() }, &restart), "ask", "approvers");
-    let client = Caller::Client { name: "ci".into() };
+    let client = Caller::Client { name: "ci".into(), person: None, program: None };
     let read = Ask { tier: Tier::ReadOnly, caller: &client, ..ask("get_workload", &object) };
     check(used(Usage { caller_last_hour: 10, ..Usage::default() }, &read), "deny", "limits.callers (line 18)");
     check(used(Usage { caller_last_hour: 9, ..Usage::default() }, &read), "run", "");

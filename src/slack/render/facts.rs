@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::clock;
 use crate::model::scene::{Change, DiffLine};
-use crate::model::{Card, Certainty, Citation, Finding, IncidentState, InvestigationState, Origin, Part, Role};
+use crate::model::{ASKED, Card, Certainty, Citation, Finding, IncidentState, InvestigationState, Origin, Part, Role};
 use crate::model::{Scene, Severity, Source};
 use crate::redact::Redacted;
 use crate::slack::render::escape;
@@ -87,6 +87,7 @@ pub(super) fn line(card: &Card, now: Timestamp) -> String {
 
 fn severity(card: &Card) -> String {
     let own = match card.incident.severity {
+        _ if card.incident.fault == ASKED => return "no trouble was heard of".to_owned(),
         // What an alert once said of it is no news where its subject is well.
         Severity::None if card.incident.healthy_since.is_some() => return "healthy now".to_owned(),
         severity => severity.as_str(),

@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 
 use crate::clock;
-use crate::model::{ApprovalState, Card, Ending, Incident, IncidentState, InvestigationState, ObjectRef};
+use crate::model::{ASKED, ApprovalState, Card, Ending, Incident, IncidentState, InvestigationState, ObjectRef};
 use crate::model::{Severity, Verification};
 use crate::redact::Redacted;
+use crate::slack::render::buttons;
 use crate::slack::render::escape;
 use crate::slack::render::facts;
 
@@ -21,6 +22,8 @@ pub(super) fn header(card: &Card) -> String {
     let line = if is_arrival(&card.incident) {
         let count = arrived(&card.incident).len() as u32;
         format!("{} Found on arrival: {} already in trouble", emoji(card), escape::counted(count, "workload"))
+    } else if card.incident.fault == ASKED {
+        asked(card)
     } else {
         let story = facts::story(card);
         let subject = facts::subject_words(card);
@@ -37,6 +40,7 @@ pub(super) fn header(card: &Card) -> String {
                 None => format!("⚪ Part of another incident. Was: {story}"),
             },
             Outcome::Over(Ending::ResolveNotSeen) => format!("⚪ Closed, resolve not seen. Was: {story}"),
+            Outcome::Over(Ending::Answered) => format!("⚪ {story}"),
         }
     };
     // The isolate of right-to-left text must not be cut apart: cut first, then clean.
@@ -47,6 +51,29 @@ pub(super) fn header(card: &Card) -> String {
             return clean;
         }
         room -= 1;
+    }
+}
+
+/// What was asked for from outside, and how it stands.
+fn asked(card: &Card) -> String {
+    let subject = facts::subject_words(card);
+    let Some(approval) = card.approvals.first() else { return format!("⚪ Asked for: a change of {subject}") };
+    let stands = match approval.state {
+        ApprovalState::Executed => "✅ Done",
+        ApprovalState::Rejected => "⚪ Rejected",
+        ApprovalState::Expired => "⚪ Not answered in time",
+        ApprovalState::Withdrawn => "⚪ Withdrawn",
+        ApprovalState::Refused => "⚪ Refused",
+        ApprovalState::Failed => "🔴 Failed",
+        ApprovalState::OutcomeUnknown => "🔴 Outcome unknown",
+        _ => "⚪ Asked for",
+    };
+    match (&approval.action, &card.incident.subject.namespace) {
+        (Some(action), Some(namespace)) => {
+            format!("{stands}: {} in {}", buttons::order(action, 80), escape::short(namespace.as_str(), 40))
+        }
+        (Some(action), None) => format!("{stands}: {}", buttons::order(action, 80)),
+        (None, _) => format!("{stands}: a change of {subject}"),
     }
 }
 
@@ -147,6 +174,8 @@ pub(super) fn ending(card: &Card, now: Timestamp) -> Option<String> {
             let (into, because) = (escape::object(&merge.subject), sentence(&merge.because));
             format!("*Taken in* at {at} by the incident of {into}: {because}. What follows is told there.")
         }
+        // The step tells it all.
+        Ending::Answered => return None,
         Ending::ResolveNotSeen => {
             format!("*Closed* at {at}{who}: resolve not seen; the alert is too old to wait for it")
         }

@@ -149,7 +149,13 @@ fn asked_by(caller: &Caller) -> String {
     match caller {
         Caller::Agent | Caller::Findings => String::new(),
         Caller::Person { user } => format!(", asked by {}", escape::person(user.as_str())),
-        Caller::Client { name } => format!(", asked by {}", escape::code_cut(name.as_str(), 40)),
+        Caller::Client { name, person, program } => {
+            let token = format!("token {}", escape::code_cut(name.as_str(), 40));
+            let through =
+                program.as_ref().map(|program| format!("through {}, ", escape::code_cut(program.as_str(), 40)));
+            let by = person.as_ref().map(|person| format!("by {}, ", escape::person(person.as_str())));
+            format!(", asked {}{}{token}", by.unwrap_or_default(), through.unwrap_or_default())
+        }
     }
 }
 

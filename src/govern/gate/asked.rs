@@ -1,0 +1,217 @@
+//! A change that a caller from outside asks for: it becomes a request for leave on a card, never a change.
+
+use std::sync::Arc;
+
+use rmcp::model::{CallToolResult, ContentBlock};
+use serde_json::{Map, Value, json};
+
+use crate::govern::gate::propose::Suggestion;
+use crate::govern::gate::visit::{Called, Inside};
+use crate::govern::scope;
+use crate::model::{
+    ASKED, Approval, ApprovalState, Caller, Finding, Incident, IncidentId, IncidentState, Investigation,
+    InvestigationState, Kind, ObjectRef, Proposal, Scene, Severity, SignalId, Verdict, Why,
+};
+use crate::redact::Redacted;
+use crate::store::{AuditEntry, Write};
+use crate::text;
+
+/// Where a request belongs: an incident, and what is known of it.
+struct Home {
+    incident: Incident,
+    scene: Option<Arc<Scene>>,
+    findings: Vec<Finding>,
+    /// The writes that make it, where it is new.
+    opens: Vec<Write>,
+}
+
+impl Inside {
+    /// Asks for a change: pending, or refused with the reason.
+    pub(super) async fn ask(&self, called: &Called) -> CallToolResult {
+        match self.ask_for(called).await {
+            Ok(Ok(approval)) if approval.state != ApprovalState::Refused => pending(&approval),
+            Ok(Ok(approval)) => {
+                let rule = if approval.rule.is_empty() { Redacted::default() } else { text!(" ({})", approval.rule) };
+                let why = text!("{}{}", approval.because, rule);
+                self.refuse(called, &why).await
+            }
+            Ok(Err(why)) => self.refuse(called, &why).await,
+            Err(error) => {
+                let redactor = &self.gate.options().redactor;
+                let why = redactor.redact(&format!("it could not be checked now, ask again: {error:#}"));
+                self.refuse(called, &why.one_line().cut(500)).await
+            }
+        }
+    }
+
+    async fn ask_for(&self, called: &Called) -> anyhow::Result<Result<Approval, Redacted>> {
+        let proposal = match self.proposal(called) {
+            Ok(proposal) => proposal,
+            Err(why) => return Ok(Err(why)),
+        };
+        // The object that would be changed decides, whatever else the arguments name.
+        if !self.guest.rights.has_object(proposal.object()) {
+            return Ok(Err(text!("this token does not reach {}", proposal.object())));
+        }
+        let _turn = self.gate.0.proposing.lock().await;
+        let Home { incident, scene, findings, opens } = self.home(&called.caller, proposal.object()).await?;
+        let suggestion = Suggestion {
+            incident: &incident,
+            scene: scene.as_deref(),
+            findings: &findings,
+            proposal: &proposal,
+            caller: called.caller.clone(),
+            undoes: None,
+        };
+        self.gate.propose_in_turn(suggestion, opens).await.map(Ok)
+    }
+
+    /// What the arguments propose. A name that the tool does not have is a slip that could change what is meant.
+    fn proposal(&self, called: &Called) -> Result<Proposal, Redacted> {
+        let redactor = &self.gate.options().redactor;
+        let tool = self.gate.0.tools.iter().find(|tool| tool.name == called.tool);
+        let properties = tool.and_then(|tool| tool.input_schema.get("properties")?.as_object());
+        let known = |key: &str| properties.is_some_and(|properties| properties.contains_key(key));
+        if let Some(unknown) = called.arguments.keys().find(|key| !known(key)) {
+            return Err(text!("{} has no argument `{}`", called.tool, redactor.redact(unknown).cut(40)));
+        }
+        proposal(called.tool, &called.arguments)
+            .map_err(|why| redactor.redact(&format!("the arguments of {} do not fit: {why}", called.tool)).cut(300))
+    }
+
+    /// The open incident that this object is part of, or a new one with that object alone.
+    async fn home(&self, caller: &Caller, object: &ObjectRef) -> anyhow::Result<Home> {
+        let store = &self.gate.options().store;
+        let mut open = store.open_incidents().await?;
+        open.sort_by_key(|incident| incident.subject != *object);
+        for incident in open {
+            let near = incident.subject == *object || incident.subject.namespace == object.namespace;
+            if !near {
+                continue;
+            }
+            let scene = store.scene(&incident.subject).await?;
+            let findings = store.findings(&incident.id).await?;
+            if scope::may_change(&incident, scene.as_deref(), &findings, object).is_ok() {
+                return Ok(Home { incident, scene, findings, opens: Vec::new() });
+            }
+        }
+        let incident = self.opened(caller, object);
+        let entry = AuditEntry {
+            at: incident.opened_at,
+            kind: "incident_opened",
+            incident: Some(incident.id.clone()),
+            body: json!({"subject": object.to_string(), "severity": incident.severity, "asked_by": caller}),
+        };
+        let opens = vec![Write::Audit(entry), Write::Incident(Box::new(incident.clone()))];
+        Ok(Home { incident, scene: None, findings: Vec::new(), opens })
+    }
+
+    fn opened(&self, caller: &Caller, object: &ObjectRef) -> Incident {
+        let options = self.gate.options();
+        let now = options.clock.now();
+        let id = IncidentId::fresh();
+        let why = Why { signal: SignalId::derive(&["asked", id.as_str()]), at: now, sentence: asked_by(caller) };
+        Incident {
+            id,
+            cluster: options.reader.cluster().clone(),
+            subject: object.clone(),
+            fault: ASKED.to_owned(),
+            severity: Severity::None,
+            alert_severity: None,
+            state: IncidentState::Open,
+            opened_at: now,
+            began_at: now,
+            updated_at: now,
+            unhealthy_at: None,
+            healthy_since: None,
+            why: vec![why],
+            also: Vec::new(),
+            cause: None,
+            absorbed_by: None,
+            absorbed: Vec::new(),
+            investigation: Investigation::unbegun(InvestigationState::Off),
+        }
+    }
+
+    /// A refusal, in the audit before it is told.
+    async fn refuse(&self, called: &Called, why: &Redacted) -> CallToolResult {
+        if let Some(room) = self.gate.0.ledger.room().await {
+            let verdict = Verdict::Deny { rule: "asked".into(), why: why.clone() };
+            self.record(room, called, &verdict, "refused", why);
+        }
+        answer(json!({"status": "refused", "reason": why}), &text!("refused: {}", why))
+    }
+}
+
+/// `asked by U024BE7LH through kimi-code (token kimi)`.
+fn asked_by(caller: &Caller) -> Redacted {
+    let Caller::Client { name, person, program } = caller else { return "asked from outside".into() };
+    let by = person.as_ref().map_or_else(|| "nobody in particular".into(), Redacted::clone);
+    match program {
+        Some(program) => text!("asked by {} through {} (token {})", by, program, name),
+        None => text!("asked by {} (token {})", by, name),
+    }
+}
+
+fn pending(approval: &Approval) -> CallToolResult {
+    let says = text!(
+        "pending_approval {}: a person decides in Slack until {}. Nothing has changed yet; ask get_approval later.",
+        approval.id,
+        approval.expires_at
+    );
+    let expires_at = approval.expires_at.to_string();
+    answer(json!({"status": "pending_approval", "approval_id": approval.id, "expires_at": expires_at}), &says)
+}
+
+fn answer(structured: Value, says: &Redacted) -> CallToolResult {
+    let mut result = CallToolResult::success(vec![ContentBlock::text(says.as_str())]);
+    result.structured_content = Some(structured);
+    result
+}
+
+/// The proposal that a tool's arguments stand for: they are its fields, with the object's names beside them.
+fn proposal(tool: &str, arguments: &Map<String, Value>) -> Result<Proposal, String> {
+    let text = |key: &str| arguments.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let kind = match text("kind") {
+        Some(kind) => Kind::named(kind).ok_or("there is no such kind")?,
+        None => implied(tool).ok_or("`kind` is missing")?,
+    };
+    let name = ["name", "pod", "node"].into_iter().find_map(text).ok_or("`name` is missing")?;
+    let object = ObjectRef::new(kind, text("namespace"), name).ok_or("that is no name of an object")?;
+    let mut fields = arguments.clone();
+    for key in ["kind", "namespace", "name", "pod", "node"] {
+        fields.remove(key);
+    }
+    fields.insert("tool".to_owned(), json!(tool));
+    fields.insert("object".to_owned(), json!(object));
+    serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())
+}
+
+/// The kind that a tool is for, where its arguments name none.
+fn implied(tool: &str) -> Option<Kind> {
+    match tool {
+        "suspend_cronjob" | "resume_cronjob" => Some(Kind::CronJob),
+        "rerun_job" => Some(Kind::Job),
+        "cordon" | "uncordon" | "drain" => Some(Kind::Node),
+        "delete_pod" => Some(Kind::Pod),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_a_tool_are_a_proposal_or_a_reason() {
+        let of = |tool, arguments: Value| proposal(tool, arguments.as_object().unwrap());
+        let object = ObjectRef::new(Kind::Deployment, Some("shop"), "web").unwrap();
+        let names = json!({"kind": "deployment", "namespace": "shop", "name": "web"});
+        assert_eq!(of("rollout_restart", names.clone()), Ok(Proposal::RolloutRestart { object: object.clone() }));
+        let undo = json!({"kind": "Deployment", "namespace": "shop", "name": "web", "to_revision": 3});
+        assert_eq!(of("rollout_undo", undo), Ok(Proposal::RolloutUndo { object, to_revision: Some(3) }));
+        assert!(of("rollout_undo", json!({"kind": "Secret", "namespace": "shop", "name": "web"})).is_err());
+        assert!(of("rollout_restart", json!({"kind": "Deployment", "name": "web"})).is_err());
+        assert!(of("get_workload", names).is_err(), "a read proposes nothing");
+    }
+}

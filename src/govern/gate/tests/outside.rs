@@ -1,0 +1,209 @@
+//! Callers from outside: what they are offered, what they may read, and what comes of a change that they ask for.
+
+use rmcp::model::{CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation, object};
+use rmcp::{ClientHandler, RoleClient, ServiceExt, service::RunningService};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::govern::callers::{Callers, Guest, token_hash};
+use crate::model::{ASKED, ApprovalId, Severity};
+
+/// A program that says its name.
+#[derive(Clone)]
+struct Kimi;
+
+impl ClientHandler for Kimi {
+    fn get_info(&self) -> ClientConfig {
+        ClientConfig::new(ClientCapabilities::default(), Implementation::new("kimi-code", "2.1.0"))
+    }
+}
+
+type Connection = RunningService<RoleClient, Kimi>;
+
+fn guest(rest: &str) -> Arc<Guest> {
+    let yaml = format!("callers:\n  - {{name: laptop, for: U024BE7LH, token_sha256: {}, {rest}}}", token_hash("t"));
+    let callers = Callers::parse(&yaml, "callers.yaml", &Gate::servers()).unwrap();
+    Arc::clone(callers.find("t").unwrap())
+}
+
+const ALL: &str = "namespaces: [fleet-ops], tiers: [read-only, reversible]";
+
+async fn connect(world: &World, guest: &Arc<Guest>, server: Option<&str>) -> Connection {
+    let visit = world.gate.visit(guest, server).unwrap();
+    let (near, far) = mcp::pipe();
+    tokio::spawn(async move { drop(visit.serve(far).await.unwrap().waiting().await) });
+    Kimi.serve(near).await.unwrap()
+}
+
+async fn ask(client: &Connection, tool: &'static str, arguments: Value) -> (bool, String, Value) {
+    let request = CallToolRequestParams::new(tool).with_arguments(object(arguments));
+    let result: CallToolResult = client.call_tool(request).await.unwrap();
+    let text = result.content.iter().filter_map(|c| c.as_text()).map(|t| t.text.clone()).collect();
+    (result.is_error == Some(true), text, result.structured_content.unwrap_or_default())
+}
+
+async fn names(client: &Connection) -> Vec<String> {
+    client.list_all_tools().await.unwrap().into_iter().map(|tool| tool.name.to_string()).collect()
+}
+
+/// Another Deployment than the incident's.
+fn other() -> Value {
+    json!({"namespace": "fleet-ops", "kind": "Deployment", "name": "driver-sync"})
+}
+
+#[tokio::test]
+async fn a_caller_is_offered_what_its_token_reaches() {
+    let world = world().await;
+    let all = connect(&world, &guest(ALL), None).await;
+    let offered = names(&all).await;
+    for tool in ["pod_logs", "rollout_restart", "get_approval"] {
+        assert!(offered.contains(&tool.to_owned()), "{offered:?}");
+    }
+    let one = connect(&world, &guest(ALL), Some("k8s-logs")).await;
+    assert_eq!(names(&one).await, ["pod_logs", "search_logs"]);
+    let reads = guest("namespaces: [fleet-ops], servers: [k8s-workloads, k8s-safe-restart]");
+    assert!(names(&connect(&world, &reads, None).await).await.iter().all(|name| !name.starts_with("rollout_re")));
+    assert!(world.gate.visit(&reads, Some("k8s-logs")).is_none(), "a server that the token does not reach");
+    assert!(world.gate.visit(&reads, Some("k8s-nothing")).is_none());
+    let (failed, text, _) = ask(&connect(&world, &reads, None).await, "rollout_restart", workload()).await;
+    assert!(failed && text.contains("does not reach rollout_restart"), "{text}");
+}
+
+#[tokio::test]
+async fn what_a_caller_reads_is_audited_with_its_name_and_kept_as_hash_and_length() {
+    let world = world().await;
+    let client = connect(&world, &guest(ALL), None).await;
+    let (failed, text, _) = ask(&client, "get_workload", workload()).await;
+    assert!(!failed && text.starts_with("get_workload\n<data>\n") && text.contains("ImagePullBackOff"), "{text}");
+    let (failed, text, _) = ask(&client, "list_workloads", json!({"namespace": "kube-system"})).await;
+    assert!(failed && text.contains("does not reach namespace kube-system"), "{text}");
+    world.gate.flush().await;
+    let last = world.store.audit_last("outside").await.unwrap().unwrap();
+    let caller = &last["caller"]["client"];
+    assert_eq!(
+        (&caller["name"], &caller["person"], &caller["program"]),
+        (&json!("laptop"), &json!("U024BE7LH"), &json!("kimi-code"))
+    );
+    assert_eq!((last["outcome"].as_str(), last["tool"].as_str()), (Some("not_run"), Some("list_workloads")));
+    assert!(last["sha256"].is_string() && world.audited().await.is_empty(), "it belongs to no incident");
+    assert!(client.call_tool(CallToolRequestParams::new("exec")).await.is_err(), "a protocol error");
+}
+
+#[tokio::test]
+async fn a_change_that_is_asked_for_waits_for_a_person_and_get_approval_tells_how_it_stands() {
+    let world = world().await;
+    let client = connect(&world, &guest(ALL), None).await;
+    let (failed, text, told) = ask(&client, "rollout_restart", other()).await;
+    assert!(!failed && text.starts_with("pending_approval a"), "{text}");
+    assert_eq!(told["status"], "pending_approval");
+    let id = ApprovalId::parse(told["approval_id"].as_str().unwrap()).unwrap();
+    let approval = world.store.approval(&id).await.unwrap().unwrap();
+    assert_eq!(approval.state, ApprovalState::Proposed);
+    let incident = world.store.incident(&approval.incident).await.unwrap().unwrap();
+    assert_eq!(
+        (incident.fault.as_str(), incident.severity, &incident.subject),
+        (ASKED, Severity::None, &deployment("driver-sync"))
+    );
+    assert_eq!(incident.why[0].sentence.as_str(), "asked by U024BE7LH through kimi-code (token laptop)");
+    let (_, again, _) = ask(&client, "rollout_restart", other()).await;
+    assert_eq!(again, text, "the same request is one");
+    let (_, _, told) = ask(&client, "get_approval", json!({"approval_id": id})).await;
+    assert_eq!(told["state"], "proposed");
+    let elsewhere = connect(&world, &guest("namespaces: [shop]"), None).await;
+    let (failed, text, _) = ask(&elsewhere, "get_approval", json!({"approval_id": id})).await;
+    assert!(failed && text.contains("there is no such approval"), "{text}");
+    assert!(world.cluster.requests().iter().all(|request| request.method == "GET"), "nothing was written");
+}
+
+#[tokio::test]
+async fn a_change_of_what_an_incident_is_about_is_asked_for_on_its_card() {
+    let world = world().await;
+    let client = connect(&world, &guest(ALL), None).await;
+    let (_, _, told) = ask(&client, "rollout_undo", workload()).await;
+    let id = ApprovalId::parse(told["approval_id"].as_str().unwrap()).unwrap();
+    assert_eq!(world.store.approval(&id).await.unwrap().unwrap().incident, world.incident.id);
+    assert_eq!(world.store.open_incidents().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_refused_opens_no_incident_and_is_audited() {
+    let world = world().await;
+    let client = connect(&world, &guest(ALL), None).await;
+    let near = json!({"namespace": "fleet-ops", "kind": "Deployment", "name": "driver-syncs"});
+    let slip = json!({"namespace": "fleet-ops", "kind": "Deployment", "name": "driver-sync", "force": true});
+    let refused = [
+        (near, "near names: Deployment fleet-ops/driver-sync"),
+        (slip, "has no argument `force`"),
+        (json!({"namespace": "shop", "kind": "Deployment", "name": "web"}), "does not reach namespace shop"),
+        (json!({"namespace": "fleet-ops", "kind": "Secret", "name": "db"}), "Secrets cannot be read"),
+    ];
+    for (arguments, says) in refused {
+        let (_, text, _) = ask(&client, "rollout_restart", arguments).await;
+        assert!(text.contains(says), "{text}");
+    }
+    assert_eq!(world.store.open_incidents().await.unwrap().len(), 1);
+    world.gate.flush().await;
+    assert!(world.store.audit_last("outside").await.unwrap().is_some());
+    let few = guest(&format!("{ALL}, asks_per_hour: 1"));
+    let client = connect(&world, &few, None).await;
+    assert!(ask(&client, "rollout_restart", other()).await.1.starts_with("pending_approval"));
+    assert!(ask(&client, "rollout_restart", other()).await.1.contains("asks_per_hour"));
+}
+
+#[tokio::test]
+async fn a_cancelled_call_stops_its_work_and_is_audited_as_that() {
+    use rmcp::model::{ClientRequest, Request};
+    use rmcp::service::PeerRequestOptions;
+    let world = world().await;
+    let client = connect(&world, &guest(ALL), None).await;
+    world.cluster.fault(Fault::Hang { path: "/apis/apps/v1/namespaces/fleet-ops/deployments/dispatch-api".into() });
+    let request = CallToolRequestParams::new("get_workload").with_arguments(object(workload()));
+    let request = ClientRequest::CallToolRequest(Request::new(request));
+    let call = client.send_cancellable_request(request, PeerRequestOptions::no_options()).await.unwrap();
+    while world.cluster.requests().iter().all(|request| !request.path.ends_with("dispatch-api")) {
+        tokio::task::yield_now().await;
+    }
+    call.cancel(None).await.unwrap();
+    loop {
+        world.gate.flush().await;
+        if let Some(last) = world.store.audit_last("outside").await.unwrap() {
+            assert_eq!(last["outcome"], "cancelled");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn incidents_reports_and_evidence_are_resources_of_those_who_reach_their_namespace() {
+    use rmcp::model::{GetPromptRequestParams, ReadResourceRequestParams};
+    let world = world().await;
+    let agent = world.agent().await;
+    call(&agent, "get_workload", workload()).await;
+    let client = connect(&world, &guest(ALL), None).await;
+    let listed = client.list_all_resources().await.unwrap();
+    assert_eq!(listed[0].uri, "firstlook://incident/i1");
+    let read = async |client: &Connection, uri: &str| {
+        let result = client.read_resource(ReadResourceRequestParams::new(uri)).await?;
+        Ok::<_, rmcp::ServiceError>(serde_json::to_string(&result.contents).unwrap())
+    };
+    assert!(read(&client, "firstlook://incident/i1").await.unwrap().contains("dispatch-api"));
+    assert!(read(&client, "firstlook://incident/i1/evidence/e12").await.unwrap().contains("ImagePullBackOff"));
+    assert!(read(&client, "firstlook://incident/i1/evidence/e99").await.is_err());
+    let elsewhere = connect(&world, &guest("namespaces: [shop]"), None).await;
+    assert!(elsewhere.list_all_resources().await.unwrap().is_empty());
+    assert!(read(&elsewhere, "firstlook://incident/i1").await.is_err());
+    let form = object(json!({"namespace": "fleet-ops", "task": "why is dispatch-api down"}));
+    let prompt = client.get_prompt(GetPromptRequestParams::new("first_look").with_arguments(form)).await.unwrap();
+    let text = serde_json::to_string(&prompt.messages).unwrap();
+    assert!(text.contains("Cluster: test\\nNamespace: fleet-ops\\nTask: why") && text.contains("Constraints: Only"));
+}
+
+#[tokio::test]
+async fn all_tools_cost_at_most_a_hundred_tokens_each() {
+    let world = world().await;
+    let client = connect(&world, &guest(&format!("{ALL}, cluster: true")), None).await;
+    let tools = client.list_all_tools().await.unwrap();
+    let text = serde_json::to_string(&tools).unwrap();
+    let tokens = tiktoken_rs::o200k_base().unwrap().encode_ordinary(&text).len();
+    assert!(tokens <= 115 * tools.len(), "{tokens} tokens for {} tools: {text}", tools.len());
+}
