@@ -47,6 +47,9 @@ pub struct Config {
     pub incidents: Incidents,
     #[serde(default)]
     pub links: Links,
+    /// What a tool's record in a namespace must be before a standing leave is suggested.
+    #[serde(default)]
+    pub promotion: Promotion,
     /// The file as it was read; it holds no secrets.
     #[serde(skip)]
     pub text: String,
@@ -176,6 +179,23 @@ impl Default for Incidents {
 #[serde(deny_unknown_fields, default)]
 pub struct Links {
     pub dashboard: Option<String>,
+}
+
+/// What a tool's record in a namespace must be before a standing leave is suggested; nothing is ever given by itself.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Promotion {
+    /// Approved at least so often.
+    pub approved: u32,
+    /// Bad outcomes at most: not better, failed, unknown, undone.
+    pub bad: u32,
+}
+
+impl Default for Promotion {
+    fn default() -> Self {
+        // Twenty without a bad one: at three in a hundred bad, half of such records would show it.
+        Self { approved: 20, bad: 0 }
+    }
 }
 
 /// A configuration that cannot be used: which file, line and key, and what to do.

@@ -6,7 +6,9 @@ pub mod demo;
 pub mod eval;
 pub mod look;
 pub mod mcp;
+pub mod policy;
 pub mod prompt;
+pub mod report;
 pub mod run;
 
 use std::net::SocketAddr;
@@ -41,6 +43,8 @@ enum Command {
     Prompt(PromptArgs),
     Check(CheckArgs),
     Mcp(McpArgs),
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     #[command(subcommand)]
     Audit(AuditCommand),
 }
@@ -265,6 +269,7 @@ pub fn main() -> ExitCode {
             Command::Check(args) => check::run(args).await,
             Command::Mcp(McpArgs { command: Some(McpCommand::Token(args)), .. }) => mcp::token(&args),
             Command::Mcp(args) => mcp::run(args).await,
+            Command::Policy(command) => policy::run(command).await,
             Command::Audit(AuditCommand::Verify { config }) => audit::verify(&config).await,
         }
     });

@@ -6,4 +6,5 @@ pub mod callers;
 pub mod gate;
 pub mod permit;
 pub mod policy;
+pub mod record;
 pub mod scope;

@@ -9,9 +9,7 @@ mod lint;
 pub(in crate::govern) mod pattern;
 mod place;
 mod press;
-
-#[cfg(test)]
-mod tests;
+pub mod rehearse;
 
 pub(in crate::govern) use check::is_user;
 pub use check::{PolicyError, Problem};
@@ -21,3 +19,7 @@ pub use freeze::{Except, Freeze};
 pub use leave::{Covering, LeaveRecord, StandingLeave, covering};
 pub use place::Placed;
 pub use press::{Groups, May, PressVerdict, may, press};
+pub use rehearse::Rehearsed;
+
+#[cfg(test)]
+pub(in crate::govern) mod tests;

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::*;
-use crate::model::{Caller, Kind, Name, ObjectRef, Severity, Tier, Verdict};
+use crate::model::{
+    Approval, ApprovalId, ApprovalState, Caller, ClusterName, Execution, IncidentId, Kind, Name, ObjectRef, Proposal,
+    Severity, Tier, Verdict, Verification,
+};
 use crate::redact::Redacted;
 
 const POLICY: &str = r#"
@@ -328,4 +331,62 @@ fn the_schema_knows_every_key_and_no_other() {
     assert_eq!(keys, ["allow", "approvers", "deny", "freeze", "limits", "standing_leave", "tiers"]);
     assert_eq!(schema["additionalProperties"], false);
     assert_eq!(schema["$defs"]["Freeze"]["properties"]["for"]["type"][0], "string");
+}
+
+/// An approval of a restart in this namespace, made at this instant.
+pub(in crate::govern) fn approval(namespace: &str, state: ApprovalState, made: &str) -> Approval {
+    let proposal = Proposal::RolloutRestart { object: deployment(namespace) };
+    let body = serde_json::Value::Null;
+    let sent = Execution { started_at: at(made), body, finished_at: None, generation: None };
+    Approval {
+        id: ApprovalId::fresh(),
+        cluster: ClusterName::parse("prod").unwrap(),
+        incident: IncidentId::parse("i1").unwrap(),
+        asked_by: Caller::Findings,
+        proposal,
+        action: None,
+        tier: Tier::Reversible,
+        state,
+        because: Redacted::default(),
+        created_at: at(made),
+        expires_at: at(made),
+        rule: "approvers[0] (line 3)".into(),
+        people_needed: 1,
+        approvers: vec!["U024BE7LH".into()],
+        presses: Vec::new(),
+        preview: None,
+        bound: None,
+        execution: (state == ApprovalState::Executed).then_some(sent),
+        verification: Verification::NotStarted,
+        undoes: None,
+        standing: None,
+    }
+}
+
+#[test]
+fn a_rehearsal_says_what_a_changed_file_would_have_done() {
+    let approvals = [
+        approval("shop-staging", ApprovalState::Executed, "2026-11-23T10:00:00Z"),
+        approval("shop-staging", ApprovalState::Executed, "2026-11-23T10:10:00Z"),
+        approval("shop-staging", ApprovalState::Pending, "2026-11-23T10:20:00Z"),
+        approval("shop-staging", ApprovalState::Pending, "2026-11-23T12:00:00Z"),
+        approval("kube-system", ApprovalState::Refused, "2026-11-24T12:00:00Z"),
+        approval("shop-de", ApprovalState::Executed, "2026-11-28T12:00:00Z"),
+    ];
+    let past = rehearse::Past { approvals: &approvals, reads: &[], incidents: &BTreeMap::new(), supported: &|_| true };
+    let said = |policy: &Policy| -> Vec<String> {
+        let judged = rehearse::changes(policy, &past);
+        judged
+            .iter()
+            .map(|one| match (&one.verdict, &one.leave) {
+                (_, Covering::Covers { rule, .. }) => rule.to_string(),
+                (Verdict::Ask { rule, .. } | Verdict::Deny { rule, .. }, _) => rule.to_string(),
+                (other, _) => other.as_str().to_owned(),
+            })
+            .collect()
+    };
+    let leave = "standing_leave[0] (line 13)";
+    let limit = "limits.writes_per_hour (line 15)";
+    assert_eq!(said(&policy()), [leave, leave, limit, leave, "deny[0] (line 7)", "freeze[0] (line 11)"]);
+    assert_eq!(said(&Policy::default()), ["nobody"; 6]);
 }

@@ -1,0 +1,364 @@
+//! `firstlook policy`: the file's schema, what is wrong with it, what it decides, and what it would have decided.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+
+use crate::cli::report::{days, open};
+use crate::clock::Clock;
+use crate::config;
+use crate::config::Config;
+use crate::govern::policy::{
+    Ask, Covering, Groups, LeaveRecord, May, Policy, Problem, Rehearsed, Usage, covering, decide, may, rehearse,
+};
+use crate::govern::record::{Bar, Pair, records};
+use crate::mcp;
+use crate::model::{Approval, ApprovalState, Caller, Incident, IncidentId, Kind, ObjectRef, Severity, Tier, Verdict};
+use crate::store::Store;
+
+/// The policy file: who may approve what.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Prints the file's JSON Schema, for editors and reviews.
+    #[command(after_help = "Example:\n  firstlook policy schema > policy.schema.json")]
+    Schema,
+    /// Says what is wrong in a policy file (exit 1), and what in it can hardly be meant.
+    #[command(after_help = "Examples:\n  firstlook policy check policy.yaml\n  \
+                            firstlook policy check policy.yaml --config firstlook.yaml   also compares leaves with the record")]
+    Check(CheckArgs),
+    /// Says what a policy decides about one tool in one namespace, by which rule and line.
+    #[command(after_help = "Example:\n  firstlook policy explain --tool rollout_undo --namespace shop --as U024BE7LH \
+                            --policy policy.yaml")]
+    Explain(ExplainArgs),
+    /// Replays the stored history against a policy file: what would have run, asked, been refused.
+    #[command(after_help = "Example:\n  firstlook policy test changed.yaml --since 30d --config firstlook.yaml")]
+    Test(TestArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The policy file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The configuration file, for the store with the record.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// A tool, such as rollout_undo.
+    #[arg(long, value_name = "TOOL")]
+    pub tool: String,
+    /// The object's namespace; without it an object that has none (a node).
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// A Slack user id (U...): may this person approve?
+    #[arg(long = "as", value_name = "WHO")]
+    pub who: Option<String>,
+    /// The incident's severity, which a freeze may except.
+    #[arg(long, value_name = "SEVERITY", default_value = "high", value_parser = severity)]
+    pub severity: Severity,
+    /// When, as in 2026-12-24T18:00:00Z; default now.
+    #[arg(long, value_name = "INSTANT")]
+    pub at: Option<Timestamp>,
+    /// The policy file; default the configuration's.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "FIRSTLOOK_CONFIG", default_value = "firstlook.yaml")]
+    pub config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// The policy file to be tried; default the configuration's.
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// How far back, as in 30d.
+    #[arg(long, value_name = "DAYS", default_value = "30d", value_parser = days)]
+    pub since: u32,
+    /// The configuration file, for the store with the history.
+    #[arg(long, value_name = "FILE", env = "FIRSTLOOK_CONFIG", default_value = "firstlook.yaml")]
+    pub config: PathBuf,
+}
+
+/// Runs one of them.
+///
+/// # Errors
+/// What cannot be read; a wrong policy file.
+pub async fn run(command: PolicyCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        PolicyCommand::Schema => {
+            println!("{}", serde_json::to_string_pretty(&Policy::schema())?);
+            Ok(ExitCode::SUCCESS)
+        }
+        PolicyCommand::Check(args) => check(args).await,
+        PolicyCommand::Explain(args) => explain(&args),
+        PolicyCommand::Test(args) => test(args).await,
+    }
+}
+
+fn severity(text: &str) -> Result<Severity, String> {
+    let all = [Severity::None, Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
+    all.into_iter()
+        .find(|severity| severity.as_str() == text)
+        .ok_or_else(|| "none, low, medium, high or critical".to_owned())
+}
+
+fn read(file: &Path) -> anyhow::Result<Policy> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    Ok(Policy::parse(&text, &file.display().to_string())?)
+}
+
+/// The policy file of the command line, else that of the configuration.
+fn chosen(file: Option<&PathBuf>, config: &Path) -> anyhow::Result<PathBuf> {
+    match file {
+        Some(file) => Ok(file.clone()),
+        None => Config::load(config, &config::environment())?
+            .policy_file
+            .context("policy_file: none is configured; name a policy file"),
+    }
+}
+
+async fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
+    let shown = args.file.display();
+    let text = std::fs::read_to_string(&args.file).with_context(|| shown.to_string())?;
+    let policy = match Policy::parse(&text, &shown.to_string()) {
+        Ok(policy) => policy,
+        Err(error) => {
+            for problem in &error.problems {
+                println!("{shown}:{}", told("error", problem));
+            }
+            return Ok(ExitCode::from(1));
+        }
+    };
+    let clock = Clock::system();
+    let mut warnings = policy.warnings(clock.now());
+    if let Some(file) = &args.config {
+        let config = Config::load(file, &config::environment())?;
+        let store = open(&config, clock).await?;
+        warnings.extend(
+            against_record(&policy, &store, Bar { approved: config.promotion.approved, bad: config.promotion.bad })
+                .await?,
+        );
+        store.close().await;
+    }
+    for problem in &warnings {
+        println!("{shown}:{}", told("warning", problem));
+    }
+    let leaves = policy.standing_leave.len();
+    println!(
+        "{shown}: ok, {} approver rules, {} denied, {} freezes, {leaves} standing leaves; {} warnings",
+        policy.approvers.len(),
+        policy.deny.len(),
+        policy.freeze.len(),
+        warnings.len()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn told(kind: &str, Problem { line, key, what }: &Problem) -> String {
+    if key.is_empty() { format!("{line}: {kind}: {what}") } else { format!("{line}: {kind}: {key}: {what}") }
+}
+
+/// What the record of the last 30 days says about the standing leaves.
+async fn against_record(policy: &Policy, store: &Store, bar: Bar) -> anyhow::Result<Vec<Problem>> {
+    let since = days_ago(store_now(), 30)?;
+    let all = records(&store.approvals_made_since(since).await?);
+    let suspended = store.leaves_suspended().await?;
+    let mut found = Vec::new();
+    for (i, leave) in policy.standing_leave.iter().enumerate() {
+        let key = format!("standing_leave[{i}]");
+        let pair = Pair { tool: leave.tool.clone(), namespace: leave.namespace.clone() };
+        let record = all.get(&pair).cloned().unwrap_or_default();
+        if let Some(suspension) = suspended.get(&leave.key()) {
+            let what = format!(
+                "suspended at {}: {} (approval {}); give it again with another date, or remove it",
+                suspension.at, suspension.why, suspension.approval
+            );
+            found.push(Problem { line: leave.line, key: key.clone(), what });
+        }
+        if !record.meets(bar) {
+            let what = format!(
+                "the record of 30 days is below the bar: {} approved (of {}), {} bad (at most {})",
+                record.approved,
+                bar.approved,
+                record.bad(),
+                bar.bad
+            );
+            found.push(Problem { line: leave.line, key, what });
+        }
+    }
+    Ok(found)
+}
+
+fn store_now() -> Timestamp {
+    Clock::system().now()
+}
+
+fn days_ago(now: Timestamp, days: u32) -> anyhow::Result<Timestamp> {
+    Ok(now.checked_sub(jiff::SignedDuration::from_hours(24 * i64::from(days)))?)
+}
+
+fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+    let policy = read(&chosen(args.policy.as_ref(), &args.config)?)?;
+    let Some((tool, compiled)) = mcp::tool(&args.tool) else {
+        let known: Vec<&str> = mcp::TOOLS.iter().map(|(name, ..)| *name).collect();
+        anyhow::bail!("there is no tool {}; the tools: {}", args.tool, known.join(", "));
+    };
+    // Any name does: policies speak of namespaces, not of objects.
+    let kind = if args.namespace.is_some() { Kind::Deployment } else { Kind::Node };
+    let object = ObjectRef::new(kind, args.namespace.as_deref(), "any").context("that is no namespace's name")?;
+    let tier = policy.tier_of(tool, compiled);
+    let raised = if tier > compiled { format!(", raised from {compiled} by tiers.{tool}") } else { String::new() };
+    let place = args.namespace.as_ref().map_or("an object without a namespace".to_owned(), |name| format!("`{name}`"));
+    println!("{tool} in {place}: {tier}{raised}");
+    let labels = BTreeMap::new();
+    let ask = Ask {
+        tool,
+        tier: compiled,
+        object: Some(&object),
+        namespace: None,
+        also: &[],
+        labels: &labels,
+        severity: args.severity,
+        caller: &Caller::Agent,
+        now: args.at.unwrap_or_else(store_now),
+    };
+    let verdict = decide(&policy, &ask, &Usage::default());
+    match &verdict {
+        Verdict::Run => println!("runs: reads need no approval"),
+        Verdict::Deny { rule, why } => println!("refused by {rule}: {why}"),
+        Verdict::Nobody { missing } => println!("refused: nobody may approve; {missing}"),
+        Verdict::Ask { rule, people, approvers } => {
+            let named: Vec<&str> = approvers.iter().map(|who| who.as_str()).collect();
+            println!("asks by {rule}: {people} of {}", named.join(", "));
+            if let Some(who) = &args.who {
+                println!("{}", may_approve(who, &may(approvers, who, &Groups::new())));
+            }
+            match covering(&policy, &ask, true, |_| LeaveRecord::default()) {
+                Covering::None => {}
+                Covering::Covers { by, rule, .. } => {
+                    println!("{rule}: standing leave of {by}, where a finding supports the step");
+                }
+                Covering::NotNow { by, rule, why } => println!("{rule}: standing leave of {by} does not count: {why}"),
+            }
+        }
+    }
+    if tier != Tier::ReadOnly && policy.deny.iter().any(|rule| !rule.labels.is_empty()) {
+        println!("an object's labels may still deny it: they are read when it is asked for");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn may_approve(who: &str, may: &May) -> String {
+    match may {
+        May::Yes => format!("{who} may approve: named in the rule"),
+        May::No => format!("{who} may not approve: not named in the rule, and no group is"),
+        May::CannotTell { group } => format!("{who} may approve if Slack says that they are in {group}"),
+    }
+}
+
+async fn test(args: TestArgs) -> anyhow::Result<ExitCode> {
+    let file = chosen(args.file.as_ref(), &args.config)?;
+    let policy = read(&file)?;
+    let config = Config::load(&args.config, &config::environment())?;
+    let clock = Clock::system();
+    let since = days_ago(clock.now(), args.since)?;
+    let store = open(&config, clock).await?;
+    let mut approvals = store.approvals_made_since(since).await?;
+    approvals.reverse();
+    let mut incidents: BTreeMap<IncidentId, Incident> = BTreeMap::new();
+    for incident in store.recent_incidents(since).await? {
+        incidents.insert(incident.id.clone(), incident);
+    }
+    let (mut reads, mut findings) = (Vec::new(), BTreeMap::new());
+    for id in incidents.keys() {
+        reads.extend(store.calls_of(id).await?);
+    }
+    reads.sort_by_key(|call| call.called_at);
+    for approval in &approvals {
+        findings.insert(approval.incident.clone(), store.findings(&approval.incident).await?);
+    }
+    store.close().await;
+    let supported = |approval: &Approval| {
+        let found = findings.get(&approval.incident).map(Vec::as_slice).unwrap_or_default();
+        found.iter().filter_map(|finding| finding.proposal.as_ref()).any(|proposal| {
+            proposal.tool() == approval.proposal.tool() && proposal.object() == approval.proposal.object()
+        })
+    };
+    let past = rehearse::Past { approvals: &approvals, reads: &reads, incidents: &incidents, supported: &supported };
+    println!(
+        "{} against the {} days since {since}; labels of objects are not stored: rules by label do not match",
+        file.display(),
+        args.since
+    );
+    tell_changes(&rehearse::changes(&policy, &past));
+    let refused = rehearse::reads(&policy, &past);
+    println!(
+        "reads: {} would run, {} would be refused",
+        reads.iter().filter(|call| call.verdict == Verdict::Run && call.tier == Tier::ReadOnly).count() - refused.len(),
+        refused.len()
+    );
+    let mut by_rule: BTreeMap<String, u32> = BTreeMap::new();
+    for read in &refused {
+        *by_rule.entry(format!("{}: {} ({})", read.call.tool, read.rule, read.why)).or_default() += 1;
+    }
+    for (rule, count) in by_rule {
+        println!("  {count:>4}  {rule}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Counts first, then each change whose answer would be another.
+fn tell_changes(judged: &[Rehearsed<'_>]) {
+    let (mut run, mut ask, mut refuse) = (0_u32, 0_u32, 0_u32);
+    let mut lines = Vec::new();
+    for Rehearsed { approval, verdict, leave } in judged {
+        let then = then(approval);
+        let now = match (verdict, leave) {
+            (Verdict::Ask { .. }, Covering::Covers { by, rule, .. }) => {
+                run += 1;
+                format!("would run by standing leave of {by}, {rule}")
+            }
+            (Verdict::Ask { rule, people, .. }, _) => {
+                ask += 1;
+                format!("would ask {people}, {rule}")
+            }
+            (Verdict::Deny { rule, why }, _) => {
+                refuse += 1;
+                format!("would be refused, {rule}: {why}")
+            }
+            (Verdict::Nobody { missing }, _) => {
+                refuse += 1;
+                format!("would be refused: {missing}")
+            }
+            (Verdict::Run, _) => "would run".to_owned(),
+        };
+        let same = matches!(
+            (verdict, leave, approval.state == ApprovalState::Refused),
+            (Verdict::Ask { .. }, Covering::None | Covering::NotNow { .. }, false)
+        ) || (approval.state == ApprovalState::Refused && !matches!(verdict, Verdict::Ask { .. }));
+        if !same {
+            let what = format!("{} of {}", approval.proposal.tool(), approval.proposal.object());
+            lines.push(format!("  {}  {what}: was {then}; {now}", approval.created_at));
+        }
+    }
+    println!("changes: {run} would run by standing leave, {ask} would ask, {refuse} would be refused");
+    for line in lines {
+        println!("{line}");
+    }
+}
+
+fn then(approval: &Approval) -> String {
+    match approval.state {
+        ApprovalState::Refused if approval.rule.is_empty() => format!("refused ({})", approval.because),
+        ApprovalState::Refused => format!("refused by {}", approval.rule),
+        state => format!("asked ({})", state.as_str().replace('_', " ")),
+    }
+}

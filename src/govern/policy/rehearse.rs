@@ -1,0 +1,136 @@
+//! Rehearsal: what another policy would have said to the changes and reads of the past. Pure.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::govern::policy::decide::{Ask, Usage, decide};
+use crate::govern::policy::file::Policy;
+use crate::govern::policy::leave::{Covering, LeaveRecord, StandingLeave, covering};
+use crate::mcp;
+use crate::model::{Approval, Call, Incident, IncidentId, Severity, Tier, Verdict};
+use crate::redact::Redacted;
+
+/// What is known of the past. Labels of objects are not stored: rules by label do not match here.
+pub struct Past<'a> {
+    /// Oldest first.
+    pub approvals: &'a [Approval],
+    /// Oldest first.
+    pub reads: &'a [Call],
+    pub incidents: &'a BTreeMap<IncidentId, Incident>,
+    /// Approvals whose action a finding supports.
+    pub supported: &'a dyn Fn(&Approval) -> bool,
+}
+
+/// What a policy would say to one change of the past.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rehearsed<'a> {
+    pub approval: &'a Approval,
+    pub verdict: Verdict,
+    pub leave: Covering,
+}
+
+/// A read of the past that the policy would refuse.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RefusedRead<'a> {
+    pub call: &'a Call,
+    pub rule: Redacted,
+    pub why: Redacted,
+}
+
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+/// Judges every change that was proposed, in the order of time, with what would have been used by then.
+pub fn changes<'a>(policy: &Policy, past: &Past<'a>) -> Vec<Rehearsed<'a>> {
+    let mut judged: Vec<Rehearsed<'a>> = Vec::new();
+    let no_labels = BTreeMap::new();
+    for approval in past.approvals {
+        let compiled = mcp::tool(approval.proposal.tool()).map_or(Tier::Destructive, |(_, tier)| tier);
+        let ask = Ask {
+            tool: approval.proposal.tool(),
+            tier: compiled,
+            object: Some(approval.proposal.object()),
+            namespace: None,
+            also: &[],
+            labels: &no_labels,
+            severity: past.incidents.get(&approval.incident).map_or(Severity::None, |incident| incident.severity),
+            caller: &approval.asked_by,
+            now: approval.created_at,
+        };
+        let verdict = decide(policy, &ask, &used(&judged, approval));
+        let leave = match verdict {
+            Verdict::Ask { .. } => covering(policy, &ask, (past.supported)(approval), |leave| LeaveRecord {
+                used_last_hour: uses(&judged, leave, approval.created_at),
+                suspended: None,
+            }),
+            _ => Covering::None,
+        };
+        judged.push(Rehearsed { approval, verdict, leave });
+    }
+    judged
+}
+
+/// What had been used before this change, as far as the policy would have let it happen.
+fn used(judged: &[Rehearsed<'_>], approval: &Approval) -> Usage {
+    let since = approval.created_at.checked_sub(HOUR).unwrap_or(Timestamp::UNIX_EPOCH);
+    let mut usage = Usage::default();
+    for other in judged.iter().filter(|other| matches!(other.verdict, Verdict::Ask { .. })) {
+        let same_tool = u32::from(other.approval.proposal.tool() == approval.proposal.tool());
+        if let Some(execution) = other.approval.execution.as_ref().filter(|sent| sent.started_at < approval.created_at)
+        {
+            if execution.started_at >= since {
+                usage.writes_last_hour += 1;
+                usage.tool_last_hour += same_tool;
+            }
+            if other.approval.incident == approval.incident && approval.undoes.is_none() {
+                usage.writes_of_incident += 1;
+                usage.tool_of_incident += same_tool;
+            }
+        }
+        let same_caller = other.approval.asked_by == approval.asked_by && other.approval.created_at >= since;
+        usage.caller_last_hour += u32::from(same_caller);
+    }
+    usage
+}
+
+fn uses(judged: &[Rehearsed<'_>], leave: &StandingLeave, now: Timestamp) -> u32 {
+    let since = now.checked_sub(HOUR).unwrap_or(Timestamp::UNIX_EPOCH);
+    let same = |other: &&Rehearsed<'_>| {
+        other.approval.created_at >= since
+            && matches!(&other.leave, Covering::Covers { key, .. } if *key == leave.key())
+    };
+    judged.iter().filter(same).count() as u32
+}
+
+/// The reads that ran and that the policy would have refused.
+pub fn reads<'a>(policy: &Policy, past: &Past<'a>) -> Vec<RefusedRead<'a>> {
+    let mut used: BTreeMap<(&IncidentId, &str), u32> = BTreeMap::new();
+    let mut of_incident: BTreeMap<&IncidentId, u32> = BTreeMap::new();
+    let mut refused = Vec::new();
+    let no_labels = BTreeMap::new();
+    for call in past.reads.iter().filter(|call| call.tier == Tier::ReadOnly && call.verdict == Verdict::Run) {
+        let arguments: serde_json::Value = serde_json::from_str(call.arguments.as_str()).unwrap_or_default();
+        let by_tool = used.entry((&call.incident, &call.tool)).or_default();
+        let all = of_incident.entry(&call.incident).or_default();
+        let ask = Ask {
+            tool: &call.tool,
+            tier: Tier::ReadOnly,
+            object: None,
+            namespace: arguments["namespace"].as_str(),
+            also: &[],
+            labels: &no_labels,
+            severity: Severity::None,
+            caller: &call.caller,
+            now: call.called_at,
+        };
+        let usage = Usage { calls_of_incident: *all, tool_of_incident: *by_tool, ..Usage::default() };
+        match decide(policy, &ask, &usage) {
+            Verdict::Deny { rule, why } => refused.push(RefusedRead { call, rule, why }),
+            _ => {
+                *by_tool += 1;
+                *all += 1;
+            }
+        }
+    }
+    refused
+}

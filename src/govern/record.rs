@@ -1,0 +1,152 @@
+//! The record: what came of each change that was asked for, by tool and namespace; what autonomy is earned by. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{Approval, ApprovalId, ApprovalState, Verification};
+use crate::redact::Redacted;
+use crate::text;
+
+/// One tool in one namespace; `(cluster)` stands for objects without one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pair {
+    pub tool: String,
+    pub namespace: String,
+}
+
+/// What came of the requests of one pair.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    pub asked: u32,
+    /// Approved by people or by a standing leave, whatever came of it.
+    pub approved: u32,
+    pub by_leave: u32,
+    pub rejected: u32,
+    /// The reasons people gave, newest last, at most 5.
+    pub reasons: Vec<Redacted>,
+    pub expired: u32,
+    pub withdrawn: u32,
+    pub refused: u32,
+    /// Executed, and verified as better.
+    pub verified: u32,
+    /// Executed, and not better or worse; failed; unknown.
+    pub not_better: u32,
+    pub failed: u32,
+    pub unknown: u32,
+    /// Executed and taken back by a person.
+    pub undone: u32,
+}
+
+/// What a pair needs before a standing leave is suggested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bar {
+    pub approved: u32,
+    pub bad: u32,
+}
+
+/// Reasons that are kept of a pair.
+const REASONS_MAX: usize = 5;
+
+impl Record {
+    /// Outcomes that a person would not want again without being asked.
+    pub fn bad(&self) -> u32 {
+        self.not_better + self.failed + self.unknown + self.undone
+    }
+
+    /// Whether it is good enough for a standing leave.
+    pub fn meets(&self, bar: Bar) -> bool {
+        self.approved >= bar.approved && self.bad() <= bar.bad
+    }
+}
+
+impl Pair {
+    /// The pair of an approval.
+    pub fn of(approval: &Approval) -> Self {
+        let namespace = approval.proposal.object().namespace.as_ref();
+        let namespace = namespace.map_or("(cluster)", |name| name.as_str());
+        Self { tool: approval.proposal.tool().to_owned(), namespace: namespace.to_owned() }
+    }
+}
+
+/// Why the outcome of an approval is bad, if it is, by itself: what was taken back is known only from the others.
+pub fn bad(approval: &Approval) -> Option<Redacted> {
+    let what = || text!("{} of {}", approval.proposal.tool(), approval.proposal.object());
+    match (approval.state, &approval.verification) {
+        (ApprovalState::Failed, _) => Some(text!("{} failed", what())),
+        (ApprovalState::OutcomeUnknown, _) => Some(text!("the outcome of {} is unknown", what())),
+        (ApprovalState::Executed, Verification::NotBetter { .. }) => Some(text!("{} did not help", what())),
+        _ => None,
+    }
+}
+
+/// The records of all pairs among these approvals.
+pub fn records(approvals: &[Approval]) -> BTreeMap<Pair, Record> {
+    let undone: BTreeSet<&ApprovalId> = approvals
+        .iter()
+        .filter(|approval| approval.state == ApprovalState::Executed)
+        .filter_map(|approval| approval.undoes.as_ref())
+        .collect();
+    let mut all: BTreeMap<Pair, Record> = BTreeMap::new();
+    // What takes another change back says nothing of its own tool.
+    for approval in approvals.iter().filter(|approval| approval.undoes.is_none()) {
+        let record = all.entry(Pair::of(approval)).or_default();
+        count(record, approval);
+        record.undone += u32::from(undone.contains(&approval.id));
+    }
+    all
+}
+
+fn count(record: &mut Record, approval: &Approval) {
+    record.asked += 1;
+    let approved = matches!(
+        approval.state,
+        ApprovalState::Approved
+            | ApprovalState::Executing
+            | ApprovalState::Executed
+            | ApprovalState::Failed
+            | ApprovalState::OutcomeUnknown
+    );
+    record.approved += u32::from(approved);
+    record.by_leave += u32::from(approved && approval.presses.iter().any(|press| press.by_leave.is_some()));
+    match approval.state {
+        ApprovalState::Rejected => {
+            record.rejected += 1;
+            let reasons = approval.presses.iter().filter(|press| !press.yes).filter_map(|press| press.reason.clone());
+            record.reasons.extend(reasons.filter(|reason| !reason.is_empty()));
+            let extra = record.reasons.len().saturating_sub(REASONS_MAX);
+            record.reasons.drain(..extra);
+        }
+        ApprovalState::Expired => record.expired += 1,
+        ApprovalState::Withdrawn => record.withdrawn += 1,
+        ApprovalState::Refused => record.refused += 1,
+        ApprovalState::Failed => record.failed += 1,
+        ApprovalState::OutcomeUnknown => record.unknown += 1,
+        ApprovalState::Executed if bad(approval).is_some() => record.not_better += 1,
+        ApprovalState::Executed if matches!(approval.verification, Verification::Better { .. }) => record.verified += 1,
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::govern::policy::tests::approval;
+
+    #[test]
+    fn a_record_counts_what_came_of_each_pair_and_what_was_undone() {
+        const AT: &str = "2026-11-23T10:00:00Z";
+        let mut all: Vec<Approval> = (0..3).map(|_| approval("shop", ApprovalState::Executed, AT)).collect();
+        all[0].verification = Verification::Better { at: all[0].created_at, ready: 1, wanted: 1 };
+        all[1].verification = Verification::NotBetter { at: all[0].created_at, why: "pods crash".into() };
+        all.push(approval("shop", ApprovalState::Expired, AT));
+        all.push(approval("billing", ApprovalState::Rejected, AT));
+        let undo = Approval { undoes: Some(all[2].id.clone()), ..approval("shop", ApprovalState::Executed, AT) };
+        all.push(undo);
+        let records = records(&all);
+        assert_eq!(records.len(), 2);
+        let shop = &records[&Pair::of(&all[0])];
+        assert_eq!((shop.asked, shop.approved, shop.verified, shop.not_better, shop.undone), (4, 3, 1, 1, 1));
+        assert_eq!(shop.bad(), 2);
+        assert!(shop.meets(Bar { approved: 3, bad: 2 }) && !shop.meets(Bar { approved: 3, bad: 1 }));
+        assert!(bad(&all[1]).is_some() && bad(&all[0]).is_none() && bad(&all[2]).is_none());
+    }
+}
