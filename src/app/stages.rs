@@ -10,7 +10,7 @@ use crate::observe::Reader;
 use crate::observe::motion::Motion;
 use crate::stages::Ran;
 use crate::stages::correlate::Correlate;
-use crate::stages::deliver::Deliver;
+use crate::stages::deliver::{Deliver, Edits};
 use crate::stages::execute::Execute;
 use crate::stages::expire::Expire;
 use crate::stages::investigate::Investigate;
@@ -92,6 +92,7 @@ impl Stages {
                 metrics: metrics(),
                 dashboard: setup.dashboard.clone(),
                 redactor: setup.redactor.clone(),
+                edits: Edits::default(),
             },
             investigate: Investigate {
                 store: store(),

@@ -1,13 +1,15 @@
 //! Deliver: each changed incident's card is brought to where people read it, exactly once.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tracing::Instrument as _;
 
 use crate::clock::{Clock, from_ms};
-use crate::model::{Card, Link, Nonce, Post, PostKind};
+use crate::model::{Card, IncidentId, Link, Nonce, Post, PostKind};
 use crate::redact::Redactor;
 use crate::slack::client::{Slack, SlackError};
 use crate::slack::render;
@@ -29,6 +31,10 @@ const HISTORY_BEFORE_MS: i64 = 600_000;
 
 /// A refused card is tried again after this long, up to the store's five attempts: a person may be at it.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(10);
+
+/// A card is edited this often while its investigation runs: it only tells how far that is, and Slack takes about one
+/// edit a second. Its end is told at once.
+const PROGRESS_EVERY: SignedDuration = SignedDuration::from_secs(1);
 
 /// Label of the link to a dashboard, the same as of an alert's own.
 const DASHBOARD: &str = "Dashboard";
@@ -55,6 +61,24 @@ pub struct Deliver {
     /// Where an object's dashboard is: a URL with `{namespace}`, `{kind}` and `{name}`.
     pub dashboard: Option<String>,
     pub redactor: Redactor,
+    pub edits: Edits,
+}
+
+/// When each card was last brought up to date. Bounded by the cards of one `PROGRESS_EVERY`: older ones are forgotten.
+#[derive(Debug, Default)]
+pub struct Edits(Mutex<BTreeMap<IncidentId, Timestamp>>);
+
+impl Edits {
+    fn is_recent(&self, incident: &IncidentId, now: Timestamp) -> bool {
+        let edits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        edits.get(incident).is_some_and(|at| now.duration_since(*at) < PROGRESS_EVERY)
+    }
+
+    fn note(&self, incident: &IncidentId, now: Timestamp) {
+        let mut edits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        edits.retain(|_, at| now.duration_since(*at) < PROGRESS_EVERY);
+        edits.insert(incident.clone(), now);
+    }
 }
 
 impl Deliver {
@@ -67,13 +91,19 @@ impl Deliver {
         let all = self.store.undelivered(8).await?;
         for (at, due) in all.iter().enumerate() {
             let incident = &due.incident;
+            if due.is_running && due.has_card && self.edits.is_recent(incident, self.clock.now()) {
+                continue;
+            }
             // A first card is worth more than the thread of another: Slack takes one message a second.
             let others_wait = all[at + 1..].iter().any(|due| !due.has_card);
             let Some(claim) = self.store.claim("deliver", incident.as_str(), LEASE).await? else { continue };
             let deliver = async { Ok(self.deliver(due, &claim, others_wait).await) };
             let result = lease::hold(&self.store, &claim, deliver).instrument(telemetry::incident(incident)).await;
             match result.unwrap_or_else(|lost| Err(Trouble::Failed(lost))) {
-                Ok(()) => self.store.release(claim).await?,
+                Ok(()) => {
+                    self.edits.note(incident, self.clock.now());
+                    self.store.release(claim).await?;
+                }
                 Err(Trouble::Later(wait)) => {
                     let until = self.clock.now().checked_add(SignedDuration::try_from(wait)?)?;
                     self.store.postpone(claim, until).await?;

@@ -71,7 +71,7 @@ impl Verify {
     /// The store's.
     pub async fn run_once(&self) -> anyhow::Result<Ran> {
         let mut ran = Ran::Idle;
-        let executed = self.store.approvals_in(&[ApprovalState::Executed], EXECUTED_MAX).await?;
+        let executed = self.store.approvals_executed(EXECUTED_MAX).await?;
         let open = self.store.open_incidents().await?;
         self.pace.keep(|unit| {
             open.iter().any(|incident| incident.id.as_str() == unit) || executed.iter().any(|a| a.id.as_str() == unit)

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
+use sqlx::AssertSqlSafe;
 
 use crate::clock;
 use crate::model::scene::ScenePart;
@@ -36,6 +37,8 @@ pub struct Due {
     pub version: i64,
     /// Whether anything was posted of it.
     pub has_card: bool,
+    /// Whether its investigation runs, so that more is to come soon.
+    pub is_running: bool,
 }
 
 /// Units that wait for a stage, for metrics.
@@ -86,21 +89,25 @@ impl Store {
     }
 
     /// Incidents whose card does not show their version yet and that nobody delivers now: those without a card first,
-    /// then the oldest change; at most `limit`. Deliver what `card` then returns and write `Delivered` with this version.
+    /// then those whose investigation is at rest, then the oldest change; at most `limit`. Deliver what `card` then
+    /// returns and write `Delivered` with this version.
     pub async fn undelivered(&self, limit: u32) -> anyhow::Result<Vec<Due>> {
         const SQL: &str =
             "SELECT id, version, (SELECT CAST(CASE WHEN count(*) > 0 THEN 1 ELSE 0 END AS BIGINT) FROM post
-             WHERE post.cluster = incident.cluster AND post.incident = incident.id AND post.ts IS NOT NULL)
+             WHERE post.cluster = incident.cluster AND post.incident = incident.id AND post.ts IS NOT NULL),
+             CAST(CASE WHEN progress = 'running' THEN 1 ELSE 0 END AS BIGINT)
             FROM incident WHERE cluster = $1 AND version > delivered_version AND NOT EXISTS
             (SELECT 1 FROM claim WHERE claim.cluster = incident.cluster AND claim.stage = 'deliver'
              AND claim.unit = incident.id AND (claim.until_ms > $2 OR claim.attempt >= $3))
-            ORDER BY 3, updated_ms, id LIMIT $4";
+            ORDER BY 3, 4, updated_ms, id LIMIT $4";
         let mut held = self.held().await?;
         let now_ms = self.context().lease_now_ms(&mut held.conn()).await?;
         let args = args![self.cluster().as_str(), now_ms, ATTEMPTS_MAX, limit];
         let rows = held.conn().fetch(SQL, args).await?;
-        let due =
-            |row: &Row| Ok(Due { incident: incident_id(row, 0)?, version: row.int(1)?, has_card: row.int(2)? > 0 });
+        let due = |row: &Row| {
+            let (has_card, is_running) = (row.int(2)? > 0, row.int(3)? > 0);
+            Ok(Due { incident: incident_id(row, 0)?, version: row.int(1)?, has_card, is_running })
+        };
         rows.iter().map(due).collect()
     }
 
@@ -157,15 +164,26 @@ impl Store {
 
     /// Approvals in any of these states, oldest first; at most `limit`.
     pub async fn approvals_in(&self, states: &[ApprovalState], limit: u32) -> anyhow::Result<Vec<Approval>> {
-        let mut found: Vec<Approval> = Vec::new();
-        for state in states {
-            const SQL: &str = "SELECT doc FROM approval WHERE cluster = $1 AND state = $2
-                ORDER BY created_ms, id LIMIT $3";
-            found.extend(self.docs::<Approval>(SQL, args![self.cluster().as_str(), state.as_str(), limit]).await?);
-        }
-        found.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        found.truncate(limit as usize);
-        Ok(found)
+        // States as literals: compared with a bound value SQLite would plan the statement anew at each binding, for the
+        // sake of the partial index over executing ones. As many texts as callers, so that they stay prepared.
+        let states: Vec<String> = states.iter().map(|state| format!("'{}'", state.as_str())).collect();
+        let sql = format!(
+            "SELECT doc FROM approval WHERE cluster = $1 AND state IN ({}) ORDER BY created_ms, id LIMIT $2",
+            states.join(", ")
+        );
+        let mut held = self.held().await?;
+        let rows = held.conn().fetch(AssertSqlSafe(sql), args![self.cluster().as_str(), limit]).await?;
+        rows.iter().map(|row| row.doc(0)).collect()
+    }
+
+    /// What was executed last, oldest first; at most `limit`. Older ones are settled, or never will be.
+    pub async fn approvals_executed(&self, limit: u32) -> anyhow::Result<Vec<Approval>> {
+        const SQL: &str =
+            "SELECT doc FROM approval WHERE cluster = $1 AND state = 'executed' AND started_ms IS NOT NULL
+            ORDER BY started_ms DESC, id DESC LIMIT $2";
+        let mut approvals = self.docs(SQL, args![self.cluster().as_str(), limit]).await?;
+        approvals.reverse();
+        Ok(approvals)
     }
 
     /// Clicks that are not answered yet, oldest first; at most `limit`.

@@ -19,7 +19,7 @@ async fn a_card_is_due_until_its_newest_version_is_delivered() {
         let store = world.open().await;
         let incident = world.incident("i1");
         put(&store, [Write::Incident(Box::new(incident.clone()))]).await;
-        let due = |version, has_card| [Due { incident: incident.id.clone(), version, has_card }];
+        let due = |version, has_card| [Due { incident: incident.id.clone(), version, has_card, is_running: false }];
         assert_eq!(store.undelivered(10).await.unwrap(), due(1, false));
         let delivered = |version| [Write::Delivered { incident: incident.id.clone(), version }];
         put(&store, delivered(1)).await;
