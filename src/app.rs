@@ -29,7 +29,7 @@ use crate::http::mcp::{Admission, Mcp};
 use crate::http::slack::Interactivity;
 use crate::http::webhook::Webhook;
 use crate::ingest::watch;
-use crate::model::ClusterName;
+use crate::model::{ClusterName, Patience};
 use crate::observe::Sources;
 use crate::redact::Redactor;
 use crate::slack::desk::{Desk, OnClick};
@@ -64,6 +64,7 @@ pub struct Setup {
     pub llm: Option<LlmOptions>,
     pub outlet: Outlet,
     pub rules: Rules,
+    pub patience: Patience,
     /// How long what is over is kept, in days.
     pub keep_days: u32,
     /// Where an object's dashboard is: a URL with `{namespace}`, `{kind}` and `{name}`.
@@ -126,6 +127,7 @@ impl App {
                 metrics: setup.metrics.clone(),
                 health,
                 motion: stages.motion(),
+                patience: setup.patience,
             };
             tasks.spawn(watch.run(stop.child_token()));
         }
@@ -285,6 +287,7 @@ mod tests {
             llm: None,
             outlet: Outlet::Nowhere,
             rules: Rules::default(),
+            patience: Patience::default(),
             keep_days: 30,
             dashboard: None,
             texts: Texts { config: "cluster: prod".into(), policy: policy.into() },

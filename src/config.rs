@@ -16,7 +16,7 @@ pub use crate::config::listeners::{AdminListener, Listeners, McpListener, SlackL
 pub use crate::config::overlay::environment;
 use crate::config::overlay::{inline_secret, line_of, overlay, password, read_secret};
 pub use crate::config::sources::QueryServer;
-use crate::model::ClusterName;
+use crate::model::{ClusterName, Patience};
 
 /// The environment overlay: `FIRSTLOOK_SLACK__CHANNEL=C1` sets `slack.channel`.
 pub const ENVIRONMENT_PREFIX: &str = "FIRSTLOOK_";
@@ -43,6 +43,8 @@ pub struct Config {
     pub policy_file: Option<PathBuf>,
     /// Who may call through `listeners.mcp`: a file with the hashes of their tokens.
     pub mcp_callers_file: Option<PathBuf>,
+    #[serde(default)]
+    pub watch: Patience,
     #[serde(default)]
     pub incidents: Incidents,
     #[serde(default)]

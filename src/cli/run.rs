@@ -99,6 +99,7 @@ pub async fn setup_over(config: &Config, store: Store, clock: Clock) -> anyhow::
         store,
         outlet,
         rules: rules(&config.incidents),
+        patience: config.watch,
         keep_days: config.store.keep_days,
     })
 }

@@ -9,6 +9,7 @@ pub mod finding;
 pub mod ids;
 pub mod incident;
 pub mod object;
+pub mod patience;
 pub mod report;
 pub mod scene;
 pub mod signal;
@@ -24,6 +25,7 @@ pub use incident::{
     ASKED, Cause, Ending, Incident, IncidentState, Investigation, InvestigationState, Merge, Severity, Why,
 };
 pub use object::{Kind, Name, ObjectRef};
+pub use patience::Patience;
 pub use report::{Origin, Report};
 pub use scene::{Part, Scene};
 pub use signal::{Alert, AlertStatus, Rollout, Signal, SignalBody, Warning, WarningSource};

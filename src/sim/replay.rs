@@ -19,7 +19,7 @@ use crate::correlate::{Openers, Rules};
 use crate::govern::policy::Policy;
 use crate::http::Credential;
 use crate::http::webhook::Webhook;
-use crate::model::{ClusterName, SignalId};
+use crate::model::{ClusterName, Patience, SignalId};
 use crate::observe::Sources;
 use crate::redact::Redactor;
 use crate::sim::cluster::{Cluster, Shift};
@@ -142,6 +142,7 @@ impl Replay {
             llm: self.llm(stop.clone()).await?,
             outlet: Outlet::Nowhere,
             rules: Rules { openers: Openers::Only(openers), ..Rules::default() },
+            patience: Patience::default(),
             keep_days: 30,
             dashboard: None,
             texts: Texts::default(),

@@ -20,7 +20,7 @@ use crate::correlate::Rules;
 use crate::govern::policy::Policy;
 use crate::http;
 use crate::http::Credential;
-use crate::model::ClusterName;
+use crate::model::{ClusterName, Patience};
 use crate::observe::Sources;
 use crate::redact::Redactor;
 use crate::sim::cluster::{Cluster, Shift};
@@ -237,6 +237,7 @@ impl World {
             llm: Some(llm).filter(|_| !self.model.is_empty()),
             outlet,
             rules: Rules::default(),
+            patience: Patience::default(),
             keep_days: 30,
             dashboard: None,
             texts: Texts::default(),

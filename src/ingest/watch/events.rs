@@ -2,24 +2,17 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use jiff::SignedDuration;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use crate::ingest::watch::Speaker;
 use crate::ingest::watch::follow::Happened;
+use crate::model::patience::seconds;
 use crate::model::scene::{At, Event, ScenePart};
-use crate::model::{Signal, SignalBody, SignalId, Warning, WarningSource};
+use crate::model::{Patience, Signal, SignalBody, SignalId, Warning, WarningSource};
 use crate::observe::json as read;
 use crate::observe::typed::Typed;
 
-/// An event that was seen this often, over this long, is no hiccup: controllers try three times within seconds.
-const COUNT_MIN: u32 = 3;
-const HOLDS: SignedDuration = SignedDuration::from_secs(30);
-/// Probes fail while containers start; a probe that failed this often (100 s with Kubernetes' default period) is trouble.
-const PROBE_COUNT_MIN: u32 = 10;
-/// An event in the first list that was last seen longer ago is of the past.
-const FRESH: SignedDuration = SignedDuration::from_mins(10);
 /// Events whose signal was sent and that are remembered, so that each next count costs nothing.
 const SAID_MAX: usize = 10_000;
 
@@ -75,8 +68,8 @@ impl Events {
         let at = At { evidence: ScenePart::Events.evidence(), segment: 0 };
         let event = Typed { redactor: &self.speaker.redactor }.event(&value, at)?;
         let now = self.speaker.now();
-        let stale = listed && now.duration_since(event.last_at) > FRESH;
-        if stale || read::text(&value, "/type") != "Warning" || !is_trouble(&event) {
+        let stale = listed && now.duration_since(event.last_at) > seconds(self.speaker.patience.fresh_seconds);
+        if stale || read::text(&value, "/type") != "Warning" || !is_trouble(&event, &self.speaker.patience) {
             return None;
         }
         if self.order.len() == SAID_MAX
@@ -101,14 +94,15 @@ impl Events {
     }
 }
 
-fn is_trouble(event: &Event) -> bool {
+fn is_trouble(event: &Event, patience: &Patience) -> bool {
     let reason = event.reason.as_str();
     if NOISE.contains(&reason) {
         return false;
     }
-    let repeated = event.count >= COUNT_MIN && event.last_at.duration_since(event.first_at) >= HOLDS;
+    let repeated = event.count >= patience.event_count
+        && event.last_at.duration_since(event.first_at) >= seconds(patience.event_seconds);
     match reason {
-        "Unhealthy" | "ProbeWarning" => event.count >= PROBE_COUNT_MIN,
+        "Unhealthy" | "ProbeWarning" => event.count >= patience.probe_count,
         _ => repeated || FINAL.contains(&reason),
     }
 }

@@ -7,13 +7,14 @@ mod health;
 mod nodes;
 mod pods;
 mod rollouts;
+mod seen;
+mod sights;
 mod states;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::ReplicaSet;
-use kube::core::{DynamicObject, PartialObjectMeta};
+use kube::core::DynamicObject;
 use kube::runtime::watcher;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::sleep;
@@ -27,7 +28,7 @@ use crate::ingest::watch::nodes::Nodes;
 use crate::ingest::watch::pods::Pods;
 use crate::ingest::watch::rollouts::{Daemons, Sets, Statefuls};
 use crate::ingest::watch::states::States;
-use crate::model::{ClusterName, Kind, Signal, SignalBody};
+use crate::model::{ClusterName, Kind, Patience, Signal, SignalBody};
 use crate::observe::motion::Motion;
 use crate::redact::Redactor;
 use crate::store::{Durability, Mark, Store, Write};
@@ -52,6 +53,7 @@ pub struct Watch {
     pub health: Health,
     /// Told of every object that a watch sees move.
     pub motion: Motion,
+    pub patience: Patience,
 }
 
 /// What makes signals of one cluster's objects.
@@ -62,6 +64,7 @@ struct Speaker {
     clock: Clock,
     /// Trouble in the first lists was there on arrival: never before has a daemon with this store seen the cluster.
     arrival: bool,
+    patience: Patience,
 }
 
 impl Speaker {
@@ -78,6 +81,7 @@ impl Watch {
             redactor: self.redactor.clone(),
             clock: self.clock.clone(),
             arrival: !self.store.is_marked(Mark::WatchesSynced).await.unwrap_or(false),
+            patience: self.patience,
         };
         let (heard, waiting) = channel(WAITING_MAX);
         let mark = speaker.arrival.then(|| self.health.clone());
@@ -93,8 +97,8 @@ impl Watch {
         let all = watcher::Config::default();
         // The list of events is of this hour alone, and only trouble is asked for.
         let warnings = watcher::Config::default().fields("type=Warning");
-        let sets: kube::Api<PartialObjectMeta<ReplicaSet>> = kube::Api::all(client.clone());
-        let (stateful, daemons) = (api(client, Kind::StatefulSet), api(client, Kind::DaemonSet));
+        let (sets, stateful, daemons) =
+            (api(client, Kind::ReplicaSet), api(client, Kind::StatefulSet), api(client, Kind::DaemonSet));
         let (pods, nodes) = (api(client, Kind::Pod), api(client, Kind::Node));
         let events: kube::Api<DynamicObject> = api(client, Kind::Event);
         let (mut of_sets, mut of_statefuls) = (Sets::new(speaker.clone()), Statefuls::new(speaker.clone()));

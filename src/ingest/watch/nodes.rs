@@ -2,20 +2,16 @@
 
 use std::collections::HashMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::ResourceExt;
-use kube::core::Object;
 use serde::Deserialize;
 
 use crate::ingest::watch::Speaker;
 use crate::ingest::watch::condition::Condition;
 use crate::ingest::watch::follow::Happened;
-use crate::ingest::watch::rollouts::Ignored;
+use crate::ingest::watch::seen::{Ignored, Seen};
+use crate::model::patience::seconds;
 use crate::model::{Kind, ObjectRef, Signal, SignalBody, SignalId, Warning, WarningSource};
-
-/// A node must be unwell for this long: the node controller has waited 40 s for its lease already, a restart of the
-/// kubelet takes a few seconds.
-const HOLDS: SignedDuration = SignedDuration::from_secs(30);
 
 /// As much of a node's status as is looked at.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -24,7 +20,7 @@ pub(super) struct Status {
     conditions: Vec<Condition>,
 }
 
-type Node = Object<Ignored, Status>;
+type Node = Seen<Ignored, Status>;
 
 /// The nodes that are not ready.
 pub(super) struct Nodes {
@@ -47,7 +43,7 @@ impl Nodes {
     }
 
     fn see(&mut self, node: &Node) {
-        let conditions = node.status.as_ref().map_or(&[][..], |status| status.conditions.as_slice());
+        let conditions = &node.status.conditions;
         let unready = conditions.iter().find(|c| c.kind == "Ready" && c.status != "True");
         let name = node.name_any();
         let Some(condition) = unready else {
@@ -68,8 +64,9 @@ impl Nodes {
 
     fn due(&mut self) -> Vec<Signal> {
         let (now, speaker) = (self.speaker.now(), &self.speaker);
+        let holds = seconds(speaker.patience.node_seconds);
         let due =
-            self.unwell.iter_mut().filter(|(_, unwell)| !unwell.said && now.duration_since(unwell.since) >= HOLDS);
+            self.unwell.iter_mut().filter(|(_, unwell)| !unwell.said && now.duration_since(unwell.since) >= holds);
         due.filter_map(|(name, unwell)| {
             unwell.said = true;
             let since = unwell.since.as_millisecond().to_string();

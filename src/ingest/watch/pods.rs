@@ -1,124 +1,19 @@
-//! Pods in trouble: crash loops, images that cannot be pulled, kills for memory, configuration that is not there.
+//! Pods in trouble: what the status shows against them, once it has held long enough.
 
 use std::collections::{HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use kube::core::Object;
-use serde::Deserialize;
 
 use crate::ingest::watch::Speaker;
-use crate::ingest::watch::condition::Condition;
 use crate::ingest::watch::follow::Happened;
-use crate::ingest::watch::rollouts::Ignored;
-use crate::model::{Kind, ObjectRef, Signal, SignalBody, SignalId, Warning, WarningSource};
+use crate::ingest::watch::sights;
+use crate::ingest::watch::sights::{Pod, Sight};
+use crate::model::patience::seconds;
+use crate::model::{Kind, ObjectRef, Patience, Signal, SignalBody, SignalId, Warning, WarningSource};
 
-/// A state must hold for this long: one failed pull or one missing ConfigMap during a deploy heals by itself in seconds.
-const HOLDS: SignedDuration = SignedDuration::from_secs(30);
-/// A cluster's autoscaler brings a node within about two minutes; a pod that waits longer gets none by itself.
-const SCHEDULE_HOLDS: SignedDuration = SignedDuration::from_mins(3);
-/// A container that was started again this often needs no further proof.
-const RESTARTS_MIN: u32 = 2;
-/// Trouble that was not seen for this long is over: twice the longest pause between two starts of a crash loop.
-const QUIET: SignedDuration = SignedDuration::from_mins(10);
-/// A kill for memory that is older than this is of the past.
-const FRESH: SignedDuration = SignedDuration::from_mins(15);
-/// Troubles that are remembered; a cluster with more has one cause that others tell.
-const TROUBLES_MAX: usize = 20_000;
-
-/// As much of a pod's status as is looked at.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Status {
-    #[serde(default)]
-    phase: String,
-    #[serde(default)]
-    conditions: Vec<Condition>,
-    #[serde(default)]
-    init_container_statuses: Vec<Container>,
-    #[serde(default)]
-    container_statuses: Vec<Container>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Container {
-    name: String,
-    restart_count: u32,
-    state: State,
-    last_state: State,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct State {
-    waiting: Option<Waiting>,
-    terminated: Option<Terminated>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Waiting {
-    reason: String,
-    message: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Terminated {
-    reason: String,
-    exit_code: i32,
-    finished_at: Option<Timestamp>,
-}
-
-type Pod = Object<Ignored, Status>;
-
-/// Classes of trouble: one signal each, whatever reason the kubelet gives at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Class {
-    Crash,
-    Memory,
-    Image,
-    Config,
-    Schedule,
-}
-
-impl Class {
-    fn as_str(self) -> &'static str {
-        match self {
-            Class::Crash => "crash",
-            Class::Memory => "memory",
-            Class::Image => "image",
-            Class::Config => "config",
-            Class::Schedule => "schedule",
-        }
-    }
-
-    /// How long it must hold before it is said.
-    fn holds(self) -> SignedDuration {
-        if self == Class::Schedule { SCHEDULE_HOLDS } else { HOLDS }
-    }
-
-    fn of(reason: &str) -> Option<Self> {
-        match reason {
-            "CrashLoopBackOff" | "RunContainerError" | "StartError" => Some(Class::Crash),
-            "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" | "ErrImageNeverPull" => Some(Class::Image),
-            "CreateContainerConfigError" | "CreateContainerError" => Some(Class::Config),
-            _ => None,
-        }
-    }
-}
-
-/// What is wrong with one container now.
-struct Sight {
-    class: Class,
-    container: String,
-    reason: String,
-    message: String,
-    restarts: u32,
-    /// Needs no time to prove itself.
-    sure: bool,
-}
+/// Pods in trouble that are remembered; a cluster with more has one cause that others tell.
+const TROUBLED_MAX: usize = 20_000;
 
 /// One class of trouble of one container.
 struct Trouble {
@@ -135,28 +30,33 @@ struct Trouble {
 }
 
 impl Trouble {
-    fn seen_again(&mut self, sight: Sight, now: Timestamp) {
-        if !self.present && now.duration_since(self.last_bad) > QUIET {
+    fn is(&self, sight: &Sight) -> bool {
+        self.sight.class == sight.class && self.sight.container == sight.container
+    }
+
+    fn seen_again(&mut self, sight: Sight, patience: &Patience, now: Timestamp) {
+        if !self.present && now.duration_since(self.last_bad) > seconds(patience.quiet_seconds) {
             (self.since, self.said, self.again, self.on_arrival) = (now, false, true, false);
         } else if !self.present && !self.said {
             // It healed before it had held long enough.
             self.since = now;
         }
+        self.since = sight.since.unwrap_or(self.since);
         (self.last_bad, self.present, self.sight) = (now, true, sight);
     }
 
-    fn is_due(&self, now: Timestamp) -> bool {
-        !self.said && self.present && (self.sight.sure || now.duration_since(self.since) >= self.sight.class.holds())
+    fn is_due(&self, patience: &Patience, now: Timestamp) -> bool {
+        let holds = seconds(self.sight.class.holds(patience));
+        !self.said && self.present && (self.sight.sure || now.duration_since(self.since) >= holds)
     }
 }
 
-type Key = (String, String, Class);
-
-/// The pods in trouble.
+/// The pods in trouble; of the others nothing is kept.
 pub(super) struct Pods {
     speaker: Speaker,
-    troubles: HashMap<Key, Trouble>,
-    /// uids of the list that is being read.
+    /// By uid.
+    troubles: HashMap<String, Vec<Trouble>>,
+    /// uids of those in trouble that are in the list that is being read.
     listed: Option<HashSet<String>>,
     whole: bool,
 }
@@ -168,158 +68,65 @@ impl Pods {
 
     fn see(&mut self, pod: &Pod) {
         let Some(uid) = pod.uid() else { return };
-        if let Some(listed) = &mut self.listed {
-            listed.insert(uid.clone());
-        }
-        // A pod on its way out is nobody's trouble.
-        if pod.metadata.deletion_timestamp.is_some() {
-            self.forget(&uid);
-            return;
-        }
-        let now = self.speaker.now();
-        let sights = sights(pod, now);
-        for ((of, container, class), trouble) in &mut self.troubles {
-            if *of == uid {
-                let seen = |sight: &Sight| sight.container == *container && sight.class == *class;
-                if trouble.present && !sights.iter().any(seen) {
+        let (now, patience) = (self.speaker.now(), self.speaker.patience);
+        let sights = sights::all(pod, &patience, now);
+        if let Some(known) = self.troubles.get_mut(&uid) {
+            for trouble in known.iter_mut().filter(|trouble| trouble.present) {
+                if !sights.iter().any(|sight| trouble.is(sight)) {
                     (trouble.present, trouble.last_bad) = (false, now);
                 }
             }
+        } else if sights.is_empty() || self.troubles.len() >= TROUBLED_MAX {
+            return;
         }
+        if let Some(listed) = &mut self.listed {
+            listed.insert(uid.clone());
+        }
+        let object = ObjectRef::new(Kind::Pod, pod.namespace().as_deref(), &pod.name_any());
+        let Some(object) = object else { return };
+        let on_arrival = self.speaker.arrival && !self.whole;
+        // What is in a list has been so for a while: since when is not known, so half the pod's life counts.
+        let since = if self.listed.is_some() { listed_since(pod, now) } else { now };
+        let known = self.troubles.entry(uid).or_default();
         for sight in sights {
-            let key = (uid.clone(), sight.container.clone(), sight.class);
-            let full = self.troubles.len() >= TROUBLES_MAX;
-            match self.troubles.get_mut(&key) {
-                Some(known) => known.seen_again(sight, now),
-                None if full => {}
-                None => {
-                    let Some(trouble) = self.first_seen(pod, sight, now) else { continue };
-                    self.troubles.insert(key, trouble);
-                }
+            if let Some(trouble) = known.iter_mut().find(|trouble| trouble.is(&sight)) {
+                trouble.seen_again(sight, &patience, now);
+                continue;
             }
+            let (object, since) = (object.clone(), sight.since.unwrap_or(since));
+            let (present, again, said) = (true, false, false);
+            known.push(Trouble { object, sight, since, last_bad: now, present, again, said, on_arrival });
         }
-    }
-
-    fn first_seen(&self, pod: &Pod, sight: Sight, now: Timestamp) -> Option<Trouble> {
-        Some(Trouble {
-            object: ObjectRef::new(Kind::Pod, pod.namespace().as_deref(), &pod.name_any())?,
-            sight,
-            // What is in a list has been so for a while: since when is not known, so half the pod's life counts.
-            since: if self.listed.is_some() { listed_since(pod, now) } else { now },
-            last_bad: now,
-            present: true,
-            again: false,
-            said: false,
-            on_arrival: self.speaker.arrival && !self.whole,
-        })
-    }
-
-    fn forget(&mut self, uid: &str) {
-        self.troubles.retain(|(of, _, _), _| of != uid);
     }
 
     fn due(&mut self) -> Vec<Signal> {
         let (now, speaker) = (self.speaker.now(), &self.speaker);
-        let due = self.troubles.iter_mut().filter(|(_, trouble)| trouble.is_due(now));
-        let mut signals: Vec<Signal> = due
-            .map(|((uid, container, class), trouble)| {
+        let mut signals = Vec::new();
+        for (uid, troubles) in &mut self.troubles {
+            for trouble in troubles.iter_mut().filter(|trouble| trouble.is_due(&speaker.patience, now)) {
                 trouble.said = true;
-                // Unless it came back, the hour: a restart of firstlook within it repeats no signal.
-                let period = if trouble.again { trouble.since.as_millisecond() } else { now.as_second() / 3600 };
-                let id = SignalId::derive(&[
-                    "pod",
-                    speaker.cluster.as_str(),
-                    uid,
-                    container,
-                    class.as_str(),
-                    &period.to_string(),
-                ]);
-                let sight = &trouble.sight;
-                let warning = Warning {
-                    object: trouble.object.clone(),
-                    source: WarningSource::PodState,
-                    reason: speaker.redactor.redact(&sight.reason),
-                    message: speaker.redactor.redact(&sight.message),
-                    first_at: trouble.since,
-                    last_at: trouble.last_bad,
-                    count: sight.restarts.max(1),
-                    on_arrival: trouble.on_arrival,
-                };
-                Signal { id, cluster: speaker.cluster.clone(), heard_at: now, body: SignalBody::Warning(warning) }
-            })
-            .collect();
+                signals.push(signal(speaker, uid, trouble, now));
+            }
+        }
         signals.sort_by(|a, b| a.id.cmp(&b.id));
         signals
     }
 
     /// Troubles that have gone quiet are dropped.
     fn sweep(&mut self) {
-        let now = self.speaker.now();
+        let (now, patience) = (self.speaker.now(), &self.speaker.patience);
         // What was said stays known for an hour more, to tell a relapse from the first time.
         let keep = |trouble: &Trouble| {
             let quiet = now.duration_since(trouble.last_bad);
-            trouble.present || quiet < if trouble.said { QUIET * 6 } else { HOLDS * 2 }
+            let after = if trouble.said { patience.quiet_seconds * 6 } else { patience.pod_seconds * 2 };
+            trouble.present || quiet < seconds(after)
         };
-        self.troubles.retain(|_, trouble| keep(trouble));
-    }
-}
-
-fn listed_since(pod: &Pod, now: Timestamp) -> Timestamp {
-    let created = pod.creation_timestamp().map_or(now, |time| time.0);
-    let half = now.duration_since(created).as_secs() / 2;
-    now.checked_sub(SignedDuration::from_secs(half.max(0))).unwrap_or(now)
-}
-
-/// What is wrong with a pod's containers.
-fn sights(pod: &Pod, now: Timestamp) -> Vec<Sight> {
-    let Some(status) = pod.status.as_ref().filter(|status| status.phase != "Succeeded") else { return Vec::new() };
-    let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
-    let mut found = Vec::new();
-    let waits = |c: &&Condition| c.kind == "PodScheduled" && c.status == "False" && c.reason == "Unschedulable";
-    if let Some(condition) = status.conditions.iter().find(waits) {
-        found.push(Sight {
-            class: Class::Schedule,
-            container: String::new(),
-            reason: condition.reason.clone(),
-            message: condition.message.clone(),
-            restarts: 0,
-            sure: false,
+        self.troubles.retain(|_, troubles| {
+            troubles.retain(keep);
+            !troubles.is_empty()
         });
     }
-    for container in containers {
-        let restarts = container.restart_count;
-        let sight = |class, reason: &str, message: String, sure| Sight {
-            class,
-            container: container.name.clone(),
-            reason: reason.to_owned(),
-            message,
-            restarts,
-            sure,
-        };
-        if let Some(waiting) = &container.state.waiting
-            && let Some(class) = Class::of(&waiting.reason)
-        {
-            let sure = class == Class::Crash && restarts >= RESTARTS_MIN;
-            found.push(sight(class, &waiting.reason, waiting.message.clone(), sure));
-        }
-        let ended = [&container.state.terminated, &container.last_state.terminated].into_iter().flatten();
-        let fresh = |end: &&Terminated| end.finished_at.is_some_and(|at| now.duration_since(at) <= FRESH);
-        if let Some(end) = ended.filter(fresh).find(|end| end.reason == "OOMKilled") {
-            let message = format!(
-                "container {} was killed for memory (exit code {}), {restarts} restarts",
-                container.name, end.exit_code
-            );
-            // Once may be a freak; a container that is not started again has had its only chance.
-            let sure = restarts >= RESTARTS_MIN || container.state.terminated.is_some();
-            if sure {
-                found.push(sight(Class::Memory, "OOMKilled", message, true));
-            }
-        }
-    }
-    found
-}
 
-impl Pods {
     pub(super) fn hear(&mut self, happened: Happened<Pod>) -> Vec<Signal> {
         match happened {
             Happened::Begins => self.listed = Some(HashSet::new()),
@@ -329,18 +136,43 @@ impl Pods {
             }
             Happened::Whole => {
                 if let Some(listed) = self.listed.take() {
-                    self.troubles.retain(|(uid, _, _), _| listed.contains(uid));
+                    self.troubles.retain(|uid, _| listed.contains(uid));
                 }
                 self.whole = true;
             }
             Happened::Changed(pod) => self.see(&pod),
             Happened::Gone(pod) => {
                 if let Some(uid) = pod.uid() {
-                    self.forget(&uid);
+                    self.troubles.remove(&uid);
                 }
             }
             Happened::Tick => self.sweep(),
         }
         if self.listed.is_some() { Vec::new() } else { self.due() }
     }
+}
+
+fn signal(speaker: &Speaker, uid: &str, trouble: &Trouble, now: Timestamp) -> Signal {
+    let sight = &trouble.sight;
+    // Unless it came back, the hour: a restart of firstlook within it repeats no signal.
+    let period = if trouble.again { trouble.since.as_millisecond() } else { now.as_second() / 3600 };
+    let (cluster, class, period) = (&speaker.cluster, sight.class.as_str(), period.to_string());
+    let id = SignalId::derive(&["pod", cluster.as_str(), uid, &sight.container, class, &period]);
+    let warning = Warning {
+        object: trouble.object.clone(),
+        source: WarningSource::PodState,
+        reason: speaker.redactor.redact(&sight.reason),
+        message: speaker.redactor.redact(&sight.message),
+        first_at: trouble.since,
+        last_at: trouble.last_bad,
+        count: sight.restarts.max(1),
+        on_arrival: trouble.on_arrival,
+    };
+    Signal { id, cluster: cluster.clone(), heard_at: now, body: SignalBody::Warning(warning) }
+}
+
+fn listed_since(pod: &Pod, now: Timestamp) -> Timestamp {
+    let created = pod.creation_timestamp().map_or(now, |time| time.0);
+    let half = now.duration_since(created).as_secs() / 2;
+    now.checked_sub(SignedDuration::from_secs(half.max(0))).unwrap_or(now)
 }

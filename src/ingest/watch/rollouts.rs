@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::ReplicaSet;
 use kube::ResourceExt;
-use kube::core::{Object, PartialObjectMeta};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::ingest::watch::Speaker;
 use crate::ingest::watch::follow::Happened;
+use crate::ingest::watch::seen::{Brief, Ignored, Seen};
 use crate::model::{Kind, ObjectRef, Rollout, Signal, SignalBody, SignalId};
 use crate::observe::typed::workload::REVISION;
 
@@ -55,7 +54,7 @@ impl Newest {
         Some(Signal { id, cluster: cluster.clone(), heard_at: now, body })
     }
 
-    fn hear<K>(&mut self, happened: Happened<K>, read: impl Fn(&K) -> Option<Seen>) -> Vec<Signal> {
+    fn hear<K>(&mut self, happened: Happened<K>, read: impl Fn(&K) -> Option<Template>) -> Vec<Signal> {
         match happened {
             Happened::Listed(object) | Happened::Changed(object) => {
                 let seen = read(&object);
@@ -73,7 +72,7 @@ impl Newest {
 }
 
 /// A template as an object shows it.
-struct Seen {
+struct Template {
     workload: ObjectRef,
     number: Option<i64>,
     template: String,
@@ -94,14 +93,14 @@ impl Sets {
 }
 
 impl Sets {
-    pub(super) fn hear(&mut self, happened: Happened<PartialObjectMeta<ReplicaSet>>) -> Vec<Signal> {
+    pub(super) fn hear(&mut self, happened: Happened<Brief>) -> Vec<Signal> {
         self.0.hear(happened, |set| {
             let owner = set.owner_references().iter().find(|owner| owner.controller == Some(true))?;
             if owner.kind != Kind::Deployment.as_str() {
                 return None;
             }
             let number = set.annotations().get(REVISION)?.parse().ok()?;
-            Some(Seen {
+            Some(Template {
                 workload: ObjectRef::new(Kind::Deployment, set.namespace().as_deref(), &owner.name)?,
                 number: Some(number),
                 template: set.labels().get("pod-template-hash").cloned().unwrap_or_else(|| set.name_any()),
@@ -118,10 +117,6 @@ pub(super) struct UpdateRevision {
     update_revision: Option<String>,
 }
 
-/// A spec that is not looked at.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct Ignored {}
-
 /// StatefulSets, by their status's `updateRevision`.
 pub(super) struct Statefuls(Newest);
 
@@ -132,12 +127,12 @@ impl Statefuls {
 }
 
 impl Statefuls {
-    pub(super) fn hear(&mut self, happened: Happened<Object<Ignored, UpdateRevision>>) -> Vec<Signal> {
+    pub(super) fn hear(&mut self, happened: Happened<Seen<Ignored, UpdateRevision>>) -> Vec<Signal> {
         self.0.hear(happened, |set| {
-            Some(Seen {
+            Some(Template {
                 workload: ObjectRef::new(Kind::StatefulSet, set.namespace().as_deref(), &set.name_any())?,
                 number: None,
-                template: set.status.as_ref()?.update_revision.clone()?,
+                template: set.status.update_revision.clone()?,
                 at: created(set),
             })
         })
@@ -160,9 +155,9 @@ impl Daemons {
 }
 
 impl Daemons {
-    pub(super) fn hear(&mut self, happened: Happened<Object<WithTemplate, Ignored>>) -> Vec<Signal> {
+    pub(super) fn hear(&mut self, happened: Happened<Seen<WithTemplate, Ignored>>) -> Vec<Signal> {
         self.0.hear(happened, |set| {
-            Some(Seen {
+            Some(Template {
                 workload: ObjectRef::new(Kind::DaemonSet, set.namespace().as_deref(), &set.name_any())?,
                 number: None,
                 // Ten hex digits tell the few templates of one DaemonSet apart.

@@ -5,21 +5,15 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use kube::core::Object;
 use serde::Deserialize;
 
 use crate::ingest::watch::Speaker;
 use crate::ingest::watch::condition::Condition;
 use crate::ingest::watch::follow::Happened;
-use crate::ingest::watch::rollouts::Ignored;
-use crate::model::{Kind, ObjectRef, Signal, SignalBody, SignalId, Warning, WarningSource};
+use crate::ingest::watch::seen::{Ignored, Seen};
+use crate::model::patience::seconds;
+use crate::model::{Kind, ObjectRef, Patience, Signal, SignalBody, SignalId, Warning, WarningSource};
 
-/// A claim is provided within seconds; two minutes allow for a slow cloud.
-const CLAIM_HOLDS: SignedDuration = SignedDuration::from_mins(2);
-/// An autoscaler may touch its maximum in a peak; kubernetes-mixin's `KubeHpaMaxedOut` waits as long.
-const MAXIMUM_HOLDS: SignedDuration = SignedDuration::from_mins(15);
-/// A Job that failed longer ago than this, when it is first seen, is kept only as history.
-const FRESH: SignedDuration = SignedDuration::from_mins(10);
 /// Troubles that are remembered; a cluster with more has one cause that others tell.
 const TROUBLES_MAX: usize = 5_000;
 /// The scheduler has chosen a node, or a provisioner has been asked: only then a claim that waits is in trouble. One
@@ -34,7 +28,7 @@ pub(super) struct Status {
     conditions: Vec<Condition>,
 }
 
-type Seen = Object<Ignored, Status>;
+type Watched = Seen<Ignored, Status>;
 
 /// What is wrong with one object now.
 struct Sight {
@@ -70,11 +64,16 @@ impl States {
         Self { speaker, kind, troubles: HashMap::new(), listed: None, whole: false }
     }
 
-    fn see(&mut self, seen: &Seen) {
+    fn see(&mut self, seen: &Watched) {
         let Some(uid) = seen.uid() else { return };
         let now = self.speaker.now();
-        let sight = if seen.metadata.deletion_timestamp.is_some() { None } else { sight(self.kind, seen) };
-        let old = |sight: &Sight| sight.ends && sight.since.is_some_and(|since| now.duration_since(since) > FRESH);
+        let sight = if seen.metadata.deletion_timestamp.is_some() {
+            None
+        } else {
+            sight(self.kind, seen, &self.speaker.patience)
+        };
+        let fresh = seconds(self.speaker.patience.fresh_seconds);
+        let old = |sight: &Sight| sight.ends && sight.since.is_some_and(|since| now.duration_since(since) > fresh);
         let known = self.troubles.contains_key(&uid);
         let Some(sight) = sight.filter(|sight| known || !old(sight)) else {
             self.troubles.remove(&uid);
@@ -121,7 +120,7 @@ impl States {
         signals
     }
 
-    pub(super) fn hear(&mut self, happened: Happened<Seen>) -> Vec<Signal> {
+    pub(super) fn hear(&mut self, happened: Happened<Watched>) -> Vec<Signal> {
         match happened {
             Happened::Begins => self.listed = Some(HashSet::new()),
             Happened::Listed(seen) | Happened::Changed(seen) => self.see(&seen),
@@ -144,8 +143,8 @@ impl States {
 }
 
 /// What an object's status says against it.
-fn sight(kind: Kind, seen: &Seen) -> Option<Sight> {
-    let status = seen.status.as_ref()?;
+fn sight(kind: Kind, seen: &Watched, patience: &Patience) -> Option<Sight> {
+    let status = &seen.status;
     let condition = |kind: &str, wanted: &str, reason: &str| {
         let fits = |c: &&Condition| c.kind == kind && c.status == wanted && (reason.is_empty() || c.reason == reason);
         status.conditions.iter().find(fits)
@@ -167,13 +166,15 @@ fn sight(kind: Kind, seen: &Seen) -> Option<Sight> {
         Kind::Job => condition("Failed", "True", "").map(|failed| of(failed, SignedDuration::ZERO, true)),
         Kind::HorizontalPodAutoscaler => {
             let limited = condition("ScalingLimited", "True", "TooManyReplicas")?;
-            Some(of(limited, MAXIMUM_HOLDS, false))
+            Some(of(limited, seconds(patience.autoscaler_seconds), false))
         }
         Kind::PersistentVolumeClaim => {
             let asked = ASKED_FOR.iter().any(|key| seen.annotations().contains_key(*key));
             let (reason, message, holds) = match status.phase.as_str() {
                 "Lost" => ("Lost", "its volume no longer exists", SignedDuration::ZERO),
-                "Pending" if asked => ("Pending", "no volume has been provided for it", CLAIM_HOLDS),
+                "Pending" if asked => {
+                    ("Pending", "no volume has been provided for it", seconds(patience.claim_seconds))
+                }
                 _ => return None,
             };
             Some(Sight { reason: reason.into(), message: message.into(), since: None, holds, ends: false })

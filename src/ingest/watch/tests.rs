@@ -1,5 +1,7 @@
 //! Watches over a simulated cluster, and the states that debounce them.
 
+mod pods;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,7 +22,16 @@ const START_MS: i64 = 1_774_370_400_000;
 fn speaker(arrival: bool) -> (Speaker, Clock) {
     let clock = Clock::manual(from_ms(START_MS));
     let cluster = ClusterName::parse("test").unwrap();
-    (Speaker { cluster, redactor: Redactor::default(), clock: clock.clone(), arrival }, clock)
+    (
+        Speaker {
+            cluster,
+            redactor: Redactor::default(),
+            clock: clock.clone(),
+            arrival,
+            patience: Patience::default(),
+        },
+        clock,
+    )
 }
 
 fn pass(clock: &Clock, seconds: i64) {
@@ -283,6 +294,7 @@ impl World {
             metrics: Metrics::new(),
             health: self.health.clone(),
             motion: Motion::default(),
+            patience: Patience::default(),
         };
         tokio::spawn(watch.run(self.stop.clone()));
     }
