@@ -12,6 +12,7 @@ pub mod object;
 pub mod patience;
 pub mod report;
 pub mod scene;
+pub mod schedule;
 pub mod signal;
 
 pub use action::{Action, ActionHash, Proposal, Tier};

@@ -19,10 +19,18 @@ pub struct Patience {
     pub terminating_seconds: u32,
     /// A node that is not ready.
     pub node_seconds: u32,
+    /// A node whose lease is not renewed.
+    pub lease_seconds: u32,
     /// A claim for which no volume is provided.
     pub claim_seconds: u32,
     /// An autoscaler at its maximum.
     pub autoscaler_seconds: u32,
+    /// A Service that has lost its last ready endpoint.
+    pub endpoints_seconds: u32,
+    /// A Job that has not ended.
+    pub job_seconds: u32,
+    /// A CronJob whose run has not started.
+    pub cronjob_seconds: u32,
     /// How often a Warning event must have been seen,
     pub event_count: u32,
     /// and over how long.
@@ -52,10 +60,18 @@ impl Default for Patience {
             terminating_seconds: 300,
             // The node controller has waited for its lease already; a restart of the kubelet takes a few seconds.
             node_seconds: 30,
+            // A kubelet renews it every 10 s, and the node controller gives a node up after 40 to 50.
+            lease_seconds: 60,
             // A volume is provided within seconds; two minutes allow for a slow cloud.
             claim_seconds: 120,
             // It may touch its maximum in a peak; kubernetes-mixin's `KubeHpaMaxedOut` waits as long.
             autoscaler_seconds: 900,
+            // A Service of one pod has none while that pod is replaced.
+            endpoints_seconds: 120,
+            // Twelve hours, as kubernetes-mixin's `KubeJobNotCompleted` waits.
+            job_seconds: 43_200,
+            // The controller starts runs within seconds, after a restart of its own within a minute or two.
+            cronjob_seconds: 600,
             // Controllers try three times within seconds.
             event_count: 3,
             event_seconds: 30,

@@ -12,19 +12,26 @@ struct Need {
     subresource: Option<&'static str>,
     verbs: &'static [&'static str],
     namespace: Option<&'static str>,
+    /// Without it firstlook would be deaf.
+    needed: bool,
 }
 
 const WATCHED: &[&str] = &["get", "list", "watch"];
 const READ: &[&str] = &["get", "list"];
 
 const fn need(kind: Kind, verbs: &'static [&'static str]) -> Need {
-    Need { kind, subresource: None, verbs, namespace: None }
+    Need { kind, subresource: None, verbs, namespace: None, needed: verbs.len() == WATCHED.len() }
+}
+
+/// Watched where it is allowed.
+const fn more(kind: Kind) -> Need {
+    Need { needed: false, ..need(kind, WATCHED) }
 }
 
 /// Everything that scenes, tools and watches ask for. A missing one makes cards poorer, never wrong.
 const NEEDS: &[Need] = &[
     need(Kind::Pod, WATCHED),
-    Need { kind: Kind::Pod, subresource: Some("log"), verbs: &["get"], namespace: None },
+    Need { kind: Kind::Pod, subresource: Some("log"), verbs: &["get"], namespace: None, needed: false },
     need(Kind::Event, WATCHED),
     need(Kind::Deployment, WATCHED),
     need(Kind::ReplicaSet, WATCHED),
@@ -32,12 +39,12 @@ const NEEDS: &[Need] = &[
     need(Kind::DaemonSet, WATCHED),
     need(Kind::ControllerRevision, READ),
     need(Kind::Job, WATCHED),
-    need(Kind::CronJob, READ),
+    more(Kind::CronJob),
     need(Kind::Node, WATCHED),
     need(Kind::Namespace, READ),
-    Need { kind: Kind::Lease, subresource: None, verbs: READ, namespace: Some("kube-node-lease") },
+    Need { namespace: Some("kube-node-lease"), ..more(Kind::Lease) },
     need(Kind::Service, READ),
-    need(Kind::EndpointSlice, READ),
+    more(Kind::EndpointSlice),
     need(Kind::Ingress, READ),
     need(Kind::IngressClass, READ),
     need(Kind::ConfigMap, READ),
@@ -53,8 +60,8 @@ const NEEDS: &[Need] = &[
 pub struct Access {
     /// `pods/log`, `deployments.apps`.
     pub what: String,
-    /// Whether it is watched, and so cannot be done without.
-    pub watched: bool,
+    /// Whether firstlook would be deaf without it.
+    pub needed: bool,
     /// Verbs that are not allowed; empty when all is well.
     pub missing: Result<Vec<&'static str>, ReadError>,
 }
@@ -65,7 +72,7 @@ pub async fn all(reader: &Reader) -> Vec<Access> {
         let (group, _, plural) = need.kind.resource();
         let plural = need.subresource.map_or_else(|| plural.to_owned(), |sub| format!("{plural}/{sub}"));
         let what = if group.is_empty() { plural } else { format!("{plural}.{group}") };
-        Access { what, watched: need.verbs.contains(&"watch"), missing: missing(reader, need).await }
+        Access { what, needed: need.needed, missing: missing(reader, need).await }
     }))
     .await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use kube::Resource;
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::core::{ApiResource, DynamicResourceScope, GroupVersionKind};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use serde::de::DeserializeOwned;
@@ -39,6 +39,8 @@ pub(super) enum Happened<K> {
 /// Where a watch reports.
 pub(super) struct Source {
     pub(super) name: &'static str,
+    /// Without it firstlook would be deaf; the others make it hear a little more, and may be forbidden.
+    pub(super) needed: bool,
     pub(super) health: Health,
     pub(super) motion: Motion,
     pub(super) heard: Sender<Vec<Signal>>,
@@ -50,9 +52,21 @@ pub(super) fn api<K>(client: &kube::Client, kind: Kind) -> kube::Api<K>
 where
     K: Resource<DynamicType = ApiResource>,
 {
+    kube::Api::all_with(client.clone(), &resource(kind))
+}
+
+/// The objects of a kind in one namespace.
+pub(super) fn api_in<K>(client: &kube::Client, kind: Kind, namespace: &str) -> kube::Api<K>
+where
+    K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
+{
+    kube::Api::namespaced_with(client.clone(), namespace, &resource(kind))
+}
+
+fn resource(kind: Kind) -> ApiResource {
     let (group, version, plural) = kind.resource();
     let kind = GroupVersionKind::gvk(group, version, kind.as_str());
-    kube::Api::all_with(client.clone(), &ApiResource::from_gvk_with_plural(&kind, plural))
+    ApiResource::from_gvk_with_plural(&kind, plural)
 }
 
 /// Follows a watch until `stop`; `hear` makes signals of what happens.
@@ -64,7 +78,7 @@ pub(super) async fn follow<K>(
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    source.health.begins(source.name);
+    source.health.begins(source.name, source.needed);
     // Without backoff an error inside the stream would be asked for again at once.
     let stream = std::pin::pin!(watcher(api, config).default_backoff());
     follow_stream(source, stream, hear).await;
@@ -96,9 +110,13 @@ async fn follow_stream<K: Resource>(
                 }
                 Some(Err(error)) => {
                     let error: String = error.to_string().chars().take(ERROR_MAX_CHARS).collect();
-                    tracing::warn!(watch = source.name, error, "a watch failed; it is taken up again");
-                    source.health.failed(source.name, error);
-                    source.motion.stand(false);
+                    // One that may be forbidden would say so for ever.
+                    if source.health.failed(source.name, error.clone()) || source.needed {
+                        tracing::warn!(watch = source.name, error, "a watch failed; it is taken up again");
+                    }
+                    if source.needed {
+                        source.motion.stand(false);
+                    }
                     continue;
                 }
             },

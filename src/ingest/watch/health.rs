@@ -13,21 +13,26 @@ type States = BTreeMap<&'static str, State>;
 #[derive(Clone, Debug, Default)]
 struct State {
     synced: bool,
+    /// Whether firstlook is ready without it.
+    needed: bool,
     error: Option<String>,
 }
 
 impl Health {
-    pub(super) fn begins(&self, watch: &'static str) {
-        self.with(watch, |state| *state = State::default());
+    pub(super) fn begins(&self, watch: &'static str, needed: bool) {
+        self.with(watch, |state| *state = State { synced: false, needed, error: None });
     }
 
     pub(super) fn synced(&self, watch: &'static str) {
-        self.with(watch, |state| *state = State { synced: true, error: None });
+        self.with(watch, |state| (state.synced, state.error) = (true, None));
     }
 
     /// A watch that was synced stays so while it is being taken up again: what it knows is only not of this second.
-    pub(super) fn failed(&self, watch: &'static str, error: String) {
-        self.with(watch, |state| state.error = Some(error));
+    /// Returns whether that is news.
+    pub(super) fn failed(&self, watch: &'static str, error: String) -> bool {
+        let mut news = false;
+        self.with(watch, |state| news = state.error.replace(error).is_none());
+        news
     }
 
     /// Whether every watch has read its first list.
@@ -49,7 +54,7 @@ impl Health {
         }
         let ill: Vec<String> = states
             .iter()
-            .filter(|(_, state)| !state.synced || state.error.is_some())
+            .filter(|(_, state)| state.needed && (!state.synced || state.error.is_some()))
             .map(|(watch, state)| match &state.error {
                 Some(error) => format!("{watch}: {error}"),
                 None => format!("{watch}: not synced yet"),
@@ -64,5 +69,5 @@ impl Health {
 }
 
 fn all_synced(states: &States) -> bool {
-    !states.is_empty() && states.values().all(|state| state.synced)
+    !states.is_empty() && states.values().all(|state| state.synced || !state.needed)
 }

@@ -1,9 +1,13 @@
 //! Watches of the cluster: rollouts, pods and nodes in trouble, and Warning events become signals, each debounced.
 
+mod all;
+mod backing;
 mod condition;
 mod events;
 mod follow;
 mod health;
+mod judge;
+mod leases;
 mod nodes;
 mod pods;
 mod rollouts;
@@ -14,20 +18,13 @@ mod states;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::core::DynamicObject;
-use kube::runtime::watcher;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::ingest::watch::events::Events;
-use crate::ingest::watch::follow::{Source, api, follow};
+use crate::ingest::watch::follow::Source;
 pub use crate::ingest::watch::health::Health;
-use crate::ingest::watch::nodes::Nodes;
-use crate::ingest::watch::pods::Pods;
-use crate::ingest::watch::rollouts::{Daemons, Sets, Statefuls};
-use crate::ingest::watch::states::States;
 use crate::model::{ClusterName, Kind, Patience, Signal, SignalBody};
 use crate::observe::motion::Motion;
 use crate::redact::Redactor;
@@ -86,43 +83,15 @@ impl Watch {
         let (heard, waiting) = channel(WAITING_MAX);
         let mark = speaker.arrival.then(|| self.health.clone());
         let commit = commit(self.store.clone(), self.metrics.clone(), waiting, mark, stop.clone());
-        let source = |name| Source {
-            name,
+        let source = |kind: Kind, needed| Source {
+            name: kind.resource().2,
+            needed,
             health: self.health.clone(),
             motion: self.motion.clone(),
             heard: heard.clone(),
             stop: stop.clone(),
         };
-        let client = &self.client;
-        let all = watcher::Config::default();
-        // The list of events is of this hour alone, and only trouble is asked for.
-        let warnings = watcher::Config::default().fields("type=Warning");
-        let (sets, stateful, daemons) =
-            (api(client, Kind::ReplicaSet), api(client, Kind::StatefulSet), api(client, Kind::DaemonSet));
-        let (pods, nodes) = (api(client, Kind::Pod), api(client, Kind::Node));
-        let events: kube::Api<DynamicObject> = api(client, Kind::Event);
-        let (mut of_sets, mut of_statefuls) = (Sets::new(speaker.clone()), Statefuls::new(speaker.clone()));
-        let (mut of_daemons, mut of_pods) = (Daemons::new(speaker.clone()), Pods::new(speaker.clone()));
-        let (mut of_nodes, mut of_events) = (Nodes::new(speaker.clone()), Events::new(speaker.clone()));
-        let states = |name, kind| {
-            let mut states = States::new(kind, speaker.clone());
-            follow(source(name), api(client, kind), all.clone(), move |happened| states.hear(happened))
-        };
-        let watches = async {
-            tokio::join!(
-                follow(source("replicasets"), sets, all.clone(), |happened| of_sets.hear(happened)),
-                follow(source("statefulsets"), stateful, all.clone(), |happened| of_statefuls.hear(happened)),
-                follow(source("daemonsets"), daemons, all.clone(), |happened| of_daemons.hear(happened)),
-                follow(source("pods"), pods, all.clone(), |happened| of_pods.hear(happened)),
-                follow(source("nodes"), nodes, all.clone(), |happened| of_nodes.hear(happened)),
-                states("deployments", Kind::Deployment),
-                states("jobs", Kind::Job),
-                states("persistentvolumeclaims", Kind::PersistentVolumeClaim),
-                states("horizontalpodautoscalers", Kind::HorizontalPodAutoscaler),
-                follow(source("events"), events, warnings, |happened| of_events.hear(happened)),
-            );
-        };
-        tokio::join!(watches, commit);
+        tokio::join!(all::follow_all(&self.client, &speaker, source), commit);
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::ingest::watch::Speaker;
+use crate::ingest::watch::backing::Asleep;
 use crate::ingest::watch::follow::Happened;
 use crate::ingest::watch::seen::{Brief, Ignored, Seen};
 use crate::model::{Kind, ObjectRef, Rollout, Signal, SignalBody, SignalId};
@@ -117,17 +118,24 @@ pub(super) struct UpdateRevision {
     update_revision: Option<String>,
 }
 
+/// What a StatefulSet's spec says of its pods' number.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Replicas {
+    replicas: Option<i64>,
+}
+
 /// StatefulSets, by their status's `updateRevision`.
-pub(super) struct Statefuls(Newest);
+pub(super) struct Statefuls(Newest, Asleep);
 
 impl Statefuls {
-    pub(super) fn new(speaker: Speaker) -> Self {
-        Self(Newest::new(speaker))
+    pub(super) fn new(speaker: Speaker, asleep: Asleep) -> Self {
+        Self(Newest::new(speaker), asleep)
     }
 }
 
 impl Statefuls {
-    pub(super) fn hear(&mut self, happened: Happened<Seen<Ignored, UpdateRevision>>) -> Vec<Signal> {
+    pub(super) fn hear(&mut self, happened: Happened<Seen<Replicas, UpdateRevision>>) -> Vec<Signal> {
+        self.1.hear(&happened, |set| set.spec.replicas);
         self.0.hear(happened, |set| {
             Some(Template {
                 workload: ObjectRef::new(Kind::StatefulSet, set.namespace().as_deref(), &set.name_any())?,

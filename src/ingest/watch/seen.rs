@@ -1,12 +1,10 @@
 //! Watched objects as far as they are looked at: what is not needed is dropped while it is decoded.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference, Time};
-use kube::Resource;
-use kube::core::{ApiResource, DynamicResourceScope, ObjectMeta};
+use kube::core::ObjectMeta;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
@@ -41,27 +39,27 @@ pub(super) struct Brief {
 
 macro_rules! resource {
     ([$($bounds:tt)*] $name:ty, $metadata_alone:literal) => {
-        impl<$($bounds)*> Resource for $name {
-            type DynamicType = ApiResource;
-            type Scope = DynamicResourceScope;
+        impl<$($bounds)*> kube::Resource for $name {
+            type DynamicType = kube::core::ApiResource;
+            type Scope = kube::core::DynamicResourceScope;
 
-            fn kind(api: &ApiResource) -> Cow<'_, str> {
+            fn kind(api: &kube::core::ApiResource) -> std::borrow::Cow<'_, str> {
                 api.kind.as_str().into()
             }
 
-            fn group(api: &ApiResource) -> Cow<'_, str> {
+            fn group(api: &kube::core::ApiResource) -> std::borrow::Cow<'_, str> {
                 api.group.as_str().into()
             }
 
-            fn version(api: &ApiResource) -> Cow<'_, str> {
+            fn version(api: &kube::core::ApiResource) -> std::borrow::Cow<'_, str> {
                 api.version.as_str().into()
             }
 
-            fn api_version(api: &ApiResource) -> Cow<'_, str> {
+            fn api_version(api: &kube::core::ApiResource) -> std::borrow::Cow<'_, str> {
                 api.api_version.as_str().into()
             }
 
-            fn plural(api: &ApiResource) -> Cow<'_, str> {
+            fn plural(api: &kube::core::ApiResource) -> std::borrow::Cow<'_, str> {
                 api.plural.as_str().into()
             }
 
@@ -69,16 +67,18 @@ macro_rules! resource {
                 $metadata_alone
             }
 
-            fn meta(&self) -> &ObjectMeta {
+            fn meta(&self) -> &kube::core::ObjectMeta {
                 &self.metadata
             }
 
-            fn meta_mut(&mut self) -> &mut ObjectMeta {
+            fn meta_mut(&mut self) -> &mut kube::core::ObjectMeta {
                 &mut self.metadata
             }
         }
     };
 }
+pub(super) use resource;
+
 resource!([S: Clone, T: Clone] Seen<S, T>, false);
 resource!([] Brief, true);
 
@@ -133,4 +133,12 @@ pub(super) fn light<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Object
         managed_fields: Some(writes.collect()),
         ..ObjectMeta::default()
     })
+}
+
+/// The newest write to the object itself (not to its status): when, and by whom.
+pub(super) fn written(metadata: &ObjectMeta) -> Option<(Timestamp, &str)> {
+    let writes =
+        metadata.managed_fields.iter().flatten().filter(|write| write.subresource.as_deref() != Some("status"));
+    let dated = writes.filter_map(|write| Some((write.time.as_ref()?.0, write.manager.as_deref().unwrap_or_default())));
+    dated.max_by_key(|(at, _)| *at)
 }

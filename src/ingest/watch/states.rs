@@ -1,51 +1,31 @@
-//! Objects whose own status says that they are in trouble: stuck rollouts, failed Jobs, volumes that nobody provides,
-//! autoscalers at their maximum. Of each only the status is decoded.
+//! Objects whose own status says that they are in trouble, of any kind that has one trouble at a time.
 
 use std::collections::{HashMap, HashSet};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::ResourceExt;
-use serde::Deserialize;
 
 use crate::ingest::watch::Speaker;
-use crate::ingest::watch::condition::Condition;
 use crate::ingest::watch::follow::Happened;
-use crate::ingest::watch::seen::{Ignored, Seen};
+use crate::ingest::watch::judge::{Sight, Watched, sight};
 use crate::model::patience::seconds;
-use crate::model::{Kind, ObjectRef, Patience, Signal, SignalBody, SignalId, Warning, WarningSource};
+use crate::model::{Kind, ObjectRef, Signal, SignalBody, SignalId, Warning, WarningSource};
 
 /// Troubles that are remembered; a cluster with more has one cause that others tell.
 const TROUBLES_MAX: usize = 5_000;
-/// The scheduler has chosen a node, or a provisioner has been asked: only then a claim that waits is in trouble. One
-/// that waits for its first pod is not.
-const ASKED_FOR: [&str; 2] = ["volume.kubernetes.io/selected-node", "volume.kubernetes.io/storage-provisioner"];
-
-/// As much of a status as is looked at, of any of these kinds.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Status {
-    phase: String,
-    conditions: Vec<Condition>,
-}
-
-type Watched = Seen<Ignored, Status>;
-
-/// What is wrong with one object now.
-struct Sight {
-    reason: String,
-    message: String,
-    since: Option<Timestamp>,
-    holds: SignedDuration,
-    /// It is the end of the object: when it is old, it is of the past.
-    ends: bool,
-}
-
 struct Trouble {
     object: ObjectRef,
     sight: Sight,
     since: Timestamp,
     said: bool,
     on_arrival: bool,
+}
+
+impl Trouble {
+    /// The same trouble still; one that began anew is another.
+    fn is(&self, sight: &Sight) -> bool {
+        self.sight.reason == sight.reason && sight.since.is_none_or(|since| since == self.since)
+    }
 }
 
 /// The objects of one kind that are in trouble.
@@ -82,14 +62,14 @@ impl States {
         if let Some(listed) = &mut self.listed {
             listed.insert(uid.clone());
         }
-        if let Some(trouble) = self.troubles.get_mut(&uid).filter(|trouble| trouble.sight.reason == sight.reason) {
+        if let Some(trouble) = self.troubles.get_mut(&uid).filter(|trouble| trouble.is(&sight)) {
             trouble.sight = sight;
             return;
         }
         let object = ObjectRef::new(self.kind, seen.namespace().as_deref(), &seen.name_any());
         if let Some(object) = object.filter(|_| known || self.troubles.len() < TROUBLES_MAX) {
-            let on_arrival = self.speaker.arrival && !self.whole;
             let since = sight.since.unwrap_or(now);
+            let on_arrival = self.speaker.arrival && !self.whole && since <= now;
             self.troubles.insert(uid, Trouble { object, sight, since, said: false, on_arrival });
         }
     }
@@ -139,46 +119,5 @@ impl States {
         }
         // A list may end what it has begun to say.
         if self.listed.is_some() { Vec::new() } else { self.due() }
-    }
-}
-
-/// What an object's status says against it.
-fn sight(kind: Kind, seen: &Watched, patience: &Patience) -> Option<Sight> {
-    let status = &seen.status;
-    let condition = |kind: &str, wanted: &str, reason: &str| {
-        let fits = |c: &&Condition| c.kind == kind && c.status == wanted && (reason.is_empty() || c.reason == reason);
-        status.conditions.iter().find(fits)
-    };
-    let of = |condition: &Condition, holds: SignedDuration, ends: bool| Sight {
-        reason: if condition.reason.is_empty() { condition.kind.clone() } else { condition.reason.clone() },
-        message: condition.message.clone(),
-        since: condition.last_transition_time,
-        holds,
-        ends,
-    };
-    match kind {
-        // The Deployment's own deadline has been waited for.
-        Kind::Deployment => {
-            let stuck = condition("Progressing", "False", "ProgressDeadlineExceeded")?;
-            Some(of(stuck, SignedDuration::ZERO, false))
-        }
-        // Its back-off limit or deadline is reached; nothing comes after that.
-        Kind::Job => condition("Failed", "True", "").map(|failed| of(failed, SignedDuration::ZERO, true)),
-        Kind::HorizontalPodAutoscaler => {
-            let limited = condition("ScalingLimited", "True", "TooManyReplicas")?;
-            Some(of(limited, seconds(patience.autoscaler_seconds), false))
-        }
-        Kind::PersistentVolumeClaim => {
-            let asked = ASKED_FOR.iter().any(|key| seen.annotations().contains_key(*key));
-            let (reason, message, holds) = match status.phase.as_str() {
-                "Lost" => ("Lost", "its volume no longer exists", SignedDuration::ZERO),
-                "Pending" if asked => {
-                    ("Pending", "no volume has been provided for it", seconds(patience.claim_seconds))
-                }
-                _ => return None,
-            };
-            Some(Sight { reason: reason.into(), message: message.into(), since: None, holds, ends: false })
-        }
-        _ => None,
     }
 }

@@ -1,6 +1,7 @@
 //! Watches over a simulated cluster, and the states that debounce them.
 
 mod pods;
+mod states;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +11,9 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::clock::from_ms;
+use crate::ingest::watch::events::Events;
 use crate::ingest::watch::follow::Happened;
+use crate::ingest::watch::pods::Pods;
 use crate::ingest::watch::states::States;
 use crate::model::Warning;
 use crate::sim::cluster::{Cluster, Fault, Shift};
@@ -162,6 +165,44 @@ fn an_event_speaks_once_it_is_more_than_a_hiccup() {
     assert!(events.hear(Happened::Changed(event("FailedMount", 4, now))).is_empty(), "said already");
     assert!(events.hear(Happened::Changed(event("BackOff", 40, now))).is_empty(), "the pod's own state says it");
     assert_eq!(said(events.hear(Happened::Changed(event("BackoffLimitExceeded", 1, now)))).len(), 1);
+}
+
+/// As core/v1 shows what was recorded through events.k8s.io: without the old timestamps, the count in a series.
+fn in_series(reason: &str, count: u32, last: &str) -> kube::core::DynamicObject {
+    serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Event",
+        "metadata": {"name": reason, "namespace": "shop", "uid": reason, "creationTimestamp": "2026-03-24T16:30:01Z"},
+        "involvedObject": {"kind": "Job", "namespace": "shop", "name": "import"},
+        "type": "Warning", "reason": reason, "message": "m", "source": {}, "reportingComponent": "c",
+        "firstTimestamp": null, "lastTimestamp": null, "eventTime": "2026-03-24T16:30:00.123456Z",
+        "series": {"count": count, "lastObservedTime": last},
+    }))
+    .unwrap()
+}
+
+#[test]
+fn an_event_in_a_series_is_counted_and_dated_by_it() {
+    let (speaker, _) = speaker(false);
+    let mut events = Events::new(speaker);
+    let old = in_series("FailedMount", 9, "2026-03-24T16:29:00.000000Z");
+    assert!(events.hear(Happened::Listed(old)).is_empty(), "last seen long ago");
+    assert!(events.hear(Happened::Changed(in_series("FailedSync", 2, "2026-03-24T16:39:00.5Z"))).is_empty());
+    let heard = events.hear(Happened::Changed(in_series("FailedSync", 3, "2026-03-24T16:39:30.500000Z")));
+    let SignalBody::Warning(warning) = &heard[0].body else { panic!() };
+    assert_eq!((warning.count, warning.last_at), (3, "2026-03-24T16:39:30.5Z".parse().unwrap()));
+    assert_eq!(warning.first_at, "2026-03-24T16:30:00.123456Z".parse().unwrap());
+}
+
+#[test]
+fn an_event_without_any_time_is_of_when_it_was_made() {
+    let (speaker, _) = speaker(false);
+    let mut events = Events::new(speaker);
+    let mut bare = in_series("BackoffLimitExceeded", 0, "");
+    bare.data["eventTime"] = Value::Null;
+    bare.data["series"] = Value::Null;
+    let heard = events.hear(Happened::Changed(bare));
+    let SignalBody::Warning(warning) = &heard[0].body else { panic!() };
+    assert_eq!((warning.count, warning.first_at), (1, "2026-03-24T16:30:01Z".parse().unwrap()));
 }
 
 fn object<K: serde::de::DeserializeOwned>(kind: Kind, annotation: &str, status: Value) -> K {

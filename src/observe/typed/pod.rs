@@ -95,7 +95,8 @@ impl Typed<'_> {
         let kind = Kind::named(json::text(about, "/kind"))?;
         let created = json::time(value, "/eventTime").unwrap_or_else(|| json::created(value));
         let first_at = json::time(value, "/firstTimestamp").unwrap_or(created);
-        let last_at = json::time(value, "/lastTimestamp").or_else(|| json::time(value, "/series/lastObservedTime"));
+        // Which of the two a component fills depends on its client; the other is null, or that of the first time.
+        let last_at = json::time(value, "/lastTimestamp").max(json::time(value, "/series/lastObservedTime"));
         let source = self.some_text(value, "/source/component");
         Some(Event {
             object: ObjectRef::new(kind, Some(json::text(about, "/namespace")), json::text(about, "/name"))?,
