@@ -85,11 +85,8 @@ pub fn promql(query: &str, bounds: Bounds<'_>) -> Result<String, Redacted> {
                 out.push_str(word);
                 rest = &rest[end..];
                 free = false;
-                if LISTS.contains(&lower.as_str()) {
-                    let end = list(rest)?;
-                    out.push_str(&rest[..end]);
-                    rest = &rest[end..];
-                } else if matches!(lower.as_str(), "group_left" | "group_right") && after.starts_with('(') {
+                let grouped = matches!(lower.as_str(), "group_left" | "group_right") && after.starts_with('(');
+                if grouped || LISTS.contains(&lower.as_str()) {
                     let end = list(rest)?;
                     out.push_str(&rest[..end]);
                     rest = &rest[end..];
