@@ -80,7 +80,7 @@ pub struct McpListener {
     /// Names by which clients reach it besides loopback (`firstlook.ops.svc`); the `Host` header is checked.
     #[serde(default)]
     pub allowed_hosts: Vec<String>,
-    /// Pages of browsers that may call (`https://agents.example:443`); none by default.
+    /// Pages of browsers that may call besides those of this machine (`https://agents.example:443`).
     #[serde(default)]
     pub allowed_origins: Vec<String>,
     /// On loopback: whoever reaches the port needs no token, and reaches everything.

@@ -21,6 +21,8 @@ const BODY_MAX_BYTES: usize = 256 << 10;
 /// Sessions of one caller at once, of clients that keep one (protocol 2025-11-25 and before). Each ends by itself after
 /// five minutes without a request.
 const SESSIONS_MAX: usize = 64;
+/// Pages that this machine itself serves: an inspector in the browser of whoever sits at it.
+const LOCAL_PAGES: [&str; 3] = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"];
 const SESSION_HEADER: &str = "mcp-session-id";
 
 type Service = StreamableHttpService<Visit, LocalSessionManager>;
@@ -49,7 +51,7 @@ pub struct Admission {
     pub without_token: bool,
     /// `Host` values besides loopback.
     pub allowed_hosts: Vec<String>,
-    /// `Origin` values; any other is refused.
+    /// `Origin` values besides loopback; any other is refused.
     pub allowed_origins: Vec<String>,
 }
 
@@ -60,7 +62,7 @@ impl Mcp {
         let config = StreamableHttpServerConfig::default()
             .with_json_response(true)
             .with_allowed_hosts(hosts)
-            .with_allowed_origins(admission.allowed_origins)
+            .with_allowed_origins(LOCAL_PAGES.into_iter().map(str::to_owned).chain(admission.allowed_origins))
             .enforce_origin_validation()
             .with_max_request_body_bytes(BODY_MAX_BYTES)
             .with_cancellation_token(stop);

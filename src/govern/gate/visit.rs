@@ -63,7 +63,7 @@ impl Gate {
     /// A connection for a caller from outside, to all its servers or to one alone. None where there is no such server,
     /// or the caller does not reach it.
     pub fn visit(&self, guest: &Arc<Guest>, server: Option<&str>) -> Option<Visit> {
-        let known = |name: &str| mcp::TOOLS.iter().any(|(_, server, _)| *server == name);
+        let known = |name: &str| self.0.servers.contains_key(name);
         if server.is_some_and(|name| !known(name) || !guest.rights.has_server(name)) {
             return None;
         }
