@@ -1,5 +1,7 @@
 //! Whether one name is likely a slip of another: for saying so to a person, never for acting on it.
 
+use strsim::osa_distance;
+
 /// What sets a wanted name apart from one that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Near {
@@ -16,36 +18,11 @@ pub(super) fn near(wanted: &str, found: &str) -> Option<Near> {
     }
     let shorter = wanted.chars().count().min(found.chars().count());
     // In a name of two letters every other is one slip away: `v1` and `v2` are two things.
-    if shorter >= 3 && distance(wanted, found) <= if shorter < 6 { 1 } else { 2 } {
+    if shorter >= 3 && osa_distance(wanted, found) <= if shorter < 6 { 1 } else { 2 } {
         return Some(Near::Slip);
     }
     let cut = shorter >= 4 && (wanted.starts_with(found) || found.starts_with(wanted));
     cut.then_some(Near::Cut)
-}
-
-/// Names longer than this are not compared letter by letter (Kubernetes allows 253).
-const COMPARED_MAX_CHARS: usize = 253;
-
-/// The number of letters to change, add, drop or swap with their neighbour (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.chars().take(COMPARED_MAX_CHARS).collect();
-    let b: Vec<char> = b.chars().take(COMPARED_MAX_CHARS).collect();
-    let mut rows = vec![vec![0usize; b.len() + 1]; a.len() + 1];
-    for (i, row) in rows.iter_mut().enumerate() {
-        row[0] = i;
-    }
-    rows[0] = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        for j in 1..=b.len() {
-            let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = change.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            rows[i][j] = best;
-        }
-    }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]

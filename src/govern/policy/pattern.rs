@@ -1,5 +1,7 @@
 //! Patterns of namespaces: a name, or the beginning of one with `*` at its end.
 
+use strsim::osa_distance;
+
 /// Kubernetes: a namespace is a DNS label (RFC 1123).
 const NAMESPACE_MAX_CHARS: usize = 63;
 
@@ -46,27 +48,8 @@ pub(in crate::govern) fn problem(pattern: &str) -> Option<&'static str> {
 /// The one of `known` that differs from `name` by one or two keystrokes, for a hint; never for acting on it.
 pub(super) fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = if name.len() > 5 { 2 } else { 1 };
-    let scored = known.into_iter().filter(|other| *other != name).map(|other| (distance(name, other), other));
+    let scored = known.into_iter().filter(|other| *other != name).map(|other| (osa_distance(name, other), other));
     scored.filter(|(distance, _)| *distance <= allowed).min().map(|(_, other)| other)
-}
-
-/// Keystrokes between two words: insertions, deletions, replacements, neighbours that changed places.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let cost = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + cost);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use regex::Regex;
+use strsim::osa_distance;
 
 /// A Service that a text names, if one exists under that name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,27 +46,8 @@ pub(super) fn near(a: &str, b: &str) -> bool {
         return false;
     }
     let shorter = a.len().min(b.len());
-    let slip = shorter >= 3 && distance(a, b) <= if shorter < 6 { 1 } else { 2 };
+    let slip = shorter >= 3 && osa_distance(a, b) <= if shorter < 6 { 1 } else { 2 };
     slip || (shorter >= 4 && (a.starts_with(b) || b.starts_with(a)))
-}
-
-/// Letters to change, add, drop or swap with their neighbour. Names are ASCII, at most 253 long.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = change.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
