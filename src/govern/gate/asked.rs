@@ -172,30 +172,16 @@ fn answer(structured: Value, says: &Redacted) -> CallToolResult {
 /// The proposal that a tool's arguments stand for: they are its fields, with the object's names beside them.
 fn proposal(tool: &str, arguments: &Map<String, Value>) -> Result<Proposal, String> {
     let text = |key: &str| arguments.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let kind = match text("kind") {
-        Some(kind) => Kind::named(kind).ok_or("there is no such kind")?,
-        None => implied(tool).ok_or("`kind` is missing")?,
-    };
-    let name = ["name", "pod", "node"].into_iter().find_map(text).ok_or("`name` is missing")?;
+    let kind = Kind::named(text("kind").ok_or("`kind` is missing")?).ok_or("there is no such kind")?;
+    let name = text("name").ok_or("`name` is missing")?;
     let object = ObjectRef::new(kind, text("namespace"), name).ok_or("that is no name of an object")?;
     let mut fields = arguments.clone();
-    for key in ["kind", "namespace", "name", "pod", "node"] {
+    for key in ["kind", "namespace", "name"] {
         fields.remove(key);
     }
     fields.insert("tool".to_owned(), json!(tool));
     fields.insert("object".to_owned(), json!(object));
     serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())
-}
-
-/// The kind that a tool is for, where its arguments name none.
-fn implied(tool: &str) -> Option<Kind> {
-    match tool {
-        "suspend_cronjob" | "resume_cronjob" => Some(Kind::CronJob),
-        "rerun_job" => Some(Kind::Job),
-        "cordon" | "uncordon" | "drain" => Some(Kind::Node),
-        "delete_pod" => Some(Kind::Pod),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -199,7 +199,7 @@ async fn incidents_reports_and_evidence_are_resources_of_those_who_reach_their_n
 }
 
 #[tokio::test]
-async fn all_tools_cost_at_most_a_hundred_tokens_each() {
+async fn all_tools_cost_at_most_115_tokens_each() {
     let world = world().await;
     let client = connect(&world, &guest(&format!("{ALL}, cluster: true")), None).await;
     let tools = client.list_all_tools().await.unwrap();
