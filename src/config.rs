@@ -49,7 +49,7 @@ pub struct Config {
     pub incidents: Incidents,
     #[serde(default)]
     pub links: Links,
-    /// What a tool's record in a namespace must be before a standing leave is suggested.
+    /// `policy check` warns of a standing leave whose tool has less of a record in its namespace.
     #[serde(default)]
     pub promotion: Promotion,
     /// The file as it was read; it holds no secrets.

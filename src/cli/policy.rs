@@ -13,7 +13,8 @@ use crate::clock::Clock;
 use crate::config;
 use crate::config::Config;
 use crate::govern::policy::{
-    Ask, Covering, Groups, LeaveRecord, May, Policy, Problem, Rehearsed, Usage, covering, decide, may, rehearse,
+    Ask, Covering, Groups, LEAVES_UNUSED, LeaveRecord, May, Policy, Problem, Rehearsed, Usage, covering, decide, may,
+    rehearse,
 };
 use crate::govern::record::{Bar, Pair, records};
 use crate::mcp;
@@ -244,7 +245,7 @@ fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             match covering(&policy, &ask, true, |_| LeaveRecord::default()) {
                 Covering::None => {}
                 Covering::Covers { by, rule, .. } => {
-                    println!("{rule}: standing leave of {by}, where a finding supports the step");
+                    println!("{rule}: standing leave of {by}, where a finding supports the step; {LEAVES_UNUSED}");
                 }
                 Covering::NotNow { by, rule, why } => println!("{rule}: standing leave of {by} does not count: {why}"),
             }
@@ -348,6 +349,9 @@ fn tell_changes(judged: &[Rehearsed<'_>]) {
             let what = format!("{} of {}", approval.proposal.tool(), approval.proposal.object());
             lines.push(format!("  {}  {what}: was {then}; {now}", approval.created_at));
         }
+    }
+    if run > 0 {
+        println!("of a standing leave: {LEAVES_UNUSED}");
     }
     println!("changes: {run} would run by standing leave, {ask} would ask, {refuse} would be refused");
     for line in lines {

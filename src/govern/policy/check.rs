@@ -252,17 +252,15 @@ impl Finder<'_> {
                 policy.limit_lines.insert((*key).to_owned(), line);
             }
         }
-        let Limits { reserve_for_critical, money_per_day, money_per_month, tools, .. } = &policy.limits;
+        let Limits { reserve_for_critical, tools, .. } = &policy.limits;
         if !(0.0..=1.0).contains(reserve_for_critical) {
             self.note(block, "limits", "reserve_for_critical", "give a share between 0 and 1");
         }
-        for (key, money) in [("money_per_day", money_per_day), ("money_per_month", money_per_month)] {
-            if money.is_some_and(|money| !money.is_finite() || money < 0.0) {
-                self.note(block, "limits", key, "give an amount of money, 0 or more");
-            }
-        }
         for tool in tools.keys() {
             self.tool(block, "limits.tools", tool, tool);
+            if mcp::tool(tool).is_some_and(|(_, tier)| tier == Tier::ReadOnly) {
+                self.note(block, "limits.tools", tool, "only reads: limits.tool_calls_per_incident bounds all reads");
+            }
         }
     }
 }

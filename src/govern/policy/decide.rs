@@ -35,7 +35,7 @@ pub struct Usage {
     /// Changes begun within the last hour: in the cluster, and by this tool.
     pub writes_last_hour: u32,
     pub tool_last_hour: u32,
-    /// Changes begun for this incident, all and by this tool (a read: its calls).
+    /// Changes begun for this incident, all and by this tool.
     pub writes_of_incident: u32,
     pub tool_of_incident: u32,
     /// Reads of this incident.
@@ -139,9 +139,6 @@ impl Policy {
             let why = text!("all {} tool calls of this incident are used", limits.tool_calls_per_incident);
             return Some(deny(self.limit("tool_calls_per_incident"), why));
         }
-        if let Some(no) = self.bounds_tool(ask, usage, "calls") {
-            return Some(no);
-        }
         let Caller::Client { name, .. } = ask.caller else { return None };
         let max = limits.of_caller(name.as_str())?.1.calls_per_hour?;
         let reached = usage.caller_last_hour >= max;
@@ -160,7 +157,7 @@ impl Policy {
             let why = text!("{} changes were made for this incident, which is the limit", usage.writes_of_incident);
             return Some(deny(self.limit("writes_per_incident"), why));
         }
-        if let Some(no) = self.bounds_tool(ask, usage, "changes") {
+        if let Some(no) = self.bounds_tool(ask, usage) {
             return Some(no);
         }
         let Caller::Client { name, .. } = ask.caller else { return None };
@@ -169,14 +166,14 @@ impl Policy {
         (usage.caller_last_hour >= max).then(|| deny(self.limit("callers"), why()))
     }
 
-    fn bounds_tool(&self, ask: &Ask<'_>, usage: &Usage, what: &'static str) -> Option<Verdict> {
+    fn bounds_tool(&self, ask: &Ask<'_>, usage: &Usage) -> Option<Verdict> {
         let limits = self.limits.tools.get(ask.tool)?;
         let reached = |max: Option<u32>, used: u32| max.filter(|max| used >= *max);
         let why = if let Some(max) = reached(limits.per_hour, usage.tool_last_hour) {
-            text!("{} {} by {} within the last hour, which is its limit", max, what, ask_tool(ask))
+            text!("{} changes by {} within the last hour, which is its limit", max, ask_tool(ask))
         } else {
             let max = reached(limits.per_incident, usage.tool_of_incident)?;
-            text!("{} {} by {} in this incident, which is its limit", max, what, ask_tool(ask))
+            text!("{} changes by {} in this incident, which is its limit", max, ask_tool(ask))
         };
         Some(deny(self.limit("tools"), why))
     }

@@ -85,7 +85,8 @@ pub struct Deny {
     pub tools: Vec<String>,
 }
 
-/// Bounds; each has a default, is counted in the store and survives a restart.
+/// Bounds; each has a default, is counted in the store and survives a restart (but a caller's reads are counted by the
+/// daemon alone).
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -98,23 +99,17 @@ pub struct Limits {
     /// From an investigation's first turn to the last that may begin, by the clock on the wall.
     pub minutes_per_incident: u32,
     pub tokens_per_day: u64,
-    /// Within 30 days.
-    pub tokens_per_month: Option<u64>,
-    /// What the tokens of 24 hours may cost, in the currency of the prices in the configuration.
-    pub money_per_day: Option<f64>,
-    /// Within 30 days.
-    pub money_per_month: Option<f64>,
-    /// The share of each of these budgets that only critical and high incidents may use.
+    /// The share of `tokens_per_day` that only critical and high incidents may use.
     pub reserve_for_critical: f64,
     /// How long a request for leave waits for an answer.
     pub approval_minutes: u32,
-    /// Bounds of single tools, by name.
+    /// Bounds of single tools that change something, by name; `tool_calls_per_incident` bounds what only reads.
     pub tools: BTreeMap<String, ToolLimits>,
     /// Bounds of outside callers, by the name of their token; `*` is each one that has no row of its own.
     pub callers: BTreeMap<String, CallerLimits>,
 }
 
-/// Bounds of one tool: of its runs if it changes something, else of its calls.
+/// Bounds of one tool that changes something: of its runs.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ToolLimits {
@@ -146,9 +141,6 @@ impl Default for Limits {
             minutes_per_incident: 15,
             // About 100 investigations of 20,000 tokens.
             tokens_per_day: 2_000_000,
-            tokens_per_month: None,
-            money_per_day: None,
-            money_per_month: None,
             reserve_for_critical: 0.3,
             // Longer, and the picture that the person was shown is no longer true.
             approval_minutes: 30,

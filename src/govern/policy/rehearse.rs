@@ -104,13 +104,11 @@ fn uses(judged: &[Rehearsed<'_>], leave: &StandingLeave, now: Timestamp) -> u32 
 
 /// The reads that ran and that the policy would have refused.
 pub fn reads<'a>(policy: &Policy, past: &Past<'a>) -> Vec<RefusedRead<'a>> {
-    let mut used: BTreeMap<(&IncidentId, &str), u32> = BTreeMap::new();
     let mut of_incident: BTreeMap<&IncidentId, u32> = BTreeMap::new();
     let mut refused = Vec::new();
     let no_labels = BTreeMap::new();
     for call in past.reads.iter().filter(|call| call.tier == Tier::ReadOnly && call.verdict == Verdict::Run) {
         let arguments: serde_json::Value = serde_json::from_str(call.arguments.as_str()).unwrap_or_default();
-        let by_tool = used.entry((&call.incident, &call.tool)).or_default();
         let all = of_incident.entry(&call.incident).or_default();
         let ask = Ask {
             tool: &call.tool,
@@ -123,13 +121,10 @@ pub fn reads<'a>(policy: &Policy, past: &Past<'a>) -> Vec<RefusedRead<'a>> {
             caller: &call.caller,
             now: call.called_at,
         };
-        let usage = Usage { calls_of_incident: *all, tool_of_incident: *by_tool, ..Usage::default() };
+        let usage = Usage { calls_of_incident: *all, ..Usage::default() };
         match decide(policy, &ask, &usage) {
             Verdict::Deny { rule, why } => refused.push(RefusedRead { call, rule, why }),
-            _ => {
-                *by_tool += 1;
-                *all += 1;
-            }
+            _ => *all += 1,
         }
     }
     refused

@@ -270,6 +270,8 @@ fn a_wrong_policy_is_refused_with_line_key_and_remedy() {
         ),
         ("limits:\n  reserve_for_critical: 2", "2: limits.reserve_for_critical"),
         ("limits: {writes_per_hour: -1}", "1: "),
+        ("limits: {money_per_day: 5}", "money_per_day"),
+        ("limits:\n  tools: {pod_logs: {per_hour: 3}}", "only reads"),
         ("freeze:\n  - {cron: '0 18 * * FRI', for: 60h, timezone: Paris}", "2: freeze[0].timezone: `Paris`"),
     ] {
         let error = Policy::parse(yaml, "policy.yaml").unwrap_err().to_string();
@@ -317,7 +319,7 @@ standing_leave:
     }
     let shipped = include_str!("../../../deploy/policy.yaml");
     assert_eq!(Policy::parse(shipped, "deploy/policy.yaml").unwrap().warnings(at(MONDAY)), []);
-    assert_eq!(policy_warnings(POLICY), Vec::<String>::new());
+    assert_eq!(policy_warnings(POLICY), [format!("13: standing_leave[0]: {LEAVES_UNUSED}")]);
 }
 
 fn policy_warnings(yaml: &str) -> Vec<String> {
