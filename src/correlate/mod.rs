@@ -10,8 +10,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
-    Alert, AlertStatus, Ending, Incident, IncidentId, IncidentState, Investigation, InvestigationState, Kind, Name,
-    ObjectRef, Scene, Severity, Signal, SignalBody, SignalId, Why,
+    Alert, AlertStatus, Ending, Incident, IncidentState, Investigation, InvestigationState, Kind, Name, ObjectRef,
+    Scene, Severity, Signal, SignalBody, SignalId, Why,
 };
 use crate::redact::Redacted;
 use crate::text;
@@ -267,24 +267,13 @@ fn open(
         None => text!("{} opened it", named(signal)),
     };
     Incident {
-        id: IncidentId::fresh(),
-        cluster: signal.cluster.clone(),
-        subject: subject.clone(),
-        fault: fault(subject),
         severity: scene.map_or_else(|| said_severity(signal), |scene| severity(scene)),
         alert_severity: alert_severity(signal),
-        state: IncidentState::Open,
-        opened_at: now,
         began_at: began_at(signal).min(now),
-        updated_at: now,
-        unhealthy_at: None,
-        healthy_since: None,
         why: vec![Why { signal: signal.id.clone(), at: now, sentence }],
         also: if heard_of == subject { Vec::new() } else { vec![heard_of.clone()] },
-        cause: None,
-        absorbed_by: None,
-        absorbed: Vec::new(),
         investigation: Investigation::unbegun(InvestigationState::Waiting),
+        ..Incident::opened(signal.cluster.clone(), subject.clone(), &fault(subject), now)
     }
 }
 

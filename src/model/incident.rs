@@ -47,6 +47,32 @@ pub struct Incident {
     pub investigation: Investigation,
 }
 
+impl Incident {
+    /// One that begins now, of which nothing but its subject and fault is known.
+    pub fn opened(cluster: ClusterName, subject: ObjectRef, fault: &str, now: Timestamp) -> Self {
+        Self {
+            id: IncidentId::fresh(),
+            cluster,
+            subject,
+            fault: fault.to_owned(),
+            severity: Severity::None,
+            alert_severity: None,
+            state: IncidentState::Open,
+            opened_at: now,
+            began_at: now,
+            updated_at: now,
+            unhealthy_at: None,
+            healthy_since: None,
+            why: Vec::new(),
+            also: Vec::new(),
+            cause: None,
+            absorbed_by: None,
+            absorbed: Vec::new(),
+            investigation: Investigation::unbegun(InvestigationState::Off),
+        }
+    }
+}
+
 /// An object that explains the trouble of another, with the sentence why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cause {

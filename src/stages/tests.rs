@@ -15,8 +15,8 @@ use crate::correlate::Rules;
 use crate::govern::gate::{Gate, GateOptions, Suggestion};
 use crate::govern::policy::{Groups, Policy};
 use crate::model::{
-    Approval, ApprovalState, Caller, Click, ClusterName, Incident, IncidentId, IncidentState, Investigation,
-    InvestigationState, Kind, ObjectRef, Pressed, Proposal, Severity, Verification,
+    Approval, ApprovalState, Caller, Click, ClusterName, Incident, IncidentId, Kind, ObjectRef, Pressed, Proposal,
+    Severity, Verification,
 };
 use crate::observe::motion::Motion;
 use crate::observe::{Reader, scene};
@@ -68,15 +68,7 @@ impl World {
         config.auth_info = Default::default();
         let (name, redactor) = (ClusterName::parse("test").unwrap(), Redactor::default());
         let reader = Reader::new(daemon.clone(), name.clone(), redactor.clone(), clock.clone());
-        let accounts = Accounts {
-            daemon,
-            server: config,
-            namespace: "firstlook".into(),
-            prefix: "firstlook".into(),
-            writes: true,
-            redactor: redactor.clone(),
-        };
-        let actor = Actor::new(reader.clone(), accounts);
+        let actor = Actor::new(reader.clone(), accounts(daemon, config));
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
         let store = Store::open(&url, clock.clone(), Options::new(name)).await.unwrap();
@@ -212,26 +204,16 @@ impl World {
     }
 }
 
+fn accounts(daemon: kube::Client, server: kube::Config) -> Accounts {
+    let (namespace, prefix, redactor) = ("firstlook".into(), "firstlook".into(), Redactor::default());
+    Accounts { daemon, server, namespace, prefix, writes: true, redactor }
+}
+
 fn incident(subject: ObjectRef, clock: &Clock) -> Incident {
     Incident {
         id: IncidentId::parse("i1").unwrap(),
-        cluster: ClusterName::parse("test").unwrap(),
-        subject,
-        fault: "workload".into(),
         severity: Severity::High,
-        alert_severity: None,
-        state: IncidentState::Open,
-        opened_at: clock.now(),
-        began_at: clock.now(),
-        updated_at: clock.now(),
-        unhealthy_at: None,
-        healthy_since: None,
-        why: Vec::new(),
-        also: Vec::new(),
-        cause: None,
-        absorbed_by: None,
-        absorbed: Vec::new(),
-        investigation: Investigation::unbegun(InvestigationState::Off),
+        ..Incident::opened(ClusterName::parse("test").unwrap(), subject, "workload", clock.now())
     }
 }
 

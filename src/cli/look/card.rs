@@ -10,10 +10,7 @@ use crate::findings;
 use crate::findings::Health;
 use crate::model::finding::{Certainty, Role};
 use crate::model::scene::Condition;
-use crate::model::{
-    Card, ClusterName, Heard, Incident, IncidentId, IncidentState, Investigation, InvestigationState, Kind, ObjectRef,
-    Part, Proposal, Scene, Severity,
-};
+use crate::model::{Card, ClusterName, Heard, Incident, Kind, ObjectRef, Part, Proposal, Scene, Severity};
 use crate::redact::Redacted;
 use crate::slack::render;
 use crate::text;
@@ -47,26 +44,13 @@ impl Seen {
         };
         let began_at = began_at(&scene).unwrap_or(now).min(now);
         let incident = Incident {
-            id: IncidentId::fresh(),
-            cluster: cluster.clone(),
-            subject: scene.subject.clone(),
-            fault: correlate::fault(&scene.subject),
             severity,
-            alert_severity: None,
-            state: IncidentState::Open,
             // Of two with the same cause the older one stays.
             opened_at: began_at,
             began_at,
-            updated_at: now,
             unhealthy_at: in_trouble.then_some(now),
-            // A healthy subject without an alert has not recovered from anything.
-            healthy_since: None,
-            why: Vec::new(),
-            also: Vec::new(),
             cause: late::cause(&scene, &found).map(Box::new),
-            absorbed_by: None,
-            absorbed: Vec::new(),
-            investigation: Investigation::unbegun(InvestigationState::Off),
+            ..Incident::opened(cluster.clone(), scene.subject.clone(), &correlate::fault(&scene.subject), now)
         };
         let card = Card {
             incident,

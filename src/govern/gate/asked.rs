@@ -9,8 +9,8 @@ use crate::govern::gate::propose::Suggestion;
 use crate::govern::gate::visit::{Called, Inside};
 use crate::govern::scope;
 use crate::model::{
-    ASKED, Approval, ApprovalState, Caller, Finding, Incident, IncidentId, IncidentState, Investigation,
-    InvestigationState, Kind, ObjectRef, Proposal, Scene, Severity, SignalId, Verdict, Why,
+    ASKED, Approval, ApprovalState, Caller, Finding, Incident, IncidentId, Kind, ObjectRef, Proposal, Scene, SignalId,
+    Verdict, Why,
 };
 use crate::redact::Redacted;
 use crate::store::{AuditEntry, Write};
@@ -113,23 +113,8 @@ impl Inside {
         let why = Why { signal: SignalId::derive(&["asked", id.as_str()]), at: now, sentence: asked_by(caller) };
         Incident {
             id,
-            cluster: options.reader.cluster().clone(),
-            subject: object.clone(),
-            fault: ASKED.to_owned(),
-            severity: Severity::None,
-            alert_severity: None,
-            state: IncidentState::Open,
-            opened_at: now,
-            began_at: now,
-            updated_at: now,
-            unhealthy_at: None,
-            healthy_since: None,
             why: vec![why],
-            also: Vec::new(),
-            cause: None,
-            absorbed_by: None,
-            absorbed: Vec::new(),
-            investigation: Investigation::unbegun(InvestigationState::Off),
+            ..Incident::opened(options.reader.cluster().clone(), object.clone(), ASKED, now)
         }
     }
 

@@ -8,14 +8,13 @@ use std::time::Duration;
 use futures::future::join_all;
 use rmcp::model::{CallToolRequestParams, CallToolResult, object};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::clock::from_ms;
 use crate::model::{
-    Action, Approval, ApprovalState, CallOutcome, ClusterName, Finding, Incident, IncidentState, Investigation,
-    InvestigationState, Kind, ObjectRef, Proposal, Reading, Scene, Severity,
+    Action, Approval, ApprovalState, CallOutcome, ClusterName, Finding, Incident, Investigation, InvestigationState,
+    Kind, ObjectRef, Proposal, Reading, Scene, Severity,
 };
 use crate::observe::Sources;
 use crate::observe::scene;
@@ -52,12 +51,8 @@ pub(in crate::govern) async fn world_with(policy: &str) -> World {
     let scenario = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/scenarios/d12-bad-image-rollout");
     let clock = Clock::manual("2026-03-24T16:40:00Z".parse().unwrap());
     let cluster = Cluster::load(&scenario, clock.clone(), Shift::Keep).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let (server, stopped) = (cluster.clone(), stop.clone());
-    tokio::spawn(async move { server.serve(listener, stopped).await });
-    let mut config = kube::Config::new(format!("http://{address}").parse().unwrap());
+    let mut config = cluster.at_hand(stop.clone()).await.unwrap();
     config.default_retry = false;
     let client = kube::Client::try_from(config).unwrap();
     let name = ClusterName::parse("test").unwrap();
@@ -86,31 +81,9 @@ pub(in crate::govern) async fn world_with(policy: &str) -> World {
 fn incident(clock: &Clock) -> Incident {
     Incident {
         id: IncidentId::parse("i1").unwrap(),
-        cluster: ClusterName::parse("test").unwrap(),
-        subject: deployment("dispatch-api"),
-        fault: "workload".into(),
         severity: Severity::High,
-        alert_severity: None,
-        state: IncidentState::Open,
-        opened_at: clock.now(),
-        began_at: clock.now(),
-        updated_at: clock.now(),
-        unhealthy_at: None,
-        healthy_since: None,
-        why: Vec::new(),
-        also: Vec::new(),
-        cause: None,
-        absorbed_by: None,
-        absorbed: Vec::new(),
-        investigation: Investigation {
-            state: InvestigationState::Waiting,
-            turns: 0,
-            turns_max: 12,
-            tool_calls: 0,
-            input_tokens: 0,
-            output_tokens: 0,
-            started_at: None,
-        },
+        investigation: Investigation { turns_max: 12, ..Investigation::unbegun(InvestigationState::Waiting) },
+        ..Incident::opened(ClusterName::parse("test").unwrap(), deployment("dispatch-api"), "workload", clock.now())
     }
 }
 

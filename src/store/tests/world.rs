@@ -10,8 +10,8 @@ use crate::clock::from_ms;
 use crate::model::approval::Execution;
 use crate::model::{
     Action, Alert, AlertStatus, Approval, ApprovalId, ApprovalState, Caller, ClusterName, Evidence, EvidenceId,
-    Incident, IncidentId, IncidentState, Investigation, InvestigationState, Kind, ObjectRef, Proposal, Reading, Scene,
-    Segment, Severity, Signal, SignalBody, SignalId, Source, Tier, Verification,
+    Incident, IncidentId, Investigation, InvestigationState, Kind, ObjectRef, Proposal, Reading, Scene, Segment,
+    Severity, Signal, SignalBody, SignalId, Source, Tier, Verification,
 };
 use crate::redact::Redacted;
 use crate::redact::Redactor;
@@ -123,23 +123,9 @@ impl World {
     pub(super) fn incident(&self, id: &str) -> Incident {
         Incident {
             id: IncidentId::parse(id).unwrap(),
-            cluster: self.options.cluster.clone(),
-            subject: checkout(),
-            fault: "workload".into(),
             severity: Severity::High,
-            alert_severity: None,
-            state: IncidentState::Open,
-            opened_at: self.now(),
-            began_at: self.now(),
-            updated_at: self.now(),
-            unhealthy_at: None,
-            healthy_since: None,
-            why: vec![],
-            also: vec![],
-            cause: None,
-            absorbed_by: None,
-            absorbed: Vec::new(),
             investigation: investigation(InvestigationState::Waiting),
+            ..Incident::opened(self.options.cluster.clone(), checkout(), "workload", self.now())
         }
     }
 
