@@ -19,6 +19,11 @@ pub(super) fn says(finding: &Finding, parts: &[&str]) {
     }
 }
 
+pub(super) fn workload_behind(name: &str, wanted: u32, ready: u32, at: At) -> Option<Neighbour> {
+    let object = ObjectRef::new(Kind::Deployment, Some("shop"), name).unwrap();
+    Some(Neighbour { object, wanted, ready, rolled_out_at: Some(ago(15)), images: Vec::new(), cpu_milli: 0, at })
+}
+
 fn config_map(world: &mut World, name: &str, keys: &[&str]) {
     let object = named(Kind::ConfigMap, name);
     let text = format!(r#"{{"name": "{name}"}}"#);
@@ -182,111 +187,6 @@ fn a_probe_that_a_revision_moved_is_told_by_the_field_that_differs() {
     assert_eq!(undo(&world.report()), Some(6));
 }
 
-fn refused(world: &mut World, message: &str) {
-    world.event(named(Kind::ReplicaSet, "cart-h7"), "FailedCreate", message, (20, 1));
-}
-
-/// Revision 7 has no pod; all of revision 6 serve.
-fn unborn(message: &str) -> World {
-    let mut world = World::cart(2, 2);
-    world.workload().updated = 0;
-    world.revision(6, 9000, 2, template()).revision(7, 20, 0, template());
-    world.changed(&[("image", "a:1", "a:2"), ("serviceAccount", "cart", "cart-next")]);
-    world.pod("cart-h6-a", 6, 9000, running()).pod("cart-h6-b", 6, 9000, running());
-    refused(&mut world, message);
-    world
-}
-
-#[test]
-fn refused_pods_are_told_by_what_refuses_them_and_the_image_is_not_to_blame() {
-    for (message, rule, part) in [
-        (
-            r#"Error creating: pods "cart-h7-x" is forbidden: exceeded quota: team, requested: pods=1, used: pods=9, limited: pods=9"#,
-            "quota",
-            "exceeded quota: team",
-        ),
-        (
-            r#"Error creating: pods "cart-h7-x" is forbidden: failed quota: team: must specify limits.cpu for: app"#,
-            "quota",
-            "must specify limits.cpu",
-        ),
-        (
-            r#"Error creating: pods "cart-h7-x" is forbidden: maximum memory usage per Container is 1Gi, but limit is 4Gi"#,
-            "limit-range",
-            "maximum memory usage per Container is 1Gi, but limit is 4Gi",
-        ),
-        (
-            r#"Error creating: pods "cart-h7-x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true (container "app" must set it)"#,
-            "admission-denied",
-            "Pod Security restricted:latest",
-        ),
-        (
-            r#"Error creating: admission webhook "images.example" denied the request: image a:2 is not signed"#,
-            "admission-denied",
-            "image a:2 is not signed",
-        ),
-        ("Error creating: the server was out of ideas", "pods-refused", "out of ideas"),
-    ] {
-        let world = unborn(message);
-        says(&fires(&world, rule), &[part]);
-        says(&fires(&world, "revision-never-ran"), &["none of its pods was ever created"]);
-        let report = world.report();
-        assert!(report.proposals.is_empty(), "{message}");
-        assert!(
-            report.headline.as_str().contains("stuck at revision 7 (2 of 2 pods still serve)"),
-            "{}",
-            report.headline
-        );
-    }
-    // A pod that was made after the refusal ends it.
-    let mut world = unborn(r#"Error creating: pods "x" is forbidden: exceeded quota: team, requested: pods=1"#);
-    world.pod("cart-h7-a", 7, 0, running());
-    silent(&world, "quota");
-    silent(&world, "revision-never-ran");
-}
-
-#[test]
-fn a_service_account_that_a_revision_names_in_vain_is_undone() {
-    let message = r#"Error creating: pods "cart-h7-" is forbidden: error looking up service account shop/cart-next: serviceaccount "cart-next" not found"#;
-    let world = unborn(message);
-    let report = world.report();
-    assert!(
-        report.cause.as_str().contains("Revision 7 brought it: serviceAccount cart → cart-next"),
-        "{}",
-        report.cause
-    );
-    assert_eq!(undo(&report), Some(6));
-    silent(&world, "pods-refused");
-}
-
-fn workload_behind(name: &str, wanted: u32, ready: u32, at: At) -> Option<Neighbour> {
-    let object = ObjectRef::new(Kind::Deployment, Some("shop"), name).unwrap();
-    Some(Neighbour { object, wanted, ready, rolled_out_at: Some(ago(15)), images: Vec::new(), cpu_milli: 0, at })
-}
-
-#[test]
-fn a_webhook_that_cannot_be_called_is_told_with_the_workload_behind_it() {
-    let message = r#"Error creating: Internal error occurred: failed calling webhook "check.prices.example": failed to call webhook: Post "https://prices.shop.svc:443/check?timeout=10s": no endpoints available for service "prices""#;
-    let mut world = unborn(message);
-    service(&mut world, false, 0);
-    let Part::Known(services) = &mut world.scene.services else { panic!() };
-    services[0].behind = workload_behind("prices", 0, 0, services[0].at);
-    services[0].because = "named by what refuses the subject's pods".into();
-    let finding = fires(&world, "webhook-unreachable");
-    says(
-        &finding,
-        &["check.prices.example", "Deployment shop/prices behind it is scaled to 0", "cart itself is not at fault"],
-    );
-    assert_eq!((finding.about.name(), finding.certainty), ("prices", Certainty::Proved));
-    silent(&world, "service-selects-nothing");
-    assert!(world.report().advice.unwrap().as_str().contains("Do not restart cart"));
-
-    silent(
-        &unborn(r#"Error creating: admission webhook "check.prices.example" denied the request: no"#),
-        "webhook-unreachable",
-    );
-}
-
 #[test]
 fn a_dependency_that_is_down_is_the_culprit_and_not_the_caller_that_rolled_out_lately() {
     let mut waiting = running();
@@ -318,68 +218,6 @@ fn a_dependency_that_is_down_is_the_culprit_and_not_the_caller_that_rolled_out_l
     let Part::Known(services) = &mut world.scene.services else { panic!() };
     services[0].ready_endpoints = 1;
     silent(&world, "dependency-down");
-}
-
-#[test]
-fn a_missing_pull_secret_is_told_apart_from_a_missing_image() {
-    let refused = r#"Failed to pull image "reg.example/shop/cart:1.0": failed to authorize: unexpected status from GET request to https://reg.example/token: 401 Unauthorized"#;
-    let lost = "Unable to retrieve some image pull secrets (reg-login); attempting to pull the image may not succeed.";
-    let mut world = World::cart(2, 1);
-    world.revision(7, 9000, 1, template());
-    world.pod("cart-h7-a", 7, 9000, running());
-    world.pod("cart-h7-b", 7, 20, waits("ImagePullBackOff", refused));
-    world.event(named(Kind::Pod, "cart-h7-b"), "Failed", refused, (20, 1));
-    world.event(named(Kind::Pod, "cart-h7-b"), "FailedToRetrieveImagePullSecret", lost, (20, 1));
-    let finding = fires(&world, "pull-secret-missing");
-    says(&finding, &["Pull secret reg-login", "401 Unauthorized", "missing in shop"]);
-    says(&fires(&world, "image-runs"), &["1 pod with it is ready"]);
-    silent(&world, "image-pull");
-
-    // A secret that cannot be had does not matter where the registry says that the image is not there.
-    let gone = r#"Failed to pull image "reg.example/shop/cart:1.0": reg.example/shop/cart:1.0: not found"#;
-    let mut world = World::cart(1, 0);
-    world.pod("cart-h7-b", 7, 20, waits("ImagePullBackOff", gone));
-    world.event(named(Kind::Pod, "cart-h7-b"), "Failed", gone, (20, 1));
-    world.event(named(Kind::Pod, "cart-h7-b"), "FailedToRetrieveImagePullSecret", lost, (20, 1));
-    silent(&world, "pull-secret-missing");
-    fires(&world, "image-pull");
-}
-
-fn job(condition: Option<&str>) -> World {
-    let subject = named(Kind::Job, "report-1");
-    let mut world = World::cart(1, 0);
-    world.scene.subject = subject.clone();
-    let job = world.workload();
-    (job.object, job.created_at) = (subject, ago(300));
-    let condition = condition.map(|kind| Condition {
-        kind: r(kind),
-        status: "True".into(),
-        reason: "Done".into(),
-        message: "".into(),
-        changed_at: Some(ago(5)),
-        heartbeat_at: None,
-    });
-    job.conditions = condition.into_iter().collect();
-    world.pod("cart-h1-a", 1, 300, running());
-    world.log("cart-h1-a", &[("waiting for the lock of report-0", 299)]);
-    let skipped = "Not starting job because prior execution is running and concurrency policy is Forbid";
-    world.event(named(Kind::CronJob, "report"), "JobAlreadyActive", skipped, (240, 10));
-    world
-}
-
-#[test]
-fn a_job_that_does_not_end_is_unhealthy_when_later_runs_wait_for_it() {
-    let world = job(None);
-    let finding = fires(&world, "job-blocks-schedule");
-    says(&finding, &["still runs, 5 h after its start", "4 runs skipped", "waiting for the lock of report-0"]);
-    assert!(matches!(health(&world.scene), Health::Unhealthy { .. }));
-    assert!(
-        world.report().headline.as_str().starts_with("Job report-1 in shop does not end: 4 runs of report skipped")
-    );
-
-    let world = job(Some("Complete"));
-    silent(&world, "job-blocks-schedule");
-    assert_eq!(health(&world.scene), Health::Healthy);
 }
 
 #[test]
@@ -436,17 +274,6 @@ fn a_change_by_hand_past_gitops_is_synced_and_not_reverted_in_git() {
 }
 
 #[test]
-fn a_refusal_that_no_pod_waits_for_any_more_is_over() {
-    let mut world = World::cart(2, 2);
-    world.revision(7, 9000, 2, template());
-    world.pod("cart-h7-a", 7, 9000, running()).pod("cart-h7-b", 7, 9000, running());
-    refused(&mut world, r#"Error creating: pods "x" is forbidden: exceeded quota: team, requested: pods=1"#);
-    silent(&world, "quota");
-    world.workload().wanted = 3;
-    fires(&world, "quota");
-}
-
-#[test]
 fn what_a_program_lived_on_after_is_a_possible_cause_at_most() {
     let refusal = r#"pods is forbidden: User "system:serviceaccount:shop:sweeper" cannot list resource "pods" in API group "" at the cluster scope"#;
     let mut world = crashing_without_a_rollout(refusal);
@@ -481,54 +308,6 @@ fn a_container_that_ran_for_hours_before_its_probe_failed_is_not_slow_to_start()
         (50, 40),
     );
     silent(&world, "probe-kills");
-}
-
-#[test]
-fn a_job_that_works_or_runs_a_little_late_is_no_fault() {
-    let mut world = job(None);
-    world.log("cart-h1-a", &[("row 40000 of 90000", 1)]);
-    silent(&world, "job-blocks-schedule");
-    assert_eq!(health(&world.scene), Health::Healthy);
-    world.workload().created_at = ago(800);
-    assert_eq!(health(&world.scene), Health::Unknown, "after 13 h nobody can say");
-    let headline = world.report().headline;
-    assert!(headline.as_str().starts_with("Job report-1 in shop still runs, 13 h after its start"), "{headline}");
-}
-
-fn cron_job() -> World {
-    let subject = named(Kind::CronJob, "report");
-    let mut world = World::cart(0, 0);
-    world.scene.subject = subject.clone();
-    let cron_job = world.workload();
-    (cron_job.object, cron_job.last_scheduled_at, cron_job.last_succeeded_at) =
-        (subject, Some(ago(2900)), Some(ago(2890)));
-    world
-}
-
-#[test]
-fn a_suspended_cron_job_is_told_and_never_taken_for_recovered() {
-    let mut world = cron_job();
-    assert_eq!(health(&world.scene), Health::Healthy);
-    silent(&world, "cronjob-suspended");
-    world.workload().suspended = true;
-    let finding = fires(&world, "cronjob-suspended");
-    says(&finding, &["is suspended, so it starts no run", "its last run started", "and completed"]);
-    assert_eq!(health(&world.scene), Health::Unknown);
-    assert_eq!(world.report().headline.as_str(), "CronJob report in shop does not run: it is suspended");
-}
-
-#[test]
-fn a_cron_job_whose_last_run_did_not_complete_is_not_called_healthy() {
-    let mut world = cron_job();
-    world.workload().last_scheduled_at = Some(ago(5));
-    assert_eq!(health(&world.scene), Health::Unknown);
-    world.event(named(Kind::CronJob, "report"), "TooManyMissedTimes", "too many missed start times (>100)", (50, 1));
-    says(&fires(&world, "cronjob-not-started"), &["too many missed start times"]);
-
-    let mut world = cron_job();
-    let skipped = "Not starting job because prior execution is running and concurrency policy is Forbid";
-    world.event(named(Kind::CronJob, "report"), "JobAlreadyActive", skipped, (240, 10));
-    assert_eq!(fires(&world, "cronjob-waits").certainty, Certainty::Likely);
 }
 
 #[test]

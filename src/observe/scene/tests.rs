@@ -28,8 +28,20 @@ async fn scene_of(world: &World, named: Option<ObjectRef>) -> Scene {
     read(&world.reader, &subject, &near, LONG).await
 }
 
+/// The scene as lines, for the snapshots.
 fn describe(scene: &Scene) -> String {
     let mut out = format!("{}\n", scene.subject);
+    describe_workload(scene, &mut out);
+    describe_pods(scene, &mut out);
+    describe_nodes(scene, &mut out);
+    describe_network(scene, &mut out);
+    describe_config(scene, &mut out);
+    let sizes: Vec<String> = scene.evidence.iter().map(size).collect();
+    let _ = writeln!(out, "evidence {}", sizes.join(" "));
+    out
+}
+
+fn describe_workload(scene: &Scene, out: &mut String) {
     if let Some(Some(w)) = scene.workload.known() {
         let _ =
             writeln!(out, "workload: {}/{} ready, revision {:?}, gitops {:?}", w.ready, w.wanted, w.revision, w.gitops);
@@ -47,6 +59,9 @@ fn describe(scene: &Scene) -> String {
             let _ = writeln!(out, "  {:?} {}: {:?} -> {:?}", l.container, l.field, l.before, l.after);
         }
     }
+}
+
+fn describe_pods(scene: &Scene, out: &mut String) {
     for p in scene.pods.items().iter().take(6) {
         let owner = p.owner.as_ref().map(ToString::to_string).unwrap_or_default();
         let _ = writeln!(
@@ -70,6 +85,9 @@ fn describe(scene: &Scene) -> String {
         let _ = writeln!(out, "event {} {} x{} {}", e.object, e.reason, e.count, e.message.cut(120));
     }
     let _ = writeln!(out, "{} events", scene.events.items().len());
+}
+
+fn describe_nodes(scene: &Scene, out: &mut String) {
     for n in scene.nodes.items() {
         let _ = writeln!(
             out,
@@ -84,6 +102,9 @@ fn describe(scene: &Scene) -> String {
             n.lease_renewed_at
         );
     }
+}
+
+fn describe_network(scene: &Scene, out: &mut String) {
     for s in scene.services.items() {
         let _ = writeln!(
             out,
@@ -106,6 +127,9 @@ fn describe(scene: &Scene) -> String {
     for c in scene.ingress_classes.items() {
         let _ = writeln!(out, "class {}", c.name);
     }
+}
+
+fn describe_config(scene: &Scene, out: &mut String) {
     for c in scene.config_maps.items() {
         let _ = writeln!(out, "config {} keys {:?} referenced={}", c.object, c.keys, c.referenced);
     }
@@ -118,9 +142,6 @@ fn describe(scene: &Scene) -> String {
     for n in scene.neighbours.items().iter().take(8) {
         let _ = writeln!(out, "neighbour {} {}/{} {:?} {}m", n.object, n.ready, n.wanted, n.rolled_out_at, n.cpu_milli);
     }
-    let sizes: Vec<String> = scene.evidence.iter().map(size).collect();
-    let _ = writeln!(out, "evidence {}", sizes.join(" "));
-    out
 }
 
 fn size(evidence: &Evidence) -> String {

@@ -1,0 +1,234 @@
+//! The card after its first report: answers of people, endings, incidents that became one, and text that stays text.
+
+use super::*;
+
+#[test]
+fn after_a_click_the_buttons_go_and_the_card_says_who_pressed_what() {
+    let pressed = asked(|approval| {
+        approval.state = ApprovalState::Executing;
+        approval.presses.push(press(true, None));
+    });
+    see("pressed", &pressed);
+    see("rolling-out", &executed(Verification::Watching { ready: 1, wanted: 4 }));
+    let mut better = executed(Verification::Better { at: at(9), ready: 4, wanted: 4 });
+    better.heard.alerts_firing = 0;
+    better.heard.resolved_at = Some(at(10));
+    see("verified", &better);
+    insta::assert_snapshot!("thread-of-the-outcome", flatten(&replies(&better, &Options { now: at(11) })[1].1));
+    let mut worse = executed(Verification::NotBetter { at: at(9), why: "pods still exit 1".into() });
+    worse.incident.investigation.state = InvestigationState::Running;
+    see("done-but-not-better", &worse);
+}
+
+#[test]
+fn every_way_in_which_nothing_was_done_has_its_own_words() {
+    let refused = asked(|approval| {
+        approval.state = ApprovalState::Refused;
+        approval.action = None;
+        approval.because =
+            "`report-nightly` is a running Job (42 of 60 done); restarting it would lose its work.".into();
+    });
+    see("refused-before-asking", &refused);
+    see(
+        "rejected",
+        &asked(|approval| {
+            approval.state = ApprovalState::Rejected;
+            approval.presses.push(press(false, Some("DBA raises the limit")));
+        }),
+    );
+    see(
+        "withdrawn",
+        &asked(|approval| {
+            approval.state = ApprovalState::Withdrawn;
+            approval.because = "someone changed checkout at 02:19 (revision 8, by `kubectl-edit`)".into();
+        }),
+    );
+    see(
+        "expired",
+        &asked(|approval| {
+            approval.state = ApprovalState::Expired;
+            approval.expires_at = at(5);
+        }),
+    );
+    see("nobody-may-approve", &asked(|approval| approval.approvers.clear()));
+    see(
+        "denied-by-policy",
+        &asked(|approval| {
+            approval.state = ApprovalState::Refused;
+            approval.rule = "deny[0]".into();
+            approval.because = "`kube-system` is protected".into();
+        }),
+    );
+    see(
+        "failed",
+        &asked(|approval| {
+            approval.state = ApprovalState::Failed;
+            approval.because = "the API server refused: exceeded quota".into();
+        }),
+    );
+    see("outcome-unknown", &asked(|approval| approval.state = ApprovalState::OutcomeUnknown));
+}
+
+#[test]
+fn a_newer_request_for_the_same_object_takes_the_place_of_an_older_one() {
+    let mut card = asked(|approval| approval.id = ApprovalId::parse("a0002").unwrap());
+    card.approvals.push(approval(ApprovalState::Expired));
+    let text = render(&card);
+    assert!(text.contains("[ Roll back checkout to revision 6 ]") && !text.contains("Expired"), "{text}");
+}
+
+#[test]
+fn a_model_that_gave_no_answer_is_named_and_one_that_is_off_is_not() {
+    let mut card = first_card();
+    assert!(!render(&card).to_lowercase().contains("model"));
+    card.incident.investigation.state = InvestigationState::Failed { why: "provider returned 503".into() };
+    see("model-down", &card);
+    card.incident.investigation.state =
+        InvestigationState::Failed { why: "today's budget of 2,000,000 tokens is spent".into() };
+    see("budget-spent", &card);
+    let mut unknown = with_report();
+    let report = unknown.report.as_mut().unwrap();
+    report.certainty = Certainty::Unknown;
+    report.cause = "".into();
+    report.citations.clear();
+    report.advice = Some("look at the load balancer".into());
+    see("cause-unknown", &unknown);
+}
+
+#[test]
+fn an_ending_says_how_and_through_whom() {
+    let mut card = with_report();
+    card.incident.healthy_since = Some(at(8));
+    card.incident.state = IncidentState::Over { at: at(10), how: Ending::Resolved };
+    see("recovered", &card);
+    card.incident.state = IncidentState::Over { at: at(10), how: Ending::Presumed };
+    see("presumed-over", &card);
+    let mut before = first_card();
+    before.findings.clear();
+    before.incident.severity = Severity::None;
+    before.incident.unhealthy_at = None;
+    before.incident.healthy_since = Some(at(2));
+    let change = |card: &mut Card, minutes| {
+        let Some(Part::Known(changes)) = card.scene.as_mut().map(|scene| &mut Arc::make_mut(scene).changes) else {
+            panic!()
+        };
+        changes[0].changed_at = at(minutes);
+    };
+    change(&mut before, 1);
+    see("already-over", &before);
+    change(&mut before, -300);
+    see("never-seen-ill", &before);
+}
+
+#[test]
+fn a_name_that_does_not_exist_is_answered_with_its_neighbours_and_no_action() {
+    let mut card = first_card();
+    let scene = Arc::make_mut(card.scene.as_mut().unwrap());
+    scene.not_found = Some(NotFound {
+        namespace_exists: true,
+        near: vec![ObjectRef::new(Kind::Deployment, Some("shop"), "checkout-api").unwrap()],
+    });
+    card.findings.clear();
+    see("which-one", &card);
+}
+
+#[test]
+fn what_was_in_trouble_before_the_first_start_is_one_list() {
+    let mut card = first_card();
+    card.incident.fault = "arrival".into();
+    card.incident.subject = ObjectRef::new(Kind::Namespace, None, "default").unwrap();
+    card.incident.also =
+        (0..30).filter_map(|n| ObjectRef::new(Kind::Deployment, Some("shop"), &format!("w{n}"))).collect();
+    see("found-on-arrival", &card);
+}
+
+#[test]
+fn of_two_incidents_that_became_one_both_cards_say_so() {
+    let node = ObjectRef::new(Kind::Node, None, "ip-10-0-3-7").unwrap();
+    let merge = |subject: &ObjectRef| Merge {
+        incident: IncidentId::parse("i0002").unwrap(),
+        subject: subject.clone(),
+        at: at(4),
+        because: "its 3 not-ready pod(s) all stand on node ip-10-0-3-7, which is not ready".into(),
+    };
+    let mut gone = first_card();
+    gone.incident.absorbed_by = Some(Box::new(merge(&node)));
+    gone.incident.state = IncidentState::Over { at: at(4), how: Ending::Absorbed };
+    see("absorbed", &gone);
+    let mut stays = first_card();
+    stays.incident.absorbed = vec![merge(&ObjectRef::new(Kind::Deployment, Some("shop"), "cart").unwrap())];
+    see("took-in-another", &stays);
+}
+
+/// Every `mrkdwn` text below `value`.
+fn markup_of(value: &Value, texts: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) if fields.get("type").is_some_and(|kind| kind == "mrkdwn") => {
+            texts.extend(fields["text"].as_str().map(str::to_owned));
+        }
+        Value::Object(fields) => fields.values().for_each(|field| markup_of(field, texts)),
+        Value::Array(items) => items.iter().for_each(|item| markup_of(item, texts)),
+        _ => {}
+    }
+}
+
+#[test]
+fn hostile_text_stays_text() {
+    let long = "x".repeat(300);
+    let hostile =
+        "<!channel> *pay* _now_ ~no~ `rm` ``` \u{202E}evil\u{202C} <https://evil.example|click> &amp; 🔥 שלום";
+    let text = Redacted::literal(hostile);
+    let mut card = asked(|approval| {
+        approval.because = text.clone();
+        approval.presses.push(Press {
+            user: text.clone(),
+            yes: true,
+            at: at(7),
+            reason: Some(text.clone()),
+            by_leave: None,
+        });
+        let preview = approval.preview.as_mut().unwrap();
+        preview.pace = text.clone();
+        preview.gitops = Some(text.clone());
+        preview.diff.push(DiffLine {
+            container: Some(text.clone()),
+            field: text.clone(),
+            before: None,
+            after: Some(text.clone()),
+        });
+    });
+    let object = ObjectRef::new(Kind::Deployment, Some(&long[..200]), &long[..253]).unwrap();
+    card.approvals[0].action = Some(Action::RolloutRestart { object: object.clone() });
+    card.incident.subject = object.clone();
+    let report = card.report.as_mut().unwrap();
+    report.headline = crate::text!("{} {}", object, text);
+    report.cause = text.clone();
+    report.ruled_out = vec![text.clone()];
+    report.advice = Some(text.clone());
+    report.citations = vec![Citation {
+        evidence: EvidenceId(1),
+        segment: None,
+        quote: text.clone(),
+        source: Some(Source::Event { object, reason: text.clone() }),
+    }];
+    card.links = vec![Link { label: text.clone(), url: text.clone() }];
+    Arc::make_mut(card.scene.as_mut().unwrap()).changes = Part::Missing(text.clone());
+    let message = super::card(&card, &Options { now: at(11) });
+    let mut texts = Vec::new();
+    markup_of(&serde_json::to_value(&message).unwrap(), &mut texts);
+    // Within code Slack formats nothing; what stands between backticks may look as it likes.
+    let payload: String = texts.join("\n").split('`').step_by(2).collect();
+    for forbidden in ["<!channel", "<https://evil", "\u{202E}", "*pay*", "_now_", "~no~", "`rm`"] {
+        assert!(!payload.contains(forbidden), "{forbidden} in {payload}");
+    }
+    see("hostile", &card);
+    let worst = Redacted::literal(Box::leak(hostile.repeat(200).into_boxed_str()));
+    let report = card.report.as_mut().unwrap();
+    (report.cause, report.advice) = (worst.clone(), Some(worst.clone()));
+    report.reasoning = vec![worst.clone(); 5];
+    report.ruled_out = vec![worst.clone(); 9];
+    card.heard.says = Some(worst.clone());
+    card.approvals[0].preview.as_mut().unwrap().diff =
+        vec![DiffLine { container: None, field: worst.clone(), before: Some(worst.clone()), after: Some(worst) }; 60];
+    render(&card);
+}
