@@ -171,19 +171,11 @@ fn told(kind: &str, Problem { line, key, what }: &Problem) -> String {
 async fn against_record(policy: &Policy, store: &Store, bar: Bar) -> anyhow::Result<Vec<Problem>> {
     let since = days_ago(store_now(), 30)?;
     let all = records(&store.approvals_made_since(since).await?);
-    let suspended = store.leaves_suspended().await?;
     let mut found = Vec::new();
     for (i, leave) in policy.standing_leave.iter().enumerate() {
         let key = format!("standing_leave[{i}]");
         let pair = Pair { tool: leave.tool.clone(), namespace: leave.namespace.clone() };
         let record = all.get(&pair).cloned().unwrap_or_default();
-        if let Some(suspension) = suspended.get(&leave.key()) {
-            let what = format!(
-                "suspended at {}: {} (approval {}); give it again with another date, or remove it",
-                suspension.at, suspension.why, suspension.approval
-            );
-            found.push(Problem { line: leave.line, key: key.clone(), what });
-        }
         if !record.meets(bar) {
             let what = format!(
                 "the record of 30 days is below the bar: {} approved (of {}), {} bad (at most {})",

@@ -93,7 +93,7 @@ impl Gate {
             Pressed::Undo { .. } => (self.undo(click, &approval, groups).await?, Vec::new()),
             Pressed::RejectReason { reason, .. } => self.vote(click, &approval, groups, false, Some(reason)),
             Pressed::Approve { .. } => self.vote(click, &approval, groups, true, None),
-            _ => self.vote(click, &approval, groups, false, None),
+            Pressed::Reject { .. } | Pressed::Unknown { .. } => self.vote(click, &approval, groups, false, None),
         };
         Ok((Some(approval), answered, writes))
     }
@@ -126,7 +126,7 @@ impl Gate {
             (None, answered) => return (answered, Vec::new()),
         };
         let now = self.options().clock.now();
-        changed.presses.push(Press { user: click.user.clone(), yes, at: now, reason: reason.cloned(), by_leave: None });
+        changed.presses.push(Press { user: click.user.clone(), yes, at: now, reason: reason.cloned() });
         changed.state = state;
         if state == ApprovalState::Rejected {
             changed.because = reason.cloned().unwrap_or_default();

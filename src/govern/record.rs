@@ -17,9 +17,8 @@ pub struct Pair {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     pub asked: u32,
-    /// Approved by people or by a standing leave, whatever came of it.
+    /// Approved, whatever came of it.
     pub approved: u32,
-    pub by_leave: u32,
     pub rejected: u32,
     /// The reasons people gave, newest last, at most 5.
     pub reasons: Vec<Redacted>,
@@ -106,7 +105,6 @@ fn count(record: &mut Record, approval: &Approval) {
             | ApprovalState::OutcomeUnknown
     );
     record.approved += u32::from(approved);
-    record.by_leave += u32::from(approved && approval.presses.iter().any(|press| press.by_leave.is_some()));
     match approval.state {
         ApprovalState::Rejected => {
             record.rejected += 1;

@@ -43,22 +43,6 @@ pub struct Approval {
     pub verification: Verification,
     /// The approval whose effect this one takes back.
     pub undoes: Option<ApprovalId>,
-    /// The standing leave that is given for this, if one is, and whether it counted.
-    #[serde(default)]
-    pub standing: Option<Standing>,
-}
-
-/// A standing leave, as it was found when a person could have been asked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Standing {
-    /// Slack's user id of the person who gave it.
-    pub by: Redacted,
-    /// Its place in the policy: `standing_leave[0] (line 12)`.
-    pub rule: Redacted,
-    /// What makes it the same leave (person, tool, namespace, last day); None when it did not count.
-    pub key: Option<String>,
-    /// Why it did not count.
-    pub why_not: Option<Redacted>,
 }
 
 /// The life of an approval. Timing out is `Expired`, a changed world is `Withdrawn`; neither is ever `Rejected`.
@@ -113,9 +97,6 @@ pub struct Press {
     pub at: Timestamp,
     /// A reason for a no.
     pub reason: Option<Redacted>,
-    /// The standing leave by which it was given in advance, by its place in the policy.
-    #[serde(default)]
-    pub by_leave: Option<Redacted>,
 }
 
 /// What a person is shown before being asked: computed by code.
@@ -214,16 +195,6 @@ pub enum Pressed {
     /// Take back what was done: an approval of its own.
     Undo {
         approval: ApprovalId,
-    },
-    /// A thumb on the card.
-    Thumb {
-        incident: IncidentId,
-        up: bool,
-    },
-    /// What was wrong with the card, after a thumb down.
-    ThumbReason {
-        incident: IncidentId,
-        reason: Redacted,
     },
     /// An action id that this version does not know.
     Unknown {

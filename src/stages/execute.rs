@@ -247,7 +247,7 @@ fn approval_of(what: &Pressed) -> Option<&ApprovalId> {
         | Pressed::RejectReason { approval, .. }
         | Pressed::AskAgain { approval }
         | Pressed::Undo { approval } => Some(approval),
-        Pressed::Thumb { .. } | Pressed::ThumbReason { .. } | Pressed::Unknown { .. } => None,
+        Pressed::Unknown { .. } => None,
     }
 }
 

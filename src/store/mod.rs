@@ -11,7 +11,6 @@ mod operation;
 mod postgres;
 mod prune;
 mod read;
-mod record;
 mod scenes;
 mod signals;
 mod sql;
@@ -31,7 +30,6 @@ pub use audit::{AuditEntry, AuditFault, AuditVerdict};
 pub use claims::{ATTEMPTS_MAX, Claim, Parked};
 pub use news::{News, Subscription};
 pub use read::{Depth, Due, Turn};
-pub use record::Suspension;
 pub use write::{Mark, Usage, Write};
 
 use crate::clock::Clock;

@@ -248,8 +248,7 @@ async fn tokens_are_charged_once_per_key() {
     on_each_engine(async |world| {
         let store = world.open().await;
         let incident = world.incident("i1").id;
-        let charge =
-            |key: &str, tokens| Write::Charge { incident: incident.clone(), key: key.into(), tokens, micros: 0 };
+        let charge = |key: &str, tokens| Write::Charge { incident: incident.clone(), key: key.into(), tokens };
         let before = world.now();
         put(&store, [charge("turn 1", 8_000)]).await;
         assert_eq!(store.tokens_since(before).await.unwrap(), 8_000, "reserved");

@@ -216,7 +216,6 @@ impl Gate {
             execution: None,
             verification: Verification::NotStarted,
             undoes: suggestion.undoes.clone(),
-            standing: None,
         };
         match verdict {
             Verdict::Ask { rule, people, approvers } => {

@@ -361,7 +361,6 @@ pub(in crate::govern) fn approval(namespace: &str, state: ApprovalState, made: &
         execution: (state == ApprovalState::Executed).then_some(sent),
         verification: Verification::NotStarted,
         undoes: None,
-        standing: None,
     }
 }
 

@@ -116,7 +116,6 @@ fn first_card() -> Card {
         approvals: Vec::new(),
         links: vec![Link { label: "Runbook".into(), url: "https://wiki.example/checkout?a=1&b=2".into() }],
         audit_head: Some((18_204, SHA.into())),
-        thumbs: Vec::new(),
         parked: Vec::new(),
     }
 }
@@ -183,7 +182,6 @@ fn approval(state: ApprovalState) -> Approval {
         execution: None,
         verification: Verification::NotStarted,
         undoes: None,
-        standing: None,
     }
 }
 
@@ -198,7 +196,7 @@ fn undo() -> Action {
 }
 
 fn press(yes: bool, reason: Option<&'static str>) -> Press {
-    Press { user: "U024BE7LH".into(), yes, at: at(7), reason: reason.map(Into::into), by_leave: None }
+    Press { user: "U024BE7LH".into(), yes, at: at(7), reason: reason.map(Into::into) }
 }
 
 /// A report with a step that waits for its answer.

@@ -90,7 +90,7 @@ impl Investigate {
         investigation.state = InvestigationState::Running;
         investigation.turns_max = limits.model_turns_per_incident;
         let id = card.incident.id.clone();
-        writes.push(Write::Charge { incident: id.clone(), key: charge.clone(), tokens: reserved, micros: 0 });
+        writes.push(Write::Charge { incident: id.clone(), key: charge.clone(), tokens: reserved });
         writes.push(Write::Investigation { incident: id, investigation: investigation.clone() });
         self.store.commit(writes, Durability::Durable, Some(claim)).await?;
         Ok(Ok(Prepared { conversation, opening, investigation, charge }))

@@ -55,7 +55,7 @@ impl Investigate {
         let mut writes = vec![
             Write::Audit(audit::turn(self.clock.now(), &facts)),
             Write::Turn { incident: id.clone(), number, messages: Value::Array(messages), usage },
-            Write::Charge { incident: id.clone(), key: charge, tokens: spent, micros: 0 },
+            Write::Charge { incident: id.clone(), key: charge, tokens: spent },
         ];
         match turned.ended {
             Ended::NotYet => {

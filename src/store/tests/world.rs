@@ -159,7 +159,6 @@ impl World {
             execution,
             verification: Verification::NotStarted,
             undoes: None,
-            standing: None,
         }
     }
 

@@ -180,13 +180,7 @@ fn hostile_text_stays_text() {
     let text = Redacted::literal(hostile);
     let mut card = asked(|approval| {
         approval.because = text.clone();
-        approval.presses.push(Press {
-            user: text.clone(),
-            yes: true,
-            at: at(7),
-            reason: Some(text.clone()),
-            by_leave: None,
-        });
+        approval.presses.push(Press { user: text.clone(), yes: true, at: at(7), reason: Some(text.clone()) });
         let preview = approval.preview.as_mut().unwrap();
         preview.pace = text.clone();
         preview.gitops = Some(text.clone());
