@@ -24,7 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CACHE = Path(os.environ.get("FIRSTLOOK_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "firstlook")
-PYTHON_PART, NODE_PART, CONTROL_PLANE_PART = (CACHE / "parts" / name for name in ("python", "node", "controlplane"))
+PYTHON_PART, NODE_PART, CONTROL_PLANE_PART, CLIENTS_PART = (CACHE / "parts" / name for name in ("python", "node", "controlplane", "clients"))
 KUBECTL = str(PYTHON_PART / "bin" / "kubectl")
 # A part on a machine with two busy cores may take this long; a warm one takes a tenth.
 START_TIMEOUT_S = 90

@@ -87,6 +87,9 @@ async fn what_a_caller_reads_is_audited_with_its_name_and_kept_as_hash_and_lengt
     assert_eq!((last["outcome"].as_str(), last["tool"].as_str()), (Some("not_run"), Some("list_workloads")));
     assert!(last["sha256"].is_string() && world.audited().await.is_empty(), "it belongs to no incident");
     assert!(client.call_tool(CallToolRequestParams::new("exec")).await.is_err(), "a protocol error");
+    world.gate.flush().await;
+    let last = world.store.audit_last("outside").await.unwrap().unwrap();
+    assert_eq!((last["outcome"].as_str(), last["tool"].as_str()), (Some("not_run"), Some("exec")), "who tries is seen");
 }
 
 #[tokio::test]

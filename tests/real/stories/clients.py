@@ -1,0 +1,258 @@
+"""The gate for everyone: the protocol's own judge, and four MCP clients that people use, each from a read to an approved restart."""
+import json
+import os
+import re
+import sys
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import plot
+from daemon import firstlook
+from identities import NAMESPACE, install
+from parts import CLIENTS_PART, HERE, free_port, run_tool, wait_until
+from workspace import ONCALL, workspace
+
+BIN = CLIENTS_PART / "node_modules" / ".bin"
+PROMPT = "checkout in this namespace is slow. Look at it, and ask for a restart."
+# What a product's server has of the protocol; the judge's other scenarios call tools of a test build.
+SCENARIOS = (
+    "server-initialize", "server-session-lifecycle", "server-stateless", "ping", "tools-list", "resources-list", "prompts-list",
+    "dns-rebinding-protection", "server-sse-polling", "server-sse-multiple-streams", "caching", "http-header-validation",
+    "sep-2164-resource-not-found",
+)
+
+
+def node_environment(home, **more):
+    """Node 24, a home of its own, and nothing that would phone home."""
+    home.mkdir(exist_ok=True)
+    return {"PATH": f"{CLIENTS_PART / 'bin'}:{os.environ['PATH']}", "HOME": str(home), "LANG": "C.UTF-8", "DO_NOT_TRACK": "1", **more}
+
+
+class Asker:
+    """A model that looks at `checkout`, reads a log, asks for a restart, lets a person decide, and asks how it went.
+
+    OpenAI-compatible, streaming or not, as the client wants it; it decides by the conversation alone. A context manager; `url` has `/v1`.
+    """
+
+    def __init__(self, namespace, pod, approve):
+        self.namespace, self.pod, self.approve, self.answers = namespace, pod, approve, []
+        asker = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                self.send(json.dumps({"object": "list", "data": [{"id": "gpt-4o", "object": "model"}]}).encode(), "application/json")
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                message = asker.message(body)
+                if body.get("stream"):
+                    delta = {**message, "tool_calls": [{"index": i, **c} for i, c in enumerate(message.get("tool_calls", []))]}
+                    if not delta["tool_calls"]:
+                        del delta["tool_calls"]
+                    finish = "tool_calls" if "tool_calls" in delta else "stop"
+                    chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}, {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]},
+                              {"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}}]
+                    lines = [json.dumps({"id": "c1", "object": "chat.completion.chunk", "created": int(time.time()), "model": "gpt-4o", **c}) for c in chunks]
+                    self.send("".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"]).encode(), "text/event-stream")
+                else:
+                    finish = "tool_calls" if message.get("tool_calls") else "stop"
+                    self.send(json.dumps({"id": "c1", "object": "chat.completion", "created": int(time.time()), "model": "gpt-4o",
+                                          "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+                                          "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}}).encode(), "application/json")
+
+            def send(self, data, kind):
+                self.send_response(200)
+                self.send_header("content-type", kind)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_):
+                pass
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+
+    def message(self, body):
+        offered = [t["function"]["name"] for t in body.get("tools", [])]
+        if not any(name.endswith("get_workload") for name in offered):
+            return {"role": "assistant", "content": "checkout"}  # a client that asks for a title
+        told = [text_of(m["content"]) for m in body["messages"] if m["role"] == "tool"]
+        self.answers = told
+        workload = {"namespace": self.namespace, "kind": "Deployment", "name": "checkout"}
+        if len(told) == 0:
+            return self.calls(offered, "get_workload", workload)
+        if len(told) == 1:
+            return self.calls(offered, "pod_logs", {"namespace": self.namespace, "pod": self.pod})
+        if len(told) == 2:
+            return self.calls(offered, "rollout_restart", workload)
+        if len(told) == 3:
+            found = re.search(r"pending_approval (a[0-9a-f]+)", told[2])
+            if not found:
+                return {"role": "assistant", "content": f"no approval id: {told[2]}"}
+            self.approve(found[1])
+            return self.calls(offered, "get_approval", {"approval_id": found[1]})
+        return {"role": "assistant", "content": f"Done: {told[-1]}"}
+
+    @staticmethod
+    def calls(offered, tool, arguments):
+        """A call by the name under which the client offers the tool: some put the server's name before it."""
+        name = next(n for n in offered if n == tool or n.endswith("__" + tool))
+        return {"role": "assistant", "content": None,
+                "tool_calls": [{"id": f"call_{tool}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}]}
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def text_of(content):
+    return content if isinstance(content, str) else " ".join(part.get("text", "") for part in content)
+
+
+class Guests:
+    """A daemon with `/mcp` on a real cluster, and what a client's way to a restart needs."""
+
+    def __init__(self, run, namespace):
+        self.run, self.namespace, self.cluster = run, namespace, run.cluster()
+        install(self.cluster)
+        plot.set_up(run, self.cluster, namespace)
+        self.slack = run.start(workspace(run))
+        kubeconfig = self.cluster.kubeconfig_for(run.work / "kubeconfig", NAMESPACE, "firstlook")
+        self.token, entry = token(run, namespace)
+        callers = run.work / "callers.yaml"
+        callers.write_text("callers:\n" + entry)
+        self.address = f"127.0.0.1:{free_port()}"
+        extra = {"listeners": {"mcp": {"address": self.address}}, "mcp_callers_file": str(callers)}
+        self.daemon = run.start(firstlook(run, kubeconfig, slack=self.slack.api, extra=extra))
+        self.daemon.wait_synced()
+        self.url = f"http://{self.address}/mcp"
+        self.pod = self.cluster.get("-n", namespace, "pods", "-l", "app=checkout")["items"][0]["metadata"]["name"]
+
+    def approve(self, approval):
+        """A person says yes in Slack; back when the restart is under way."""
+        before = self.restarted_at()
+        ts, button = self.slack.wait_for_button("approve")
+        self.asked_on_card = self.slack.wait_for_card("checkout", "Restart")["plain"]
+        assert self.slack.press(self.daemon.interactivity_url, ts, button, ONCALL).status == 200
+        wait_until(lambda: self.restarted_at() != before, f"the restart of approval {approval}")
+
+    def restarted_at(self):
+        annotations = self.cluster.deployment(self.namespace, "checkout")["spec"]["template"]["metadata"].get("annotations", {})
+        return annotations.get("kubectl.kubernetes.io/restartedAt")
+
+    def lived_through_by(self, client, program):
+        """`client(asker)` runs the client to its end; then what it was told and what the card said of it."""
+        assert self.restarted_at() is None
+        with Asker(self.namespace, self.pod, self.approve) as asker:
+            said = client(asker)
+        assert len(asker.answers) == 4, f"{program} made {len(asker.answers)} calls:\n{asker.answers}\n{said[-2000:]}"
+        workload, log, asked, told = asker.answers
+        assert "checkout" in workload and plot.FATAL in log.replace('\\"', '"'), f"{workload}\n{log}"
+        assert "pending_approval" in asked and re.search(r"execut", told), f"{asked}\n{told}"
+        assert program in self.asked_on_card and ONCALL in self.asked_on_card, f"who asks, and through which program:\n{self.asked_on_card}"
+        assert "the chain holds" in self.daemon.audit_verifies()
+
+
+def token(run, namespace):
+    """A token and its entry, from the product's own command."""
+    done = run_tool([run.binary, "mcp", "token", "--name", "visitors-client", "--for", ONCALL, "--namespaces", namespace, "--tiers", "read-only,reversible"])
+    first, entry = done.stdout.split("\n", 1)
+    return first.strip(), entry
+
+
+def langgraph_restarts_with_a_persons_leave(run):
+    guests = Guests(run, "langgraph")
+    env = {**os.environ, "PYTHONPATH": str(CLIENTS_PART / "python"), "PYTHONDONTWRITEBYTECODE": "1", "LANGSMITH_TRACING": "false"}
+    script = HERE / "clients" / "langgraph_client.py"
+    guests.lived_through_by(lambda asker: run_tool([sys.executable, script, guests.url, guests.token, asker.url, PROMPT], env=env).stdout, "mcp")
+
+
+def continue_restarts_with_a_persons_leave(run):
+    guests = Guests(run, "continue")
+
+    def client(asker):
+        config = run.work / "cn.yaml"
+        config.write_text(json.dumps({
+            "name": "story", "version": "1.0.0", "schema": "v1",
+            "models": [{"name": "fake", "provider": "openai", "model": "gpt-4o", "apiBase": asker.url, "apiKey": "x", "roles": ["chat"], "capabilities": ["tool_use"]}],
+            "mcpServers": [{"name": "firstlook", "type": "streamable-http", "url": guests.url,
+                            "requestOptions": {"headers": {"Authorization": f"Bearer {guests.token}"}}}],
+        }))
+        env = node_environment(run.work / "home", CONTINUE_TELEMETRY_ENABLED="0")
+        return run_tool([BIN / "cn", "-p", "--config", config, "--allow", "*", PROMPT], env=env, cwd=run.work, stdin="").stdout
+    guests.lived_through_by(client, "continue")
+
+
+def kimi_code_restarts_with_a_persons_leave(run):
+    guests = Guests(run, "kimi")
+
+    def client(asker):
+        home = run.work / "home"
+        (home / ".kimi-code").mkdir(parents=True)
+        (home / ".kimi-code" / "config.toml").write_text(
+            f'default_model = "fake"\n[providers.fake]\ntype = "openai"\nbase_url = "{asker.url}"\napi_key = "x"\n'
+            '[models.fake]\nprovider = "fake"\nmodel = "gpt-4o"\nmax_context_size = 128000\ncapabilities = ["tool_use"]\n')
+        (home / ".kimi-code" / "mcp.json").write_text(json.dumps(
+            {"mcpServers": {"firstlook": {"type": "http", "url": guests.url, "headers": {"Authorization": f"Bearer {guests.token}"}}}}))
+        env = node_environment(home, KIMI_CODE_NO_AUTO_UPDATE="1")
+        return run_tool([BIN / "kimi", "--output-format", "stream-json", "-p", PROMPT], env=env, cwd=run.work, stdin="").stdout
+    guests.lived_through_by(client, "kimi")
+
+
+def the_inspector_reads_and_asks_over_http_and_over_stdio(run):
+    guests = Guests(run, "inspector")
+    env = node_environment(run.work / "home")
+    bearer = ["--header", f"Authorization: Bearer {guests.token}"]
+    over_http = [BIN / "mcp-inspector", "--cli", guests.url, "--transport", "http", *bearer]
+    # By the environment: the inspector takes a `--config` for its own.
+    over_stdio = [BIN / "mcp-inspector", "--cli", run.binary, "mcp", "-e", f"FIRSTLOOK_CONFIG={guests.daemon.config}", "-e", f"FIRSTLOOK_MCP_TOKEN={guests.token}"]
+
+    def inspect(way, *arguments, check=True):
+        done = run_tool([*way, *arguments], env=env, cwd=run.work, check=check)
+        return json.loads(done.stdout) if check else done
+    for way in (over_http, over_stdio):
+        listed = inspect(way, "--method", "tools/list", "--strict")["tools"]
+        assert {"get_workload", "pod_logs", "rollout_restart", "get_approval"} <= {t["name"] for t in listed}, listed
+        arguments = [f"namespace={guests.namespace}", "kind=Deployment", "name=checkout"]
+        read = inspect(way, "--method", "tools/call", "--tool-name", "get_workload", "--tool-arg", *arguments)
+        assert not read.get("isError") and "checkout" in json.dumps(read["content"]), read
+    asked = inspect(over_http, "--method", "tools/call", "--tool-name", "rollout_restart", "--tool-arg", *arguments)
+    assert "pending_approval" in json.dumps(asked), asked
+    approval = asked["structuredContent"]["approval_id"]
+    guests.approve(approval)
+    told = wait_until(lambda: (t := inspect(over_http, "--method", "tools/call", "--tool-name", "get_approval", "--tool-arg", f"approval_id={approval}"))
+                      and "execut" in json.dumps(t) and t, "get_approval to say that it is executed")
+    assert not told.get("isError"), told
+
+
+def the_protocols_own_judge_finds_nothing(run):
+    """Every scenario that a product's server can pass, in both revisions, and the schema of every message on the way."""
+    cluster = run.cluster()
+    install(cluster)
+    kubeconfig = cluster.kubeconfig_for(run.work / "kubeconfig", NAMESPACE, "firstlook")
+    address = f"127.0.0.1:{free_port()}"
+    run.start(firstlook(run, kubeconfig, extra={"listeners": {"mcp": {"address": address, "without_token": True}}}))
+    env = node_environment(run.work / "home")
+    failed, passed = [], Counter()
+    for revision in ("2025-11-25", "2026-07-28"):
+        for scenario in SCENARIOS:
+            out = run.work / f"{revision}-{scenario}"
+            said = run_tool([BIN / "conformance", "server", "--url", f"http://{address}/mcp", "--scenario", scenario, "--spec-version", revision, "-o", out],
+                            env=env, cwd=run.work, check=False).stdout
+            checks = [c for f in out.rglob("checks.json") for c in json.loads(f.read_text())]
+            # Some checks want tools of a test build; the judge itself says of these that it could not test them.
+            failed += [(revision, scenario, c["id"], c.get("errorMessage")) for c in checks
+                       if c["status"] == "FAILURE" and not (c.get("details") or {}).get("untestable")]
+            passed.update(c["id"] for c in checks if c["status"] == "SUCCESS")
+            assert checks or "not applicable" in said, f"{revision} {scenario}: judged nothing:\n{said[-1500:]}"
+    assert not failed, failed
+    assert sum(passed.values()) >= 70 and passed["wire-schema-valid"] >= 10, passed
