@@ -13,7 +13,7 @@
 //! | 2 | [`stages::resolve`] | [`observe::subject`]: which object it is about; [`observe::scene`]: what stands around it |
 //! | 3 | [`stages::correlate`] | [`correlate::plan`] (pure): which signals are one fault, each with a sentence why |
 //! | 4 | [`stages::deliver`] | the first card, from [`findings`] (pure) over the scene, drawn by [`slack::render`] (pure) |
-//! | 5 | [`stages::investigate`] | one model turn a run: [`agent::turn`], tools through [`govern::gate`] to [`mcp`], [`agent::report`] proves |
+//! | 5 | [`stages::investigate`] | one model turn a run: [`agent::turn`], tools through [`govern::gate`] to [`mcp`], [`agent::report`] proves, [`agent::review`] doubts |
 //! | 6 | [`stages::preview`] | [`act`] rehearses what was proposed: dry run, pods touched, budget |
 //! | 7 | [`stages::deliver`] | the same card, edited, now with a button |
 //! | 8 | [`http::slack`], [`slack::socket`] | one desk for clicks: on disk before Slack is told |

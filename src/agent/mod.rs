@@ -1,7 +1,9 @@
 //! Layer 3, the agent runtime: the model, its prompt, its turns and the proof of its report.
 
+mod claims;
 pub mod llm;
 pub mod prompt;
 pub mod report;
+pub mod review;
 pub mod step;
 pub mod turn;

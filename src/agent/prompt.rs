@@ -16,6 +16,7 @@ use crate::text;
 pub const SYSTEM: &str = include_str!("../../prompts/system.md");
 const TASK: &str = include_str!("../../prompts/task.md");
 const REPORT: &str = include_str!("../../prompts/report.md");
+const DRAFT: &str = include_str!("../../prompts/draft.md");
 
 /// Lines of each part of the task and their length: with all parts full the first request stays below 3,500 tokens.
 const PART_MAX_LINES: usize = 8;
@@ -69,6 +70,15 @@ pub fn nudge(reason: &str, detail: &str) -> anyhow::Result<Value> {
     Ok(json!({"role": "user", "content": text.trim()}))
 }
 
+/// What a review shows beside the report: lines of evidence, fenced.
+///
+/// # Errors
+/// As `opening`.
+pub fn draft(lines: &[Redacted]) -> anyhow::Result<String> {
+    let lines: Vec<String> = lines.iter().map(|line| unfenced(line.as_str())).collect();
+    render(DRAFT, context! { lines => lines })
+}
+
 fn render(template: &'static str, values: minijinja::Value) -> anyhow::Result<String> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -97,6 +107,10 @@ fn parts(card: &Card, now: jiff::Timestamp) -> Vec<Part> {
 /// One line, cut, which cannot close the fence around the data.
 fn fence(line: &str) -> String {
     let line: String = line.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(LINE_MAX_CHARS).collect();
+    unfenced(&line)
+}
+
+fn unfenced(line: &str) -> String {
     line.replace("<data>", "‹data›").replace("</data>", "‹/data›")
 }
 

@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::agent::claims;
+use crate::agent::claims::Struck;
 use crate::model::{
-    Certainty, Citation, Evidence, EvidenceId, Finding, Kind, ObjectRef, Origin, Proposal, Report, Role, Source,
+    Certainty, Citation, Evidence, EvidenceId, Finding, Kind, ObjectRef, Origin, Proposal, Report, Review, Role, Source,
 };
 use crate::redact::{Redacted, Redactor};
 
@@ -41,8 +43,11 @@ pub fn definition() -> Value {
             "reasoning": {"type": "array", "description": "At most five lines", "items": {"type": "string"}}}}}})
 }
 
-/// The model's report with only what is proved: quotes that no verbatim segment holds are struck, high certainty
-/// without an object's state, an event or an agreeing finding is lowered. None if no quote is left to stand on.
+/// The model's report with only what is proved: quotes that no verbatim segment holds are struck, and the claims that
+/// stood on them; high certainty without an object's state, an event or an agreeing finding is lowered.
+///
+/// # Errors
+/// When nothing is left to stand on.
 pub fn prove(
     arguments: &Map<String, Value>,
     evidence: &[Evidence],
@@ -59,29 +64,67 @@ pub fn prove(
         items.map(|line| redactor.redact(line).one_line().cut(LINE_MAX_CHARS)).filter(|l| !l.is_empty()).collect()
     };
     let (citations, struck) = citations(arguments, evidence, redactor);
-    let headline = text("headline", HEADLINE_MAX_CHARS);
-    let claimed = arguments.get("certainty").and_then(Value::as_str).map_or(Certainty::Possible, certainty);
-    if headline.is_empty() {
-        return Err(Unproved { struck, says: "the headline is missing." });
-    }
-    if citations.is_empty() && claimed != Certainty::Unknown {
-        return Err(Unproved { struck, says: "none of its quotes stands in the evidence named." });
-    }
-    let culprit = arguments.get("culprit").and_then(object);
-    let certainty = claimed.min(ceiling(&citations, culprit.as_ref(), findings));
-    Ok(Report {
+    let unproved = |says: &'static str| Unproved { struck: struck.len() as u32, says };
+    let report = Report {
         origin: Origin::Model,
-        headline,
-        cause: if certainty == Certainty::Unknown { Redacted::default() } else { text("cause", CAUSE_MAX_CHARS) },
-        certainty,
-        culprit,
+        headline: text("headline", HEADLINE_MAX_CHARS),
+        cause: text("cause", CAUSE_MAX_CHARS),
+        certainty: arguments.get("certainty").and_then(Value::as_str).map_or(Certainty::Possible, certainty),
+        culprit: arguments.get("culprit").and_then(object),
         citations,
         ruled_out: lines("ruled_out"),
         advice: Some(text("next_step", CAUSE_MAX_CHARS)).filter(|advice| !advice.is_empty()),
         proposals: proposals(arguments),
         reasoning: lines("reasoning").into_iter().take(5).collect(),
-        struck,
-    })
+        struck: 0,
+        review: Review::NotNeeded,
+    };
+    if report.headline.is_empty() {
+        return Err(unproved("the headline is missing."));
+    }
+    if report.citations.is_empty() && report.certainty != Certainty::Unknown {
+        return Err(unproved("none of its quotes stands in the evidence named."));
+    }
+    settle(report, &struck, findings).ok_or(unproved("its claims stand on quotes that are not in the evidence named."))
+}
+
+/// The report without what stood on `struck` quotes, and no surer than what is left allows; None when its cause, its
+/// headline or all of its proof went with them.
+pub(super) fn settle(mut report: Report, struck: &[Redacted], findings: &[Finding]) -> Option<Report> {
+    report.struck += struck.len() as u32;
+    if !struck.is_empty() {
+        let proved = report.citations.iter().map(|citation| &citation.quote);
+        let gone = Struck::new(struck, proved.chain(findings.iter().map(|finding| &finding.says)));
+        let cause = gone.without(&report.cause);
+        if cause.is_empty() && !report.cause.is_empty() {
+            return None;
+        }
+        report.cause = cause;
+        report.ruled_out.retain(|claim| !gone.carries(claim.as_str()));
+        report.reasoning.retain(|claim| !gone.carries(claim.as_str()));
+        report.advice = report.advice.filter(|advice| !gone.carries(advice.as_str()));
+        if gone.carries(report.headline.as_str()) {
+            report.headline = headline_of(&report.cause)?;
+        }
+        // Who quotes what is not there is believed less in the rest, too.
+        report.certainty = report.certainty.min(Certainty::Likely);
+    }
+    if report.citations.is_empty() && report.certainty != Certainty::Unknown {
+        return None;
+    }
+    report.certainty = report.certainty.min(ceiling(&report.citations, report.culprit.as_ref(), findings));
+    if report.certainty == Certainty::Unknown {
+        // What nobody knows the cause of is not mended by a guess.
+        report.cause = Redacted::default();
+        report.proposals.clear();
+    }
+    Some(report)
+}
+
+/// The cause's first sentence, where the headline fell and the cause stands.
+pub(super) fn headline_of(cause: &Redacted) -> Option<Redacted> {
+    let first = claims::sentences(cause.as_str()).next()?;
+    Some(cause.part(first)?.cut(HEADLINE_MAX_CHARS))
 }
 
 /// A report that stands on nothing.
@@ -92,9 +135,14 @@ pub struct Unproved {
     pub says: &'static str,
 }
 
-fn citations(arguments: &Map<String, Value>, evidence: &[Evidence], redactor: &Redactor) -> (Vec<Citation>, u32) {
+/// The quotes that stand where they are said to, and those that do not.
+fn citations(
+    arguments: &Map<String, Value>,
+    evidence: &[Evidence],
+    redactor: &Redactor,
+) -> (Vec<Citation>, Vec<Redacted>) {
     let mut proved = Vec::new();
-    let mut struck = 0;
+    let mut struck = Vec::new();
     let items = arguments.get("citations").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     for item in items.iter().take(LIST_MAX) {
         let quote = redactor.redact(item["quote"].as_str().unwrap_or_default()).one_line();
@@ -106,7 +154,7 @@ fn citations(arguments: &Map<String, Value>, evidence: &[Evidence], redactor: &R
                 let source = Some(text.source.clone());
                 proved.push(Citation { evidence: id, segment: Some(segment), quote, source });
             }
-            _ => struck += 1,
+            _ => struck.push(quote),
         }
     }
     (proved, struck)
@@ -129,7 +177,7 @@ fn ceiling(citations: &[Citation], culprit: Option<&ObjectRef>, findings: &[Find
     }
 }
 
-fn certainty(word: &str) -> Certainty {
+pub(super) fn certainty(word: &str) -> Certainty {
     match word {
         "proved" => Certainty::Proved,
         "likely" => Certainty::Likely,
@@ -209,6 +257,31 @@ mod tests {
             &Redactor::default(),
         );
         assert_eq!(none.unwrap_err().struck, 1);
+    }
+
+    #[test]
+    fn what_is_claimed_on_a_false_quote_goes_with_it() {
+        let claimed = |cause: &str| {
+            let cited = json!([{"evidence": "e2", "quote": "FATAL: too many connections"},
+                               {"evidence": "e2", "quote": "volume db-data is full"}]);
+            let mut all = arguments(cited);
+            all.insert("cause".into(), json!(cause));
+            all.insert("ruled_out".into(), json!(["the volume db-data-0", "the volume db-data", "the network"]));
+            prove(&all, &evidence(), &[], &Redactor::default())
+        };
+        let report = claimed("The role allows too few connections. The volume db-data fills up.").unwrap();
+        assert_eq!(report.cause.as_str(), "The role allows too few connections.");
+        assert_eq!(report.ruled_out.len(), 2, "{:?}", report.ruled_out);
+        let fallen = claimed("The volume db-data is full.").unwrap_err();
+        assert_eq!((fallen.struck, fallen.says.contains("not in the evidence")), (1, true));
+    }
+
+    #[test]
+    fn an_unknown_cause_brings_no_button() {
+        let mut all = arguments(json!([{"evidence": "e1", "quote": "CrashLoopBackOff"}]));
+        all.insert("certainty".into(), json!("unknown"));
+        let report = prove(&all, &evidence(), &[], &Redactor::default()).unwrap();
+        assert!(report.cause.is_empty() && report.proposals.is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::agent::llm::{Llm, LlmError, ToolCall};
 use crate::agent::prompt;
 use crate::agent::report;
+use crate::agent::review;
 use crate::agent::step;
 use crate::agent::step::{Budget, Step};
 use crate::model::{Evidence, Finding, Report};
@@ -45,11 +46,34 @@ pub struct Turned {
     pub input_tokens: u64,
     pub output_tokens: u64,
     pub tool_calls: u32,
-    /// The reply held no tool call.
-    pub silent: bool,
-    /// The reply was a report that stood on nothing.
-    pub unproved: bool,
+    /// What the reply was, where that counts later.
+    pub mark: Option<Mark>,
     pub ended: Ended,
+}
+
+/// What kind of reply it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// It held no tool call.
+    Silent,
+    /// A report that stood on nothing.
+    Unproved,
+    /// A proved report, to be reviewed before anybody sees it.
+    Draft,
+    /// The review.
+    Review,
+}
+
+impl Mark {
+    /// The word for it in a stored transcript.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mark::Silent => "silent",
+            Mark::Unproved => "unproved",
+            Mark::Draft => "draft",
+            Mark::Review => "review",
+        }
+    }
 }
 
 /// Whether the investigation goes on.
@@ -73,8 +97,7 @@ impl Turn<'_> {
             input_tokens: reply.input_tokens,
             output_tokens: reply.output_tokens,
             tool_calls: 0,
-            silent: reply.tool_calls.is_empty(),
-            unproved: false,
+            mark: reply.tool_calls.is_empty().then_some(Mark::Silent),
             ended: Ended::NotYet,
         };
         match step::next(&reply, &self.budget) {
@@ -82,12 +105,13 @@ impl Turn<'_> {
             Step::Nudge(reason) => turned.messages.extend(nudge(reason, "")),
             Step::Report { call, arguments } => {
                 match report::prove(&arguments, self.evidence, self.findings, self.redactor) {
+                    Ok(report) if review::is_due(&report) => turned.mark = Some(Mark::Draft),
                     Ok(report) => turned.ended = Ended::Report(Box::new(report)),
                     Err(_) if self.unproved >= UNPROVED_MAX || self.budget.turns_left == 0 => {
                         turned.ended = Ended::WithoutReport("the model's report could not be proved".into());
                     }
                     Err(unproved) => {
-                        turned.unproved = true;
+                        turned.mark = Some(Mark::Unproved);
                         // Every call of a message must be answered, or servers refuse the conversation.
                         for other in &reply.tool_calls {
                             let says = if other.id == call { "not accepted" } else { "not run" };
@@ -102,7 +126,8 @@ impl Turn<'_> {
                 turned.tool_calls = calls.len() as u32;
                 turned.messages.extend(calls.iter().zip(&results).map(|(call, text)| answer(&call.id, text)));
                 turned.messages.extend(refused.iter().map(|(call, why)| answer(&call.id, why)));
-                if self.budget.turns_left <= 1 {
+                // One is left for the report, and one for its review.
+                if self.budget.turns_left <= 2 {
                     turned.messages.extend(nudge("last_turn", ""));
                 }
             }

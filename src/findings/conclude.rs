@@ -8,7 +8,7 @@ use super::situation::situation;
 use super::view;
 use crate::model::evidence::Citation;
 use crate::model::finding::{Certainty, Finding, Role};
-use crate::model::report::{Origin, Report};
+use crate::model::report::{Origin, Report, Review};
 use crate::model::scene::{Part, Scene};
 use crate::redact::Redacted;
 use crate::text;
@@ -45,6 +45,7 @@ pub fn conclude(scene: &Scene, findings: Vec<Finding>, _now: Timestamp) -> Repor
         proposals: cause.and_then(|cause| cause.proposal.clone()).into_iter().collect(),
         reasoning: reasoning(symptom, mechanism, &chain),
         struck: 0,
+        review: Review::NotNeeded,
     }
 }
 

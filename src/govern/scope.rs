@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::model::{Finding, Incident, Kind, Name, ObjectRef, Role, Scene};
+use crate::model::{Evidence, Finding, Incident, Kind, Name, ObjectRef, Part, Role, Scene, Source};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -108,6 +108,19 @@ pub fn may_change(
         (false, _) => Err(text!("{} is not what this incident is about, nor connected to it", object)),
         (true, false) => Err(text!("no finding says that {} has changed or is unhealthy", object)),
     }
+}
+
+/// Whether anything of `object` was read in this incident: what nobody has looked at is not changed on a model's word.
+pub fn was_read(scene: Option<&Scene>, evidence: &[Evidence], object: &ObjectRef) -> bool {
+    let read = scene.is_some_and(|scene| {
+        let subject = scene.subject == *object && matches!(scene.workload, Part::Known(Some(_)));
+        subject || scene.subject != *object && connects(scene, object)
+    });
+    let mut sources = evidence.iter().flat_map(Evidence::segments).map(|segment| &segment.source);
+    read || sources.any(|source| match source {
+        Source::Object { object: of } | Source::Event { object: of, .. } | Source::Rollout { object: of } => of == object,
+        Source::Log { .. } | Source::Metric { .. } | Source::Summary => false,
+    })
 }
 
 fn connects(scene: &Scene, object: &ObjectRef) -> bool {

@@ -27,6 +27,6 @@ pub use incident::{
 };
 pub use object::{Kind, Name, ObjectRef};
 pub use patience::Patience;
-pub use report::{Origin, Report};
+pub use report::{Origin, Report, Review};
 pub use scene::{Part, Scene};
 pub use signal::{Alert, AlertStatus, Rollout, Signal, SignalBody, Warning, WarningSource};

@@ -26,8 +26,24 @@ pub struct Report {
     pub proposals: Vec<Proposal>,
     /// At most five lines, for the thread.
     pub reasoning: Vec<Redacted>,
-    /// Claims taken out because their quote was not found in the evidence.
+    /// Quotes taken out, with the claims that stood on them: not found in the evidence, or not borne out by it.
     pub struck: u32,
+    /// What the model's second look at it came to.
+    #[serde(default)]
+    pub review: Review,
+}
+
+/// A report is looked at once more by the model that wrote it, before anybody sees it. It may only lose by that.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Review {
+    /// It claims nothing that could be wrong, or rules wrote it.
+    #[default]
+    NotNeeded,
+    /// What speaks against the cause, in the model's words; empty where nothing does.
+    Done { against: Redacted },
+    /// No answer, for this reason: it is believed less.
+    Failed { why: Redacted },
 }
 
 /// Who wrote a report.

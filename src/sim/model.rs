@@ -32,8 +32,9 @@ type Place = (usize, u32, bool);
 ///
 /// Requests with the same first user message are of one incident; the first new one is incident 1. The n-th request of an
 /// incident is answered by its file NNNN, which holds `{"tool_calls": [{"name", "arguments"}], "content"}`, a whole
-/// completion (`choices`), or `{"status", "headers", "body"}`. A request with `"metadata": {"firstlook": "review"}` and no
-/// tools does not count: it is answered by the `NNNN.review.json` of the answer before it, or else with "no change".
+/// completion (`choices`), or `{"status", "headers", "body"}`. A request without tools is
+/// for a review and does not count: it is answered by the `NNNN.review.json` of the answer before it, or else with "no
+/// change".
 /// Any other request without a file is HTTP 500 naming the file, and comes to [`ScriptedModel::missing`].
 #[derive(Clone)]
 pub struct ScriptedModel(Arc<Inner>);
@@ -223,8 +224,7 @@ fn path_of((incident, number, review): Place) -> String {
 }
 
 fn is_review(body: &Value) -> bool {
-    let marked = body.pointer("/metadata/firstlook").and_then(Value::as_str) == Some("review");
-    marked && body.get("tools").and_then(Value::as_array).is_none_or(Vec::is_empty)
+    body.get("tools").and_then(Value::as_array).is_none_or(Vec::is_empty)
 }
 
 async fn models() -> Json<Value> {
@@ -346,7 +346,7 @@ mod tests {
     }
 
     fn review(incident: &str) -> Value {
-        json!({"messages": [{"role": "user", "content": incident}], "metadata": {"firstlook": "review"}})
+        json!({"messages": [{"role": "user", "content": incident}]})
     }
 
     async fn ask(model: &ScriptedModel, body: Value) -> (StatusCode, axum::http::HeaderMap, String) {

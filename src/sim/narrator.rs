@@ -293,7 +293,12 @@ fn asked(turn: &Turn, at: Timestamp) -> Line {
     let messages = turn.messages.as_array().map(Vec::as_slice).unwrap_or_default();
     let calls = messages.iter().flat_map(|message| message["tool_calls"].as_array().into_iter().flatten());
     let names: Vec<&str> = calls.filter_map(|call| call["function"]["name"].as_str()).collect();
-    let said = if names.is_empty() { "no tool".to_owned() } else { names.join(", ") };
+    let reviews = messages.iter().any(|message| message["firstlook"] == "review");
+    let said = match names[..] {
+        _ if reviews => "looks at its report again".to_owned(),
+        [] => "no tool".to_owned(),
+        _ => names.join(", "),
+    };
     let tokens = turn.usage.input_tokens + turn.usage.output_tokens;
     let text = format!("the model, turn {} ({tokens} tokens): {said}", turn.number + 1);
     Line { at, verb: "asked", text }

@@ -1,6 +1,7 @@
 //! Stories: the whole application in the embedded world, step by step on a clock that stands still.
 
 mod grouping;
+mod review;
 
 use std::path::Path;
 use std::time::Duration;

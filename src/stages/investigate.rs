@@ -2,23 +2,25 @@
 
 mod ask;
 mod keep;
+mod review;
 mod transcript;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tracing::Instrument as _;
 
 use crate::agent::llm::{Llm, LlmError};
 use crate::agent::step::Budget;
-use crate::agent::turn::Turn;
+use crate::agent::turn::{Mark, Turn};
 use crate::clock::Clock;
 use crate::correlate::ARRIVAL;
 use crate::govern::gate::{Gate, Suggestion};
 use crate::govern::scope::Scope;
 use crate::model::{Caller, Card, IncidentState, Investigation, InvestigationState, Origin};
-use crate::redact::Redactor;
+use crate::redact::{Redacted, Redactor};
 use crate::stages::Ran;
 use crate::stages::investigate::ask::Prepared;
 use crate::stages::investigate::keep::Kept;
+use crate::stages::investigate::review::Draft;
 use crate::stages::investigate::transcript::marked;
 use crate::stages::lease;
 use crate::stages::lease::LEASE;
@@ -95,11 +97,14 @@ impl Investigate {
         if card.report.as_ref().is_some_and(|report| report.origin == Origin::Model) {
             return self.conclude(&card, InvestigationState::Done, claim).await;
         }
+        let transcript = self.store.transcript(&card.incident.id).await?;
+        if let Some(draft) = transcript::draft(&transcript) {
+            return self.review(llm, card, Draft { arguments: draft, transcript: &transcript }, claim).await;
+        }
         // What is over, or was there before us, is not paid for.
         if matches!(card.incident.state, IncidentState::Over { .. }) || card.incident.fault == ARRIVAL {
             return self.conclude(&card, InvestigationState::Off, claim).await;
         }
-        let transcript = self.store.transcript(&card.incident.id).await?;
         let prepared = match self.prepare(&mut card, &transcript, &claim).await? {
             Ok(prepared) => prepared,
             Err(why) => return self.conclude(&card, InvestigationState::Failed { why }, claim).await,
@@ -112,7 +117,7 @@ impl Investigate {
         let budget = Budget {
             turns_left: limits.model_turns_per_incident.saturating_sub(investigation.turns + 1),
             calls_left: limits.tool_calls_per_incident.saturating_sub(investigation.tool_calls),
-            silent_replies: marked(&transcript, "silent"),
+            silent_replies: marked(&transcript, Mark::Silent),
         };
         let evidence = self.store.evidence(&id).await?;
         let turn = Turn {
@@ -121,7 +126,7 @@ impl Investigate {
             tools: &tools,
             conversation: &conversation,
             budget,
-            unproved: marked(&transcript, "unproved"),
+            unproved: marked(&transcript, Mark::Unproved),
             evidence: &evidence,
             findings: &card.findings,
             redactor: &self.redactor,
@@ -138,36 +143,25 @@ impl Investigate {
     }
 
     async fn failed(&self, card: &Card, error: LlmError, claim: Claim) -> anyhow::Result<()> {
-        let outcome = match &error {
-            LlmError::Wait(_) => "wait",
-            LlmError::TooLong => "too_long",
-            LlmError::Refused(_) => "refused",
-            LlmError::Unavailable(_) => "unavailable",
+        match self.again_at(card, &error, &claim) {
+            Some(at) => self.store.fail(claim, at).await,
+            None => self.conclude(card, InvestigationState::Failed { why: why(error) }, claim).await,
+        }
+    }
+
+    /// When a request that failed is to be made again, if it is.
+    fn again_at(&self, card: &Card, error: &LlmError, claim: &Claim) -> Option<Timestamp> {
+        let (outcome, wait) = match error {
+            LlmError::Wait(wait) => ("wait", SignedDuration::try_from(*wait).ok().or(Some(RETRY_AFTER))),
+            LlmError::TooLong => ("too_long", None),
+            LlmError::Refused(_) => ("refused", None),
+            LlmError::Unavailable(_) => ("unavailable", Some(RETRY_AFTER)),
         };
         self.metrics.model_turns.get_or_create(&ModelLabels { outcome }).inc();
         tracing::warn!(incident = %card.incident.id, "no answer of the model: {error}");
-        let now = self.clock.now();
-        match error {
-            // A clock that stands still brings no later.
-            LlmError::Wait(wait) if claim.attempt < UNAVAILABLE_MAX && !self.clock.is_manual() => {
-                let at = now.checked_add(SignedDuration::try_from(wait).unwrap_or(RETRY_AFTER)).unwrap_or(now);
-                self.store.fail(claim, at).await
-            }
-            LlmError::Unavailable(_) if claim.attempt < UNAVAILABLE_MAX && !self.clock.is_manual() => {
-                self.store.fail(claim, now.checked_add(RETRY_AFTER).unwrap_or(now)).await
-            }
-            LlmError::Wait(wait) => {
-                let why = text!("provider asks to wait {} s", wait.as_secs());
-                self.conclude(card, InvestigationState::Failed { why }, claim).await
-            }
-            LlmError::TooLong => {
-                let why = "the investigation grew beyond the model's context".into();
-                self.conclude(card, InvestigationState::Failed { why }, claim).await
-            }
-            LlmError::Refused(why) | LlmError::Unavailable(why) => {
-                self.conclude(card, InvestigationState::Failed { why }, claim).await
-            }
-        }
+        // A clock that stands still brings no later.
+        let wait = wait.filter(|_| claim.attempt < UNAVAILABLE_MAX && !self.clock.is_manual())?;
+        self.clock.now().checked_add(wait).ok()
     }
 
     /// Ends the investigation: what the report proposes goes through the gate (which makes nothing twice).
@@ -196,5 +190,14 @@ impl Investigate {
         let investigation = Investigation { state, ..card.incident.investigation.clone() };
         let writes = vec![Write::Investigation { incident: id, investigation }, Write::Release(claim.clone())];
         Ok(self.store.commit(writes, Durability::Durable, Some(&claim)).await?)
+    }
+}
+
+/// Why the model gave no answer, for the card.
+fn why(error: LlmError) -> Redacted {
+    match error {
+        LlmError::Wait(wait) => text!("provider asks to wait {} s", wait.as_secs()),
+        LlmError::TooLong => "the investigation grew beyond the model's context".into(),
+        LlmError::Refused(why) | LlmError::Unavailable(why) => why,
     }
 }

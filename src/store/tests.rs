@@ -12,7 +12,7 @@ use self::world::{World, checkout, conflict, investigation, on_each_engine, put,
 use crate::clock::from_ms;
 use crate::model::{
     ApprovalState, Call, CallId, CallOutcome, Caller, Certainty, Click, Ending, EvidenceId, Incident, IncidentState,
-    InvestigationState, Origin, Pressed, Report, Tier, Verdict,
+    InvestigationState, Origin, Pressed, Report, Review, Tier, Verdict,
 };
 use crate::redact::Redacted;
 use crate::store::{CommitError, Durability, News, Usage, Write};
@@ -69,6 +69,7 @@ async fn what_a_model_proved_is_not_replaced_by_what_the_rules_found() {
                 proposals: Vec::new(),
                 reasoning: Vec::new(),
                 struck: 0,
+                review: Review::NotNeeded,
             };
             put(&store, [Write::Report { incident: id.clone(), report: Box::new(report) }]).await;
             store.report(&id).await.unwrap().unwrap().headline.to_string()

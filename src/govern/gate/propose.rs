@@ -120,6 +120,12 @@ impl Gate {
         if let Err(why) = scope::may_change(incident, *scene, findings, proposal.object()) {
             return Ok(Judged::no("scope", why));
         }
+        if suggestion.caller == Caller::Agent {
+            let evidence = self.options().store.evidence(&incident.id).await?;
+            if !scope::was_read(*scene, &evidence, proposal.object()) {
+                return Ok(Judged::no("scope", text!("nothing of {} was read in this incident", proposal.object())));
+            }
+        }
         let (action, labels) = match self.check(proposal).await? {
             Checked::Proposal { action, labels } => (action, labels),
             Checked::Refusal { why, .. } => return Ok(Judged::no("check", why)),

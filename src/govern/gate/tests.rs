@@ -304,3 +304,18 @@ async fn a_second_rollback_never_brings_the_broken_revision_back() {
     let asked = Suggestion { incident, scene, findings: &[], proposal, caller, undoes: Some(done.id) };
     assert_eq!(world.gate.propose(asked).await.unwrap().state, ApprovalState::Proposed, "a person may ask for it");
 }
+
+#[tokio::test]
+async fn what_was_never_read_is_not_proposed_on_a_models_word() {
+    let world = world().await;
+    let proposal = Proposal::RolloutRestart { object: deployment("dispatch-api") };
+    let unread = Scene::unread(world.incident.subject.clone(), world.clock.now(), &"no answer in time".into());
+    let suggest = |scene, caller| {
+        let (incident, findings, proposal) = (&world.incident, &world.findings[..], &proposal);
+        world.gate.propose(Suggestion { incident, scene: Some(scene), findings, proposal, caller, undoes: None })
+    };
+    let refused = suggest(&unread, Caller::Agent).await.unwrap();
+    assert_eq!(refused.state, ApprovalState::Refused);
+    assert!(refused.because.as_str().starts_with("nothing of Deployment fleet-ops/dispatch-api was read"), "{}", refused.because);
+    assert_eq!(suggest(&world.scene, Caller::Agent).await.unwrap().state, ApprovalState::Proposed);
+}

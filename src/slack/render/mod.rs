@@ -65,7 +65,7 @@ pub fn card(card: &Card, options: &Options) -> Message {
     } else {
         let changed = facts::changed(card, now).filter(|_| !states::is_already_over(card));
         push_lines(&mut blocks, changed.into_iter().chain(facts::findings(card)).collect());
-        let around = facts::unread(card).into_iter().chain(states::no_answer(card));
+        let around = facts::unread(card).into_iter().chain(states::no_answer(card)).chain(states::unreviewed(card));
         // What it was is told with how it ended.
         let cause = if states::is_already_over(card) { Vec::new() } else { facts::cause(card) };
         push_lines(&mut blocks, cause.into_iter().chain(around).collect());
@@ -135,7 +135,7 @@ fn footer(card: &Card) -> Vec<String> {
         cost.push(format!("{calls}, {} tokens", escape::number(tokens)));
     }
     if let Some(struck) = card.report.as_ref().map(|report| report.struck).filter(|struck| *struck > 0) {
-        cost.push(format!("{} struck: not in the evidence", escape::counted(struck, "claim")));
+        cost.push(format!("{} struck: not borne out by the evidence", escape::counted(struck, "claim")));
     }
     if let Some((entry, hash)) = &card.audit_head {
         cost.push(format!("audit {} (#{entry})", brief(hash)));

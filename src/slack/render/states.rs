@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::clock;
-use crate::model::{ASKED, ApprovalState, Card, Ending, Incident, IncidentState, InvestigationState, ObjectRef};
+use crate::model::{ASKED, ApprovalState, Card, Ending, Incident, IncidentState, InvestigationState, ObjectRef, Review};
 use crate::model::{Severity, Verification};
 use crate::redact::Redacted;
 use crate::slack::render::buttons;
@@ -218,6 +218,17 @@ pub(super) fn no_answer(card: &Card) -> Option<String> {
             Some(format!("No model answer ({why}); this is from rules alone."))
         }
         _ => None,
+    }
+}
+
+/// Why nobody looked at the model's report again, where somebody should have.
+pub(super) fn unreviewed(card: &Card) -> Option<String> {
+    match &card.report.as_ref()?.review {
+        Review::Failed { why } => {
+            let why = escape::prose(escape::bare(&escape::cut(why.as_str(), 120)));
+            Some(format!("The model's second look at this failed ({why}), so it counts as less sure."))
+        }
+        Review::NotNeeded | Review::Done { .. } => None,
     }
 }
 

@@ -142,6 +142,7 @@ fn with_report() -> Card {
         proposals: Vec::new(),
         reasoning: vec!["The log names the role's limit.".into(), "Only revision 7 raised the pool.".into()],
         struck: 0,
+        review: Review::NotNeeded,
     });
     card
 }

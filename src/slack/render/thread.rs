@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use slack_morphism::prelude::*;
 
-use crate::model::{Approval, ApprovalState, Card, Citation, IncidentState, Verification};
+use crate::model::{Approval, ApprovalState, Card, Citation, IncidentState, Report, Review, Verification};
 use crate::slack::render::BLOCKS_MAX;
 use crate::slack::render::Message;
 use crate::slack::render::Options;
@@ -61,9 +61,9 @@ fn details(card: &Card, now: Timestamp) -> Message {
     for approval in &card.approvals {
         push_difference(&mut blocks, approval);
     }
-    if let Some(report) = card.report.as_ref().filter(|report| !report.reasoning.is_empty()) {
-        let lines = report.reasoning.iter().take(5).map(|line| escape::prose(&escape::cut(line.as_str(), 500)));
-        push_lines(&mut blocks, std::iter::once("*Reasoning*".to_owned()).chain(lines).collect());
+    let reasoning = card.report.as_ref().map(reasoning).unwrap_or_default();
+    if !reasoning.is_empty() {
+        push_lines(&mut blocks, std::iter::once("*Reasoning*".to_owned()).chain(reasoning).collect());
     }
     let why = why(card);
     if !why.is_empty() {
@@ -73,6 +73,16 @@ fn details(card: &Card, now: Timestamp) -> Message {
         );
     }
     message("Details", blocks)
+}
+
+/// The author's reasoning, and what a second look said against it.
+fn reasoning(report: &Report) -> Vec<String> {
+    let lines = report.reasoning.iter().take(5).map(|line| escape::prose(&escape::cut(line.as_str(), 500)));
+    let against = match &report.review {
+        Review::Done { against } if !against.is_empty() => Some(format!("Against it: {}", escape::prose(against.as_str()))),
+        _ => None,
+    };
+    lines.chain(against).collect()
 }
 
 /// The message with at most as many blocks as Slack takes; what does not fit is said.

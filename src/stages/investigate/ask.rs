@@ -76,10 +76,22 @@ impl Investigate {
         transcript: &[Turn],
         claim: &Claim,
     ) -> anyhow::Result<Result<Prepared, Redacted>> {
-        let limits = &self.gate.policy().limits;
         let Standing { conversation, opening, mut writes } = self.standing(card, transcript)?;
+        let paid = self.pay(card, &conversation, &mut writes, claim).await?;
+        Ok(paid.map(|(investigation, charge)| Prepared { conversation, opening, investigation, charge }))
+    }
+
+    /// Charges a request before it is sent, with `writes`: the investigation as it is then, and the charge's key.
+    pub(super) async fn pay(
+        &self,
+        card: &Card,
+        request: &[Value],
+        writes: &mut Vec<Write>,
+        claim: &Claim,
+    ) -> anyhow::Result<Result<(Investigation, String), Redacted>> {
+        let limits = &self.gate.policy().limits;
         // Bytes over three overestimates the tokens of most text, which is the safe side of a reservation.
-        let reserved = conversation.iter().map(|m| m.to_string().len() as u64).sum::<u64>() / 3 + ANSWER_RESERVE_TOKENS;
+        let reserved = request.iter().map(|m| m.to_string().len() as u64).sum::<u64>() / 3 + ANSWER_RESERVE_TOKENS;
         let mut investigation = card.incident.investigation.clone();
         let started_at = *investigation.started_at.get_or_insert(self.clock.now());
         let late = time_spent(started_at, self.clock.now(), limits.minutes_per_incident);
@@ -92,8 +104,8 @@ impl Investigate {
         let id = card.incident.id.clone();
         writes.push(Write::Charge { incident: id.clone(), key: charge.clone(), tokens: reserved });
         writes.push(Write::Investigation { incident: id, investigation: investigation.clone() });
-        self.store.commit(writes, Durability::Durable, Some(claim)).await?;
-        Ok(Ok(Prepared { conversation, opening, investigation, charge }))
+        self.store.commit(std::mem::take(writes), Durability::Durable, Some(claim)).await?;
+        Ok(Ok((investigation, charge)))
     }
 
     /// The scene may have been read again since the incident was opened. What the model is shown is what its quotes are

@@ -35,9 +35,8 @@ impl Investigate {
         let from = messages.len();
         messages.extend(turned.messages);
         if let Some(first) = messages.get_mut(from) {
-            // Remembered beside the message and ignored by servers: what kind of reply it was.
-            mark(first, "silent", turned.silent);
-            mark(first, "unproved", turned.unproved);
+            // Remembered beside the message, and taken off before it is sent again.
+            turned.mark.into_iter().for_each(|what| mark(first, what));
         }
         let usage = Usage { input_tokens: turned.input_tokens, output_tokens: turned.output_tokens };
         let model = self.llm.as_ref().map(|llm| llm.model().clone()).unwrap_or_default();

@@ -1,7 +1,9 @@
 //! An investigation's transcript: what the model is sent of it, and the marks that say what kind each reply was. Pure.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use crate::agent::step::SUBMIT_REPORT;
+use crate::agent::turn::Mark;
 use crate::store::Turn;
 
 /// What was said so far, as it is sent: without our marks.
@@ -13,10 +15,24 @@ pub(super) fn said(transcript: &[Turn]) -> Vec<Value> {
 /// Field of a stored reply that says what kind it was; never sent to the model.
 const MARK: &str = "firstlook";
 
-pub(super) fn mark(message: &mut Value, what: &str, holds: bool) {
-    if holds && message.is_object() {
-        message[MARK] = Value::String(what.to_owned());
+pub(super) fn mark(message: &mut Value, what: Mark) {
+    if message.is_object() {
+        message[MARK] = Value::String(what.as_str().to_owned());
     }
+}
+
+/// The report that waits for its review, as the model wrote it: the last reply, where it is one.
+pub(super) fn draft(transcript: &[Turn]) -> Option<Map<String, Value>> {
+    let messages = transcript.last()?.messages.as_array()?;
+    let reply = messages.iter().find(|message| message[MARK] == Mark::Draft.as_str())?;
+    let calls = reply["tool_calls"].as_array().into_iter().flatten();
+    let mut arguments = calls.filter(|call| call["function"]["name"] == SUBMIT_REPORT);
+    arguments.find_map(|call| serde_json::from_str(call["function"]["arguments"].as_str()?).ok())
+}
+
+/// The task, as the model was told it first.
+pub(super) fn task(transcript: &[Turn]) -> Option<Value> {
+    said(transcript).into_iter().find(|message| message["role"] == "user")
 }
 
 fn unmarked(mut message: Value) -> Value {
@@ -26,13 +42,13 @@ fn unmarked(mut message: Value) -> Value {
     message
 }
 
-/// Replies with this mark: in a row at the end for `silent`, all of them for `unproved`.
-pub(super) fn marked(transcript: &[Turn], what: &str) -> u32 {
+/// Replies with this mark: in a row at the end for `Silent`, all of them for the others.
+pub(super) fn marked(transcript: &[Turn], what: Mark) -> u32 {
     let replies = transcript
         .iter()
         .filter_map(|turn| turn.messages.as_array()?.iter().find(|message| message["role"] == "assistant"));
-    let holds = |message: &&Value| message[MARK] == what;
-    let count = if what == "silent" {
+    let holds = |message: &&Value| message[MARK] == what.as_str();
+    let count = if what == Mark::Silent {
         replies.collect::<Vec<_>>().into_iter().rev().take_while(holds).count()
     } else {
         replies.filter(holds).count()
