@@ -118,7 +118,9 @@ pub fn was_read(scene: Option<&Scene>, evidence: &[Evidence], object: &ObjectRef
     });
     let mut sources = evidence.iter().flat_map(Evidence::segments).map(|segment| &segment.source);
     read || sources.any(|source| match source {
-        Source::Object { object: of } | Source::Event { object: of, .. } | Source::Rollout { object: of } => of == object,
+        Source::Object { object: of } | Source::Event { object: of, .. } | Source::Rollout { object: of } => {
+            of == object
+        }
         Source::Log { .. } | Source::Metric { .. } | Source::Summary => false,
     })
 }

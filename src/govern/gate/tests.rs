@@ -316,6 +316,10 @@ async fn what_was_never_read_is_not_proposed_on_a_models_word() {
     };
     let refused = suggest(&unread, Caller::Agent).await.unwrap();
     assert_eq!(refused.state, ApprovalState::Refused);
-    assert!(refused.because.as_str().starts_with("nothing of Deployment fleet-ops/dispatch-api was read"), "{}", refused.because);
+    assert!(
+        refused.because.as_str().starts_with("nothing of Deployment fleet-ops/dispatch-api was read"),
+        "{}",
+        refused.because
+    );
     assert_eq!(suggest(&world.scene, Caller::Agent).await.unwrap().state, ApprovalState::Proposed);
 }

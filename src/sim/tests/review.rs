@@ -53,7 +53,8 @@ async fn a_report_that_holds_is_posted_after_one_more_request_that_is_paid_for()
 
 #[tokio::test]
 async fn what_the_review_strikes_is_never_shown_and_certainty_falls() {
-    let review = json!({"content": r#"{"wrong": ["p1"], "against": "The nodes were not looked at.", "certainty": "possible"}"#});
+    let review =
+        json!({"content": r#"{"wrong": ["p1"], "against": "The nodes were not looked at.", "certainty": "possible"}"#});
     let (town, card) = told(&[("0001", submitted(json!([true_quote()]))), ("0001.review", review)]).await;
     let report = card.report.unwrap();
     assert_eq!(report.certainty, Certainty::Possible);
@@ -88,7 +89,11 @@ async fn a_model_that_dies_before_its_review_leaves_a_report_that_is_less_sure_a
     let (town, card) = told(&[("0001", submitted(json!([true_quote()]))), ("0001.review", dead)]).await;
     let report = card.report.unwrap();
     assert_eq!((report.origin, report.certainty), (Origin::Model, Certainty::Likely));
-    assert!(shown(&town).contains("second look at this failed (provider returned 401: key revoked)"), "{}", shown(&town));
+    assert!(
+        shown(&town).contains("second look at this failed (provider returned 401: key revoked)"),
+        "{}",
+        shown(&town)
+    );
     assert_eq!(card.incident.investigation.state, InvestigationState::Done);
 }
 

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 
 use crate::clock;
-use crate::model::{ASKED, ApprovalState, Card, Ending, Incident, IncidentState, InvestigationState, ObjectRef, Review};
+use crate::model::{
+    ASKED, ApprovalState, Card, Ending, Incident, IncidentState, InvestigationState, ObjectRef, Review,
+};
 use crate::model::{Severity, Verification};
 use crate::redact::Redacted;
 use crate::slack::render::buttons;

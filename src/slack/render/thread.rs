@@ -79,7 +79,9 @@ fn details(card: &Card, now: Timestamp) -> Message {
 fn reasoning(report: &Report) -> Vec<String> {
     let lines = report.reasoning.iter().take(5).map(|line| escape::prose(&escape::cut(line.as_str(), 500)));
     let against = match &report.review {
-        Review::Done { against } if !against.is_empty() => Some(format!("Against it: {}", escape::prose(against.as_str()))),
+        Review::Done { against } if !against.is_empty() => {
+            Some(format!("Against it: {}", escape::prose(against.as_str())))
+        }
         _ => None,
     };
     lines.chain(against).collect()
