@@ -1,5 +1,6 @@
 //! Correlation: which signals are one fault, each merge with a sentence why. Pure.
 
+pub mod changed;
 pub mod ending;
 pub mod late;
 pub mod root;
@@ -123,7 +124,7 @@ fn place(
         return arrive(known, signal, &heard_of, rules, now);
     }
     let root = scenes.get(&heard_of).and_then(|scene| root::of(scene));
-    let (subject, because) = match &root {
+    let (subject, mut because) = match &root {
         Some(root) => (root.object.clone(), Some(root.because.clone())),
         None => (heard_of.clone(), None),
     };
@@ -135,6 +136,15 @@ fn place(
             let took_in = incident.absorbed.iter().any(|merge| merge.subject == heard_of);
             let open = incident.state == IncidentState::Open && incident.fault != ARRIVAL;
             lists && open || took_in && may_join(incident, rules, now)
+        });
+    }
+    // What changed is no trouble of its own; it belongs to that of a subject that feels it.
+    if found.is_none() && matches!(signal.body, SignalBody::Rollout(_)) {
+        found = known.iter_mut().find(|incident| {
+            let open = incident.state == IncidentState::Open && incident.fault != ARRIVAL;
+            let felt = scenes.get(&incident.subject).filter(|_| open);
+            because = felt.and_then(|scene| changed::touches(scene, &heard_of));
+            because.is_some()
         });
     }
     if let Some(incident) = found {
@@ -298,7 +308,8 @@ fn join(
     if incident.why.len() < rules.listed_max {
         incident.why.push(Why { signal: signal.id.clone(), at: now, sentence });
     }
-    if *heard_of != incident.subject && !incident.also.contains(heard_of) && incident.also.len() < rules.listed_max {
+    let edit = matches!(&signal.body, SignalBody::Rollout(rollout) if rollout.is_edit());
+    if *heard_of != incident.subject && !edit && !incident.also.contains(heard_of) && incident.also.len() < rules.listed_max {
         incident.also.push(heard_of.clone());
     }
     if !matches!(signal.body, SignalBody::Rollout(_)) {
@@ -322,6 +333,7 @@ fn named(signal: &Signal) -> Redacted {
         SignalBody::Warning(warning) => text!("{} of {}", warning.reason, warning.object),
         SignalBody::Rollout(rollout) => match rollout.revision {
             Some(revision) => text!("revision {} of {}", revision, rollout.object),
+            None if rollout.is_edit() => text!("edit of {}", rollout.object),
             None => text!("rollout of {}", rollout.object),
         },
     }

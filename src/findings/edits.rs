@@ -17,13 +17,15 @@ use crate::text;
 const WITH_THE_EDIT_SECONDS: i64 = 600;
 /// Keys shorter than this occur by chance in any line.
 const KEY_MIN_CHARS: usize = 4;
+/// Differences that a sentence has room for.
+const LINES_SHOWN: usize = 2;
 
 pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     let Some(began) = view::trouble_began(scene) else { return Vec::new() };
     let mut maps = scene.config_maps.items().iter().filter(|map| map.referenced);
     let found = maps.find_map(|map| {
         let edit = edit(scene, map).filter(|edit| edit.changed_at <= began)?;
-        let complaint = complaint(scene, map);
+        let complaint = complaint(scene, &telling(map, edit));
         let close = say::seconds(edit.changed_at, began) <= WITH_THE_EDIT_SECONDS;
         (complaint.is_some() || close).then(|| cause(scene, now, began, map, edit, complaint))
     });
@@ -38,15 +40,36 @@ fn edit<'a>(scene: &'a Scene, map: &ConfigMap) -> Option<&'a Change> {
         .max_by_key(|c| c.changed_at)
 }
 
-/// The last words of a failing container, if they name a key of the ConfigMap.
-fn complaint<'a>(scene: &'a Scene, map: &'a ConfigMap) -> Option<(&'a LogTail, &'a LogLine, &'a Redacted)> {
+/// What a log that complains of the edit would name: the keys and settings that changed, and what they are now; any key
+/// where it is not known which of them changed.
+fn telling(map: &ConfigMap, edit: &Change) -> Vec<Redacted> {
+    if edit.lines.is_empty() {
+        return map.keys.clone();
+    }
+    let mut words = Vec::new();
+    for line in &edit.lines {
+        let key = line.field.as_str().strip_prefix("key ").and_then(|key| line.field.part(key));
+        words.extend(key);
+        for value in [&line.before, &line.after].into_iter().flatten() {
+            let setting = value.as_str().split_once([':', '=']).and_then(|(name, _)| value.part(name.trim()));
+            words.extend(setting.filter(|name| !name.as_str().contains(' ')));
+        }
+        // A value that is an ordinary word proves nothing by standing in a log.
+        let own = |value: &&Redacted| value.as_str().contains(|c: char| c.is_ascii_digit() || "/:@".contains(c));
+        words.extend(line.after.as_ref().filter(own).cloned());
+    }
+    words
+}
+
+/// The last words of a failing container, if they name one of these.
+fn complaint<'a>(scene: &'a Scene, words: &[Redacted]) -> Option<(&'a LogTail, &'a LogLine, Redacted)> {
     view::failing(scene).filter(|(_, container)| view::ended_by_itself(container)).find_map(|(pod, container)| {
         let logs = view::logs(scene, pod, &container.name).into_iter();
         let mut lines = logs.flat_map(|log| log.lines.iter().rev().map(move |line| (log, line)));
         lines.find_map(|(log, line)| {
             let named =
                 |key: &&Redacted| key.as_str().len() >= KEY_MIN_CHARS && has_word(line.text.as_str(), key.as_str());
-            let key = map.keys.iter().find(named)?;
+            let key = words.iter().find(named)?.clone();
             (view::is_telling(&line.text) && view::is_last_word(scene, pod, container, line)).then_some(())?;
             Some((log, line, key))
         })
@@ -66,41 +89,49 @@ fn cause(
     began: Timestamp,
     map: &ConfigMap,
     edit: &Change,
-    complaint: Option<(&LogTail, &LogLine, &Redacted)>,
+    complaint: Option<(&LogTail, &LogLine, Redacted)>,
 ) -> Finding {
     let by = edit.by.as_ref().map_or_else(Redacted::default, |by| text!(" by {}", by));
     let when = text!("{}{}", say::at(edit.changed_at, now), by);
     let after = say::span(say::seconds(edit.changed_at, began));
-    let said = match complaint {
-        Some((_, line, key)) => {
+    let said = match &complaint {
+        Some((_, line, key)) if edit.lines.is_empty() => {
             text!(": its pods exit, and the log names its key {}: \"{}\"", key, say::line(&line.text))
+        }
+        Some((_, line, key)) => {
+            text!(": its pods exit, and the log names {}: \"{}\"", key, say::line(&line.text))
         }
         None => Redacted::default(),
     };
+    let differences: Vec<Redacted> = edit.lines.iter().map(|line| say::diff(line, false)).collect();
+    let what = match differences.is_empty() {
+        true => Redacted::default(),
+        false => text!(" ({})", say::list(&differences, LINES_SHOWN)),
+    };
     let says = text!(
-        "ConfigMap {}, which {} reads, was changed at {}; the trouble began {} later{}.",
+        "ConfigMap {}, which {} reads, was changed at {}{}; the trouble began {} later{}.",
         map.object.name,
         scene.subject.name,
         when,
+        what,
         after,
         said,
     );
     let blamed = rollout::blame(scene).is_some();
     let mut citations: Vec<_> =
-        complaint.and_then(|(log, line, _)| proof::line(scene, log, line)).into_iter().collect();
-    citations.extend(proof::field(scene, map.at, "name", &text!("{}", map.object.name)));
-    let brief = match complaint {
+        complaint.as_ref().and_then(|(log, line, _)| proof::line(scene, log, line)).into_iter().collect();
+    let changed = edit.lines.first().and_then(|line| {
+        let side = |sign, value: &Option<Redacted>| Some(text!("{} {}: {}", sign, line.field, value.as_ref()?));
+        proof::quote(scene, edit.at, &side("+", &line.after).or_else(|| side("-", &line.before))?)
+    });
+    citations.extend(changed.or_else(|| proof::field(scene, map.at, "name", &text!("{}", map.object.name))));
+    let brief = match &complaint {
         Some((_, _, key)) => text!("ConfigMap {} ({}) was changed at {}", map.object.name, key, when),
         None => text!("ConfigMap {} was changed {} before", map.object.name, after),
     };
     Finding {
         citations,
-        advice: Some(text!(
-            "Look at the last edit of ConfigMap {}{} and set the value right with its owner: the cluster keeps no earlier one, and a rollback of {} does not touch it.",
-            map.object.name,
-            by,
-            scene.subject.name,
-        )),
+        advice: Some(advice(scene, map, edit, &by)),
         ..Finding::new(
             "config-edited",
             Role::Cause,
@@ -111,4 +142,22 @@ fn cause(
             brief.cut(90),
         )
     }
+}
+
+fn advice(scene: &Scene, map: &ConfigMap, edit: &Change, by: &Redacted) -> Redacted {
+    let (name, subject) = (&map.object.name, &scene.subject.name);
+    if edit.lines.is_empty() {
+        return text!(
+            "Look at the last edit of ConfigMap {}{} and set the value right with its owner: the cluster keeps no earlier one, and a rollback of {} does not touch it.",
+            name,
+            by,
+            subject,
+        );
+    }
+    text!(
+        "Set ConfigMap {} back with the owner of that edit{}, or correct it: a rollback of {} does not touch it.",
+        name,
+        by,
+        subject
+    )
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::ids::{ClusterName, SignalId};
 use crate::model::object::ObjectRef;
+use crate::model::scene::DiffLine;
 use crate::redact::Redacted;
 
 /// One thing heard from outside. The id is derived from the body's identity, so a repeat is the same signal.
@@ -101,7 +102,21 @@ pub struct Rollout {
     pub object: ObjectRef,
     /// The revision as `kubectl rollout history` counts it, where known. An undo renumbers revisions.
     pub revision: Option<i64>,
-    /// Identifies the pod template: `pod-template-hash` or the ControllerRevision's name.
+    /// Identifies the pod template: `pod-template-hash` or the ControllerRevision's name; of an edit the resourceVersion.
     pub template: String,
     pub at: Timestamp,
+    /// Who changed it, where managedFields tell and nothing else of the cluster does.
+    #[serde(default)]
+    pub by: Option<Redacted>,
+    /// What changed of an object that keeps no earlier state of itself (a ConfigMap, a Service): an edit has some.
+    #[serde(default)]
+    pub lines: Vec<DiffLine>,
+}
+
+impl Rollout {
+    /// Whether it tells its own difference: a change of an object that is no workload's template, and opens no question
+    /// that only the cluster could answer.
+    pub fn is_edit(&self) -> bool {
+        !self.lines.is_empty()
+    }
 }

@@ -187,25 +187,9 @@ fn cause(workload: &Value, revision: &Revision, place: usize, typed: Typed<'_>) 
     program.filter(|_| running).map(|program| typed.redactor.redact(program).cut(40))
 }
 
-/// The difference as lines of a diff, for evidence: every value on it is the object's own.
+/// The differences as lines of a diff, for evidence.
 pub fn as_text(changes: &[Change]) -> Redacted {
-    let mut lines = Vec::new();
-    for change in changes {
-        match (change.from_revision, change.to_revision) {
-            (Some(from), Some(to)) => lines.push(text!("revision {} -> {}, {}", from, to, change.changed_at)),
-            (None, Some(to)) => lines.push(text!("revision {}, the first, {}", to, change.changed_at)),
-            _ => lines.push(text!("{} changed {}", change.object, change.changed_at)),
-        }
-        for line in &change.lines {
-            let field = match &line.container {
-                Some(container) => text!("{} {}", container, line.field),
-                None => line.field.clone(),
-            };
-            lines.extend(line.before.as_ref().map(|before| text!("- {}: {}", field, before)));
-            lines.extend(line.after.as_ref().map(|after| text!("+ {}: {}", field, after)));
-        }
-    }
-    Redacted::join(&lines, "\n")
+    Redacted::join(&changes.iter().map(Change::as_text).collect::<Vec<_>>(), "\n")
 }
 
 #[cfg(test)]

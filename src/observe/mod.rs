@@ -3,6 +3,7 @@
 pub mod access;
 pub mod answers;
 pub mod changes;
+pub mod edits;
 pub mod fold;
 pub mod json;
 pub mod motion;

@@ -7,10 +7,11 @@ use futures::{StreamExt, stream};
 
 use crate::clock::Clock;
 use crate::correlate::root;
-use crate::model::{ObjectRef, Scene};
+use crate::model::{ObjectRef, Scene, SignalBody};
 use crate::observe::Reader;
 use crate::observe::{scene, subject};
 use crate::stages::Ran;
+use crate::stages::changed;
 use crate::store::{Durability, Store, Write};
 
 /// Signals of one run: Alertmanager's own default groups stay far below.
@@ -42,8 +43,10 @@ impl Resolve {
         }
         let subjects = subject::of_all(&self.reader, &signals).await;
         let mut hints: BTreeMap<ObjectRef, BTreeSet<ObjectRef>> = BTreeMap::new();
-        for subject in &subjects {
-            if let Some(object) = &subject.object {
+        for (signal, subject) in signals.iter().zip(&subjects) {
+            // An edit brings its own difference, and what it touches is read for the incidents that it joins.
+            let edit = matches!(&signal.body, SignalBody::Rollout(rollout) if rollout.is_edit());
+            if let Some(object) = subject.object.as_ref().filter(|_| !edit) {
                 hints.entry(object.clone()).or_default().extend(subject.near.iter().cloned());
             }
         }
@@ -83,6 +86,10 @@ impl Resolve {
         }
         let read = stream::iter(stale)
             .map(|(object, hints)| async move { scene::read(&self.reader, &object, &hints, self.deadline()).await });
-        Ok(read.buffer_unordered(AT_ONCE).collect().await)
+        let mut scenes: Vec<Scene> = read.buffer_unordered(AT_ONCE).collect().await;
+        for scene in &mut scenes {
+            changed::add(&self.store, scene, self.clock.now()).await?;
+        }
+        Ok(scenes)
     }
 }

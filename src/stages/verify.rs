@@ -22,6 +22,7 @@ use crate::observe::{Reader, scene};
 use crate::redact::Redacted;
 use crate::stages::Ran;
 use crate::stages::absorb;
+use crate::stages::changed;
 use crate::stages::lease::LEASE;
 use crate::stages::pace::Pace;
 use crate::store::{AuditEntry, Durability, Store, Write};
@@ -119,7 +120,7 @@ impl Verify {
     async fn follow(&self, approval: Approval) -> anyhow::Result<bool> {
         let now = self.clock.now();
         let Some(action) = &approval.action else { return Ok(false) };
-        let scene = scene::read(&self.reader, action.object(), &[], SCENE_DEADLINE).await;
+        let scene = self.read(action.object(), &[]).await?;
         let verification = progress(&approval, &scene, now);
         if verification == approval.verification {
             return Ok(false);
@@ -139,6 +140,12 @@ impl Verify {
         }
         self.store.commit(writes, Durability::Durable, None).await?;
         Ok(true)
+    }
+
+    async fn read(&self, subject: &ObjectRef, hints: &[ObjectRef]) -> anyhow::Result<Scene> {
+        let mut scene = scene::read(&self.reader, subject, hints, SCENE_DEADLINE).await;
+        changed::add(&self.store, &mut scene, self.clock.now()).await?;
+        Ok(scene)
     }
 
     /// Ends an incident that a caller from outside asked for, once it has its answer; true if it has.
@@ -162,7 +169,7 @@ impl Verify {
         if incident.fault == ASKED {
             return self.close_answered(incident).await;
         }
-        let scene = scene::read(&self.reader, &incident.subject, &incident.also, SCENE_DEADLINE).await;
+        let scene = self.read(&incident.subject, &incident.also).await?;
         // Correlate writes incidents too: while its claim is held here nothing that it wrote is overwritten.
         let Some(claim) = self.store.claim("correlate", "all", LEASE).await? else {
             self.pace.forget(incident.id.as_str());

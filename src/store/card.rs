@@ -25,7 +25,7 @@ impl Store {
               (SELECT doc FROM signal WHERE incident = incident.id AND alert IS NOT NULL ORDER BY seq DESC LIMIT 1),
               (SELECT doc FROM signal WHERE incident = incident.id ORDER BY seq DESC LIMIT 1)),
             (SELECT count(*) FROM signal WHERE signal.incident = incident.id AND kind = 'warning'),
-            (SELECT count(*) FROM signal WHERE signal.incident = incident.id AND kind = 'rollout')
+            (SELECT count(*) FROM signal WHERE signal.incident = incident.id AND kind IN ('rollout', 'edit'))
             FROM incident WHERE id = $1";
         let mut held = self.held().await?;
         let mut conn = held.conn();

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 
 use crate::model::{AlertStatus, IncidentId, ObjectRef, Signal, SignalBody};
@@ -61,6 +62,11 @@ fn columns(signal: &Signal, args: &mut Vec<Arg>) -> Result<(), Fault> {
                 Some(alert.starts_at.as_millisecond()),
                 alert.ends_at.map(|at| at.as_millisecond()),
             ]);
+        }
+        SignalBody::Rollout(rollout) if rollout.is_edit() => {
+            head("edit");
+            let namespace = Some(rollout.object.namespace());
+            args.extend(args![None::<&str>, namespace, None::<&str>, None::<i64>, None::<i64>]);
         }
         other => {
             head(if matches!(other, SignalBody::Warning(_)) { "warning" } else { "rollout" });
@@ -157,6 +163,13 @@ impl Store {
             ORDER BY seq LIMIT $2";
         let rows = self.fetch(SQL, args![self.cluster().as_str(), limit]).await?;
         rows.iter().map(|row| Ok((row.doc(0)?, subject(row, 1)?, note(row, 2)?))).collect()
+    }
+
+    /// The newest edits of objects of a namespace that were heard since an instant; at most `limit`.
+    pub async fn edits_in(&self, namespace: &str, since: Timestamp, limit: u32) -> anyhow::Result<Vec<Signal>> {
+        const SQL: &str = "SELECT doc FROM signal WHERE kind = 'edit' AND cluster = $1 AND name = $2
+            AND heard_ms >= $3 ORDER BY heard_ms DESC, seq DESC LIMIT $4";
+        self.docs(SQL, args![self.cluster().as_str(), namespace, since.as_millisecond(), limit]).await
     }
 
     /// The newest signals of an incident, in the order of arrival; at most `limit`.

@@ -134,6 +134,38 @@ fn an_edit_that_nothing_names_is_a_possible_cause_at_most_and_a_later_one_is_non
     silent(&world, "config-edited");
 }
 
+/// The edit with its difference, as the watch heard it.
+fn edited_line(world: &mut World, name: &str, field: &str, before: &str, after: &str) {
+    edited(world, name, 14);
+    let object = named(Kind::ConfigMap, name);
+    let lines = vec![DiffLine { container: None, field: r(field), before: Some(r(before)), after: Some(r(after)) }];
+    let text = format!("- {field}: {before}\n+ {field}: {after}");
+    let at = world.stands(ScenePart::Changes, Source::Object { object }, &text);
+    let Part::Known(changes) = &mut world.scene.changes else { panic!() };
+    let change = changes.last_mut().unwrap();
+    (change.lines, change.at) = (lines, at);
+}
+
+#[test]
+fn an_edit_is_told_with_its_difference_and_blamed_only_where_the_log_speaks_of_what_changed() {
+    let mut world = crashing_without_a_rollout("FATAL: pool_size 200 exceeds what the role allows");
+    config_map(&mut world, "settings", &["LEVEL", "app.yaml"]);
+    edited_line(&mut world, "settings", "key app.yaml", "pool_size: 20", "pool_size: 200");
+    let finding = fires(&world, "config-edited");
+    says(&finding, &["(key app.yaml pool_size: 20 → pool_size: 200)", "the log names pool_size"]);
+    assert_eq!(finding.certainty, Certainty::Likely);
+    assert!(finding.citations.iter().any(|quoted| quoted.quote.as_str() == "+ key app.yaml: pool_size: 200"));
+    world.report();
+
+    // The log names a key of it, but another one changed.
+    let mut world = crashing_without_a_rollout("FATAL: app.yaml cannot be parsed");
+    config_map(&mut world, "settings", &["LEVEL", "app.yaml"]);
+    edited_line(&mut world, "settings", "key LEVEL", "info", "debug");
+    let finding = fires(&world, "config-edited");
+    assert_eq!(finding.certainty, Certainty::Possible);
+    assert!(!finding.says.as_str().contains("the log names"), "{}", finding.says);
+}
+
 /// `exec` of a liveness probe that refuses at 9000, as the kubelet tells it, and the kill that follows.
 fn killed_by_its_probe(world: &mut World, pod: &str) {
     let failed = r#"Liveness probe failed: Get "http://10.0.0.9:9000/live": dial tcp 10.0.0.9:9000: connect: connection refused"#;

@@ -3,22 +3,20 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
 use kube::Resource;
 use kube::core::{ApiResource, DynamicResourceScope, GroupVersionKind};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::ingest::watch::Health;
+use crate::ingest::watch::listen::{Told, listen};
 use crate::model::{Kind, Signal};
 use crate::observe::motion::Motion;
 
 /// How often what must hold for a while is looked at.
-const TICK: Duration = Duration::from_secs(5);
+pub(super) const TICK: Duration = Duration::from_secs(5);
 /// Longest error text that is shown.
 const ERROR_MAX_CHARS: usize = 200;
 
@@ -34,6 +32,20 @@ pub(super) enum Happened<K> {
     Gone(K),
     /// Time has passed.
     Tick,
+}
+
+impl<K> Happened<K> {
+    /// The same of the object as `change` makes it.
+    pub(super) fn map<L>(self, change: impl FnOnce(K) -> L) -> Happened<L> {
+        match self {
+            Self::Begins => Happened::Begins,
+            Self::Listed(object) => Happened::Listed(change(object)),
+            Self::Whole => Happened::Whole,
+            Self::Changed(object) => Happened::Changed(change(object)),
+            Self::Gone(object) => Happened::Gone(change(object)),
+            Self::Tick => Happened::Tick,
+        }
+    }
 }
 
 /// Where a watch reports.
@@ -69,62 +81,58 @@ fn resource(kind: Kind) -> ApiResource {
     ApiResource::from_gvk_with_plural(&kind, plural)
 }
 
-/// Follows a watch until `stop`; `hear` makes signals of what happens.
+/// Follows a watch of the objects that `fields` selects until `stop`; `hear` makes signals of what happens.
 pub(super) async fn follow<K>(
     source: Source,
     api: kube::Api<K>,
-    config: watcher::Config,
+    fields: Option<&'static str>,
     hear: impl FnMut(Happened<K>) -> Vec<Signal>,
 ) where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Resource + Clone + DeserializeOwned + Debug,
 {
     source.health.begins(source.name, source.needed);
-    // Without backoff an error inside the stream would be asked for again at once.
-    let stream = std::pin::pin!(watcher(api, config).default_backoff());
-    follow_stream(source, stream, hear).await;
+    // One at a time: what is not heard yet is not read.
+    let (tell, told) = channel(1);
+    tokio::select! {
+        () = listen(api, fields, tell) => {}
+        () = hear_all(source, told, hear) => {}
+    }
 }
 
-async fn follow_stream<K: Resource>(
+async fn hear_all<K: Resource>(
     source: Source,
-    mut stream: impl Stream<Item = Result<Event<K>, watcher::Error>> + Unpin,
+    mut told: Receiver<Told<K>>,
     mut hear: impl FnMut(Happened<K>) -> Vec<Signal>,
 ) {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let mut synced = false;
-        let happened = tokio::select! {
+        let told = tokio::select! {
             () = source.stop.cancelled() => return,
-            _ = tick.tick() => Happened::Tick,
-            event = stream.next() => match event {
+            _ = tick.tick() => None,
+            told = told.recv() => match told {
                 None => return,
-                Some(Ok(event)) => {
-                    synced = !matches!(event, Event::Init | Event::InitApply(_));
-                    match event {
-                        Event::Init => Happened::Begins,
-                        Event::InitApply(object) => Happened::Listed(object),
-                        Event::InitDone => Happened::Whole,
-                        Event::Apply(object) => Happened::Changed(object),
-                        Event::Delete(object) => Happened::Gone(object),
-                    }
-                }
-                Some(Err(error)) => {
-                    let error: String = error.to_string().chars().take(ERROR_MAX_CHARS).collect();
-                    // One that may be forbidden would say so for ever.
-                    if source.health.failed(source.name, error.clone()) || source.needed {
-                        tracing::warn!(watch = source.name, error, "a watch failed; it is taken up again");
-                    }
-                    if source.needed {
-                        source.motion.stand(false);
-                    }
-                    continue;
-                }
+                told => told,
             },
         };
-        if let Happened::Listed(object) | Happened::Changed(object) | Happened::Gone(object) = &happened {
+        let synced = matches!(&told, Some(Told::Whole | Told::Changed(_) | Told::Gone(_) | Told::Stands));
+        let happened = match told {
+            None => Some(Happened::Tick),
+            Some(Told::Begins) => Some(Happened::Begins),
+            Some(Told::Listed(object)) => Some(Happened::Listed(object)),
+            Some(Told::Whole) => Some(Happened::Whole),
+            Some(Told::Changed(object)) => Some(Happened::Changed(object)),
+            Some(Told::Gone(object)) => Some(Happened::Gone(object)),
+            Some(Told::Stands) => None,
+            Some(Told::Failed(error)) => {
+                lost(&source, &error);
+                None
+            }
+        };
+        if let Some(Happened::Listed(object) | Happened::Changed(object) | Happened::Gone(object)) = &happened {
             source.motion.saw(object.meta());
         }
-        let signals = hear(happened);
+        let signals = happened.map(&mut hear).unwrap_or_default();
         if !signals.is_empty() {
             tokio::select! {
                 () = source.stop.cancelled() => return,
@@ -136,5 +144,16 @@ async fn follow_stream<K: Resource>(
             source.health.synced(source.name);
             source.motion.stand(source.health.state().is_ok());
         }
+    }
+}
+
+fn lost(source: &Source, error: &str) {
+    let error: String = error.chars().take(ERROR_MAX_CHARS).collect();
+    // One that may be forbidden would say so for ever.
+    if source.health.failed(source.name, error.clone()) || source.needed {
+        tracing::warn!(watch = source.name, error, "a watch failed; it is taken up again");
+    }
+    if source.needed {
+        source.motion.stand(false);
     }
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::ingest::watch::condition::Condition;
+use crate::ingest::watch::mounts::Reads;
 use crate::ingest::watch::seen::{Seen, written};
 use crate::model::patience::seconds;
 use crate::model::schedule::Schedule;
@@ -20,12 +21,23 @@ const WAITS_MAX: usize = 3;
 
 /// An object as far as it is looked at.
 pub(super) type Watched = Seen<Spec, Status>;
+/// The same with its spec as it is, where each of its fields is compared.
+pub(super) type Entire = Seen<Value, Status>;
+
+impl Entire {
+    /// As far as it is judged.
+    pub(super) fn judged(self) -> Watched {
+        let spec = Spec::deserialize(&self.spec).unwrap_or_default();
+        Seen { metadata: self.metadata, spec, status: self.status }
+    }
+}
 
 /// As much of a spec as is looked at, of any of these kinds.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Spec {
     pub(super) replicas: Option<i64>,
+    pub(super) template: Reads,
     suspend: bool,
     active_deadline_seconds: Option<i64>,
     schedule: String,

@@ -3,11 +3,15 @@
 mod all;
 mod backing;
 mod condition;
+mod config_maps;
+mod edits;
 mod events;
 mod follow;
 mod health;
 mod judge;
 mod leases;
+mod listen;
+mod mounts;
 mod nodes;
 mod pods;
 mod rollouts;

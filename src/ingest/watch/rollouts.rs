@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::ingest::watch::Speaker;
 use crate::ingest::watch::backing::Asleep;
 use crate::ingest::watch::follow::Happened;
+use crate::ingest::watch::mounts::{Mounts, Reads};
 use crate::ingest::watch::seen::{Brief, Ignored, Seen};
 use crate::model::{Kind, ObjectRef, Rollout, Signal, SignalBody, SignalId};
 use crate::observe::typed::workload::REVISION;
@@ -51,7 +52,7 @@ impl Newest {
         let cluster = &self.speaker.cluster;
         let id = SignalId::derive(&["rollout", cluster.as_str(), &object.to_string(), &said, &template]);
         let at = if (now.as_second() - at.as_second()).abs() <= YOUNG_SECONDS { at } else { now };
-        let body = SignalBody::Rollout(Rollout { object, revision: number, template, at });
+        let body = SignalBody::Rollout(Rollout { object, revision: number, template, at, by: None, lines: Vec::new() });
         Some(Signal { id, cluster: cluster.clone(), heard_at: now, body })
     }
 
@@ -118,24 +119,27 @@ pub(super) struct UpdateRevision {
     update_revision: Option<String>,
 }
 
-/// What a StatefulSet's spec says of its pods' number.
+/// As much of a StatefulSet's spec as is looked at.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Replicas {
     replicas: Option<i64>,
+    template: Reads,
 }
 
 /// StatefulSets, by their status's `updateRevision`.
-pub(super) struct Statefuls(Newest, Asleep);
+pub(super) struct Statefuls(Newest, Asleep, Mounts);
 
 impl Statefuls {
-    pub(super) fn new(speaker: Speaker, asleep: Asleep) -> Self {
-        Self(Newest::new(speaker), asleep)
+    pub(super) fn new(speaker: Speaker, asleep: Asleep, mounts: Mounts) -> Self {
+        Self(Newest::new(speaker), asleep, mounts)
     }
 }
 
 impl Statefuls {
     pub(super) fn hear(&mut self, happened: Happened<Seen<Replicas, UpdateRevision>>) -> Vec<Signal> {
         self.1.hear(&happened, |set| set.spec.replicas);
+        self.2.hear(Kind::StatefulSet, &happened, |set| set.spec.template.clone());
         self.0.hear(happened, |set| {
             Some(Template {
                 workload: ObjectRef::new(Kind::StatefulSet, set.namespace().as_deref(), &set.name_any())?,
@@ -154,16 +158,17 @@ pub(super) struct WithTemplate {
 }
 
 /// DaemonSets, by a hash of their template.
-pub(super) struct Daemons(Newest);
+pub(super) struct Daemons(Newest, Mounts);
 
 impl Daemons {
-    pub(super) fn new(speaker: Speaker) -> Self {
-        Self(Newest::new(speaker))
+    pub(super) fn new(speaker: Speaker, mounts: Mounts) -> Self {
+        Self(Newest::new(speaker), mounts)
     }
 }
 
 impl Daemons {
     pub(super) fn hear(&mut self, happened: Happened<Seen<WithTemplate, Ignored>>) -> Vec<Signal> {
+        self.1.hear(Kind::DaemonSet, &happened, |set| Reads::of(&set.spec.template));
         self.0.hear(happened, |set| {
             Some(Template {
                 workload: ObjectRef::new(Kind::DaemonSet, set.namespace().as_deref(), &set.name_any())?,

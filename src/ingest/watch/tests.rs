@@ -1,5 +1,6 @@
 //! Watches over a simulated cluster, and the states that debounce them.
 
+mod edits;
 mod pods;
 mod served;
 mod states;

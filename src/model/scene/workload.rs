@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::object::ObjectRef;
 use crate::model::scene::At;
 use crate::redact::Redacted;
+use crate::text;
 
 /// A workload and its state. Also a Job, CronJob, StatefulSet, DaemonSet; counts that a kind lacks are zero.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -142,6 +143,26 @@ pub struct Change {
     pub to_revision: Option<i64>,
     pub lines: Vec<DiffLine>,
     pub at: At,
+}
+
+impl Change {
+    /// As lines of a diff, for evidence: every value on it is the object's own.
+    pub fn as_text(&self) -> Redacted {
+        let mut lines = vec![match (self.from_revision, self.to_revision) {
+            (Some(from), Some(to)) => text!("revision {} -> {}, {}", from, to, self.changed_at),
+            (None, Some(to)) => text!("revision {}, the first, {}", to, self.changed_at),
+            _ => text!("{} changed {}", self.object, self.changed_at),
+        }];
+        for line in &self.lines {
+            let field = match &line.container {
+                Some(container) => text!("{} {}", container, line.field),
+                None => line.field.clone(),
+            };
+            lines.extend(line.before.as_ref().map(|before| text!("- {}: {}", field, before)));
+            lines.extend(line.after.as_ref().map(|after| text!("+ {}: {}", field, after)));
+        }
+        Redacted::join(&lines, "\n")
+    }
 }
 
 /// One difference: `image`, `env DB_POOL`, `nodeSelector disk`, ... None means absent on that side.

@@ -55,7 +55,7 @@ pub async fn of_all(reader: &Reader, signals: &[Signal]) -> Vec<Subject> {
         let mut subject = subjects.get(&named.ways).cloned().unwrap_or_default();
         if let SignalBody::Rollout(rollout) = &signal.body {
             subject.object = Some(rollout.object.clone());
-            subject.note = Redacted::literal("it rolled out");
+            subject.note = Redacted::literal(if rollout.is_edit() { "it was edited" } else { "it rolled out" });
         }
         subject.near.extend(named.near.iter().cloned());
         subject.near.retain(|object| Some(object) != subject.object.as_ref());

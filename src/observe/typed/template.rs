@@ -1,6 +1,6 @@
 //! Pod templates: containers, environment, volumes, and where the pods may run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -141,6 +141,19 @@ pub fn config_maps(template: &Template) -> BTreeMap<String, bool> {
     names
 }
 
+/// Names of the ConfigMaps that a pod template refers to, as the API server has it.
+pub fn config_map_names(template: &Value) -> BTreeSet<String> {
+    let volumes = json::list(template, "/spec/volumes").iter();
+    let projected = volumes.clone().flat_map(|volume| json::list(volume, "/projected/sources"));
+    let containers = ["/spec/initContainers", "/spec/containers"].into_iter().flat_map(|at| json::list(template, at));
+    let from = containers.clone().flat_map(|container| json::list(container, "/envFrom"));
+    let env = containers.flat_map(|container| json::list(container, "/env"));
+    let names = volumes.chain(projected).map(|source| json::text(source, "/configMap/name"));
+    let names = names.chain(from.map(|from| json::text(from, "/configMapRef/name")));
+    let names = names.chain(env.map(|one| json::text(one, "/valueFrom/configMapKeyRef/name")));
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -173,5 +186,6 @@ mod tests {
         assert_eq!(sources, ["ConfigMap one", "Secret two", "serviceAccountToken ", "Secret tls", "emptyDir "]);
         assert_eq!(template.tolerations[0].as_str(), "gpu:NoSchedule");
         assert_eq!(config_maps(&template).into_keys().collect::<Vec<_>>(), ["all", "app-env", "one"]);
+        assert_eq!(config_map_names(&value).into_iter().collect::<Vec<_>>(), ["all", "app-env", "one"]);
     }
 }

@@ -19,6 +19,8 @@ fn rolled_out(town: &Town, object: &ObjectRef) -> Signal {
             revision: Some(4),
             template: "t".into(),
             at: town.now(),
+            by: None,
+            lines: Vec::new(),
         }),
     }
 }

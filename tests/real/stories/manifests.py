@@ -9,7 +9,11 @@ READS = [("list", r) for r in (
     "pods", "deployments.apps", "replicasets.apps", "statefulsets.apps", "daemonsets.apps", "controllerrevisions.apps", "jobs.batch", "cronjobs.batch",
     "events", "nodes", "namespaces", "configmaps", "persistentvolumeclaims", "services", "endpointslices.discovery.k8s.io",
     "ingresses.networking.k8s.io", "ingressclasses.networking.k8s.io", "resourcequotas", "horizontalpodautoscalers.autoscaling", "poddisruptionbudgets.policy",
-)] + [("get", "pods/log"), ("watch", "pods"), ("watch", "events"), ("watch", "replicasets.apps")]
+)] + [("get", "pods/log")] + [("watch", r) for r in (
+    "pods", "events", "replicasets.apps", "deployments.apps", "statefulsets.apps", "daemonsets.apps", "jobs.batch", "cronjobs.batch", "nodes",
+    "persistentvolumeclaims", "horizontalpodautoscalers.autoscaling", "leases.coordination.k8s.io", "endpointslices.discovery.k8s.io",
+    "configmaps", "services", "ingresses.networking.k8s.io", "networkpolicies.networking.k8s.io", "resourcequotas", "limitranges",
+)]
 # What it must never be able to, by its own account.
 NEVER = [("get", "secrets"), ("list", "secrets"), ("watch", "secrets"), ("patch", "deployments.apps"), ("update", "deployments.apps"), ("create", "pods"),
          ("delete", "pods"), ("create", "pods/exec"), ("create", "pods/eviction"), ("patch", "nodes"), ("update", "deployments.apps/scale"),

@@ -109,22 +109,119 @@ async fn only_the_first_start_arrives() {
     assert_eq!(heard.iter().filter(|said| said.ends_with("on arrival")).count(), 3, "{heard:?}");
 }
 
-#[tokio::test]
-async fn an_error_inside_a_watch_shows_in_its_health_and_does_not_spin() {
-    let world = watched("d07-watchdog").await;
-    let settled = async |wanted: bool| {
+impl World {
+    /// Waits until the watches are well, or not.
+    async fn settled(&self, well: bool) {
         let look = async {
-            while world.health.state().is_ok() != wanted {
+            while self.health.state().is_ok() != well {
                 tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(Duration::from_secs(20), look).await.expect("the watches settled")
-    };
-    settled(true).await;
-    let asked = || world.cluster.requests().iter().filter(|request| request.path.starts_with("/api/v1/nodes")).count();
-    let before = asked();
-    world.cluster.fault(Fault::WatchError { path: "/api/v1/nodes".into(), code: 500 });
-    settled(false).await;
+    }
+
+    /// Requests for nodes so far whose query holds this.
+    fn asked(&self, query: &str) -> usize {
+        let nodes = |path: &str| path.starts_with("/api/v1/nodes") && path.contains(query);
+        self.cluster.requests().iter().filter(|request| nodes(&request.path)).count()
+    }
+
+    /// Waits until there were more than `before` requests for nodes whose query holds this.
+    async fn asked_again(&self, query: &str, before: usize) {
+        let look = async {
+            while self.asked(query) <= before {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), look).await.expect("it was asked again")
+    }
+
+    fn fail_nodes(&self, code: u16) {
+        self.cluster.fault(Fault::WatchError { path: "/api/v1/nodes".into(), code });
+    }
+}
+
+#[tokio::test]
+async fn an_error_inside_a_watch_shows_until_it_stands_again_and_does_not_spin() {
+    let world = watched("d07-watchdog").await;
+    world.settled(true).await;
+    let before = world.asked("");
+    world.fail_nodes(500);
+    world.settled(false).await;
     assert!(world.health.state().unwrap_err().contains("nodes"));
-    assert!(asked() <= before + 1, "it waits before it asks again");
+    assert!(world.asked("") <= before + 1, "it waits before it asks again");
+    // No node changes meanwhile.
+    world.settled(true).await;
+    assert_eq!(world.asked("limit="), 1, "one list was enough");
+}
+
+#[tokio::test]
+async fn a_watch_that_is_too_old_lists_again_and_is_no_error() {
+    let world = watched("d07-watchdog").await;
+    world.settled(true).await;
+    world.fail_nodes(410);
+    world.asked_again("limit=", 1).await;
+    world.settled(true).await;
+}
+
+#[tokio::test]
+async fn bookmarks_that_only_bring_errors_are_not_asked_for_any_more() {
+    let world = watched("d07-watchdog").await;
+    world.settled(true).await;
+    let plain = || world.cluster.requests().iter().any(|request| {
+        let path = &request.path;
+        path.starts_with("/api/v1/nodes") && path.contains("watch=") && !path.contains("allowWatchBookmarks=true")
+    });
+    assert!(!plain());
+    // The watch that runs had stood; the two after it are answered with nothing else.
+    (0..3).for_each(|_| world.fail_nodes(500));
+    world.settled(false).await;
+    world.settled(true).await;
+    assert!(plain());
+    assert_eq!(world.asked("limit="), 1, "what it knows is not read again");
+}
+
+#[tokio::test]
+async fn a_config_map_is_read_only_if_a_workload_reads_it_and_its_edit_tells_what_changed() {
+    let world = watched("d12-bad-image-rollout").await;
+    let map = |name: &str, level: &str| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "fleet-ops"},
+            "data": {"LEVEL": level, "API_TOKEN": format!("of {level}")}})
+    };
+    world.settled(true).await;
+    let mut set = world.cluster.get("Deployment", "fleet-ops", "dispatch-api").unwrap();
+    let volume = json!([{"name": "settings", "configMap": {"name": "settings"}}]);
+    set["spec"]["template"]["spec"]["volumes"] = volume;
+    world.cluster.put(map("settings", "info")).unwrap();
+    world.cluster.put(map("nobodys", "info")).unwrap();
+    world.cluster.put(set).unwrap();
+    let reads = || world.cluster.requests().into_iter().filter(|r| r.path.contains("configmaps/") && r.status == 200);
+    let read = async {
+        while reads().count() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), read).await.expect("it was read");
+    for name in ["nobodys", "settings"] {
+        world.cluster.put(map(name, "debug")).unwrap();
+    }
+    let edit = async {
+        loop {
+            let signals = world.store.signals_unresolved(100).await.unwrap();
+            let lines = signals.into_iter().find_map(|signal| match signal.body {
+                SignalBody::Rollout(rollout) if rollout.is_edit() => Some(rollout.lines),
+                _ => None,
+            });
+            match lines {
+                Some(lines) => return lines,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let lines = tokio::time::timeout(Duration::from_secs(20), edit).await.expect("it was told");
+    let token = lines.iter().find(|line| line.field.as_str() == "key API_TOKEN").unwrap();
+    assert!(token.before.as_ref().unwrap().as_str().starts_with("[redacted value"), "{token:?}");
+    let level = lines.iter().find(|line| line.field.as_str() == "key LEVEL").unwrap();
+    assert_eq!((level.before.as_ref().unwrap().as_str(), level.after.as_ref().unwrap().as_str()), ("info", "debug"));
+    assert!(reads().all(|request| request.path.contains("settings")), "nobody reads the other");
 }
