@@ -3,6 +3,7 @@
 mod admission;
 mod around;
 mod jobs;
+mod silent;
 mod surroundings;
 mod workloads;
 mod world;

@@ -7,9 +7,9 @@ use serde::Deserialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Patience {
-    /// A container's image, configuration or first crash.
+    /// A container's image, configuration or crashes.
     pub pod_seconds: u32,
-    /// Restarts after which a crash loop or a kill for memory needs no further proof.
+    /// Restarts after which crashes need not last in one piece, and a kill for memory needs no further proof.
     pub pod_restarts: u32,
     /// A pod that no node takes.
     pub unschedulable_seconds: u32,
@@ -35,8 +35,10 @@ pub struct Patience {
     pub event_count: u32,
     /// and over how long.
     pub event_seconds: u32,
-    /// How often a probe must have failed.
+    /// How often a probe must have failed,
     pub probe_count: u32,
+    /// and over how long.
+    pub probe_seconds: u32,
     /// Trouble of a pod that was not seen for this long is over; when it comes again, it is told again.
     pub quiet_seconds: u32,
     /// What had ended longer ago than this when it is first seen (a failed Job, an event, an eviction) is history.
@@ -48,7 +50,7 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self {
-            // One failed pull or one missing ConfigMap during a deploy heals by itself in seconds.
+            // One failed pull, one missing ConfigMap or one crash before a dependency is there heals by itself in seconds.
             pod_seconds: 30,
             // Once may be a freak.
             pod_restarts: 2,
@@ -75,8 +77,9 @@ impl Default for Patience {
             // Controllers try three times within seconds.
             event_count: 3,
             event_seconds: 30,
-            // Probes fail while containers start: this is 100 s with Kubernetes' default period.
+            // Fewer are a hiccup. Probes fail while containers start, which takes slow programs two minutes or so.
             probe_count: 10,
+            probe_seconds: 180,
             // Twice the longest pause between two starts of a crash loop.
             quiet_seconds: 600,
             fresh_seconds: 600,

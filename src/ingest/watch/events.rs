@@ -28,12 +28,13 @@ const FINAL: [&str; 8] = [
     "TaintManagerEviction",
 ];
 /// Reasons that are noise in healthy clusters, or follow from what the pods' and nodes' own states say better.
-const NOISE: [&str; 9] = [
+const NOISE: [&str; 10] = [
     "BackOff",
     "DNSConfigForming",
     "Failed",
     "FailedComputeMetricsReplicas",
     "FailedGetResourceMetric",
+    "FailedScheduling",
     "FailedToUpdateEndpoint",
     "FailedToUpdateEndpointSlices",
     "InvalidDiskCapacity",
@@ -102,7 +103,12 @@ fn is_trouble(event: &Event, patience: &Patience) -> bool {
     let repeated = event.count >= patience.event_count
         && event.last_at.duration_since(event.first_at) >= seconds(patience.event_seconds);
     match reason {
-        "Unhealthy" | "ProbeWarning" => event.count >= patience.probe_count,
+        // A startup probe is there to fail until its container has started; then the kubelet ends it, which is seen.
+        "Unhealthy" | "ProbeWarning" => {
+            let starting = event.message.as_str().starts_with("Startup probe");
+            let lasted = event.last_at.duration_since(event.first_at) >= seconds(patience.probe_seconds);
+            !starting && event.count >= patience.probe_count && lasted
+        }
         _ => repeated || FINAL.contains(&reason),
     }
 }

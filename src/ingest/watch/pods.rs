@@ -19,6 +19,8 @@ const TROUBLED_MAX: usize = 20_000;
 struct Trouble {
     object: ObjectRef,
     sight: Sight,
+    /// When it began; a crash loop that runs for a moment does not begin anew.
+    first: Timestamp,
     since: Timestamp,
     last_bad: Timestamp,
     /// Whether the pod showed it when it was last looked at.
@@ -36,7 +38,7 @@ impl Trouble {
 
     fn seen_again(&mut self, sight: Sight, patience: &Patience, now: Timestamp) {
         if !self.present && now.duration_since(self.last_bad) > seconds(patience.quiet_seconds) {
-            (self.since, self.said, self.again, self.on_arrival) = (now, false, true, false);
+            (self.first, self.since, self.said, self.again, self.on_arrival) = (now, now, false, true, false);
         } else if !self.present && !self.said {
             // It healed before it had held long enough.
             self.since = now;
@@ -47,7 +49,8 @@ impl Trouble {
 
     fn is_due(&self, patience: &Patience, now: Timestamp) -> bool {
         let holds = seconds(self.sight.class.holds(patience));
-        !self.said && self.present && (self.sight.sure || now.duration_since(self.since) >= holds)
+        let since = if self.sight.repeated { self.first } else { self.since };
+        !self.said && self.present && (self.sight.sure || now.duration_since(since) >= holds)
     }
 }
 
@@ -95,7 +98,7 @@ impl Pods {
             }
             let (object, since) = (object.clone(), sight.since.unwrap_or(since));
             let (present, again, said) = (true, false, false);
-            known.push(Trouble { object, sight, since, last_bad: now, present, again, said, on_arrival });
+            known.push(Trouble { object, sight, first: since, since, last_bad: now, present, again, said, on_arrival });
         }
     }
 

@@ -120,12 +120,14 @@ pub(super) struct Sight {
     pub(super) since: Option<Timestamp>,
     /// Needs no time to prove itself.
     pub(super) sure: bool,
+    /// Has come back so often that it need not hold in one piece.
+    pub(super) repeated: bool,
 }
 
 impl Sight {
     fn of_pod(class: Class, reason: &str, message: String) -> Self {
         let (container, reason) = (String::new(), reason.to_owned());
-        Self { class, container, reason, message, restarts: 0, since: None, sure: false }
+        Self { class, container, reason, message, restarts: 0, since: None, sure: false, repeated: false }
     }
 }
 
@@ -199,12 +201,12 @@ fn of_container(container: &Container, patience: &Patience, now: Timestamp, foun
         restarts,
         since: None,
         sure,
+        repeated: class == Class::Crash && restarts >= patience.pod_restarts,
     };
     if let Some(waiting) = &container.state.waiting
         && let Some(class) = Class::of(&waiting.reason)
     {
-        let sure = class == Class::Crash && restarts >= patience.pod_restarts;
-        found.push(sight(class, &waiting.reason, waiting.message.clone(), sure));
+        found.push(sight(class, &waiting.reason, waiting.message.clone(), false));
     }
     let ended = [&container.state.terminated, &container.last_state.terminated].into_iter().flatten();
     let memory = seconds(patience.memory_seconds);

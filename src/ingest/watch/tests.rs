@@ -92,7 +92,9 @@ fn a_crash_loop_is_one_signal_until_it_has_been_over() {
     let mut pods = Pods::new(speaker.clone());
     pods.hear(Happened::Whole);
     let crash = || pod(waiting("CrashLoopBackOff"), 2);
-    let first = pods.hear(Happened::Changed(crash()));
+    assert!(pods.hear(Happened::Changed(crash())).is_empty());
+    pass(&clock, 31);
+    let first = pods.hear(Happened::Tick);
     assert_eq!(said(first.clone()), ["Pod shop/web-1 CrashLoopBackOff"]);
     for _ in 0..6 {
         pass(&clock, 200);
@@ -102,7 +104,9 @@ fn a_crash_loop_is_one_signal_until_it_has_been_over() {
     let mut restarted = Pods::new(speaker);
     pods.hear(Happened::Changed(pod(json!({"running": {}}), 3)));
     pass(&clock, 700);
-    let again = pods.hear(Happened::Changed(crash()));
+    pods.hear(Happened::Changed(crash()));
+    pass(&clock, 31);
+    let again = pods.hear(Happened::Tick);
     assert_ne!(again[0].id, first[0].id, "a relapse is a new signal");
     clock.set(from_ms(START_MS));
     restarted.hear(Happened::Begins);
@@ -145,6 +149,28 @@ fn trouble_of_the_first_list_is_marked_and_a_pod_that_left_the_list_is_forgotten
     assert_eq!(said(pods.hear(Happened::Tick)), ["Pod shop/web-1 ImagePullBackOff"]);
 }
 
+#[test]
+fn a_rollout_that_crashes_until_its_dependency_is_there_says_nothing_and_one_that_goes_on_is_a_loop() {
+    let (speaker, clock) = speaker(false);
+    let mut pods = Pods::new(speaker.clone());
+    pods.hear(Happened::Whole);
+    let running = |restarts| pod(json!({"running": {}}), restarts);
+    let crash = |restarts| pod(waiting("CrashLoopBackOff"), restarts);
+    // 10 s and 20 s of back-off, as the kubelet has them.
+    for (state, lasts) in [(crash(1), 10), (running(1), 3), (crash(2), 15), (running(2), 600)] {
+        assert!(pods.hear(Happened::Changed(state)).is_empty());
+        pass(&clock, lasts);
+        assert!(pods.hear(Happened::Tick).is_empty());
+    }
+    let mut pods = Pods::new(speaker);
+    pods.hear(Happened::Whole);
+    for (state, lasts) in [(crash(1), 10), (running(1), 5), (crash(2), 20), (running(2), 5)] {
+        pods.hear(Happened::Changed(state));
+        pass(&clock, lasts);
+    }
+    assert_eq!(said(pods.hear(Happened::Changed(crash(3)))), ["Pod shop/web-1 CrashLoopBackOff"]);
+}
+
 fn event(reason: &str, count: u32, last: &str) -> kube::core::DynamicObject {
     serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "Event",
@@ -167,6 +193,25 @@ fn an_event_speaks_once_it_is_more_than_a_hiccup() {
     assert!(events.hear(Happened::Changed(event("FailedMount", 4, now))).is_empty(), "said already");
     assert!(events.hear(Happened::Changed(event("BackOff", 40, now))).is_empty(), "the pod's own state says it");
     assert_eq!(said(events.hear(Happened::Changed(event("BackoffLimitExceeded", 1, now)))).len(), 1);
+}
+
+#[test]
+fn probes_that_fail_while_a_container_starts_and_a_pod_that_waits_for_a_new_node_are_no_trouble_yet() {
+    let (speaker, _) = speaker(false);
+    let mut events = Events::new(speaker);
+    let probed = |message: &str, count: u32, last: &str| {
+        let mut event = event("Unhealthy", count, last);
+        event.data["message"] = message.into();
+        event
+    };
+    let readiness = "Readiness probe failed: HTTP probe failed with statuscode: 503";
+    // Every second for two minutes, or for four by a startup probe, which is there for that.
+    assert!(events.hear(Happened::Changed(probed(readiness, 120, "2026-03-24T16:32:00Z"))).is_empty());
+    let startup = "Startup probe failed: Get \"http://10.0.0.9:80/up\": connection refused";
+    assert!(events.hear(Happened::Changed(probed(startup, 240, "2026-03-24T16:34:00Z"))).is_empty());
+    assert!(events.hear(Happened::Changed(event("FailedScheduling", 9, "2026-03-24T16:31:00Z"))).is_empty());
+    let heard = events.hear(Happened::Changed(probed(readiness, 181, "2026-03-24T16:33:01Z")));
+    assert_eq!(said(heard), ["Job shop/import Unhealthy"]);
 }
 
 /// As core/v1 shows what was recorded through events.k8s.io: without the old timestamps, the count in a series.
