@@ -72,7 +72,8 @@ pub fn add(scene: &mut Scene, heard: &[Signal]) {
     if edits.is_empty() {
         return;
     }
-    edits.sort_by_key(|edit| (edit.at, edit.template.split(' ').next().and_then(|version| version.parse::<u64>().ok())));
+    edits
+        .sort_by_key(|edit| (edit.at, edit.template.split(' ').next().and_then(|version| version.parse::<u64>().ok())));
     let mut changes = scene.changes.items().to_vec();
     for edit in edits {
         // The object's own dates said that it changed, not how.

@@ -309,7 +309,11 @@ fn join(
         incident.why.push(Why { signal: signal.id.clone(), at: now, sentence });
     }
     let edit = matches!(&signal.body, SignalBody::Rollout(rollout) if rollout.is_edit());
-    if *heard_of != incident.subject && !edit && !incident.also.contains(heard_of) && incident.also.len() < rules.listed_max {
+    if *heard_of != incident.subject
+        && !edit
+        && !incident.also.contains(heard_of)
+        && incident.also.len() < rules.listed_max
+    {
         incident.also.push(heard_of.clone());
     }
     if !matches!(signal.body, SignalBody::Rollout(_)) {

@@ -32,7 +32,12 @@ fn a_run_that_makes_one_or_two_others_wait_and_another_cron_jobs_events_are_no_f
 fn a_cron_job_that_starts_its_runs_is_not_said_to_start_none() {
     let mut world = cron_job();
     world.event(named(Kind::CronJob, "rollup"), "FailedCreate", "Error creating job: jobs.batch is forbidden", (50, 1));
-    world.event(named(Kind::CronJob, "rollup"), "UnexpectedJob", "Saw a job that the controller did not create", (50, 1));
+    world.event(
+        named(Kind::CronJob, "rollup"),
+        "UnexpectedJob",
+        "Saw a job that the controller did not create",
+        (50, 1),
+    );
     silent(&world, "cronjob-not-started");
     silent(&world, "cronjob-suspended");
 }
@@ -86,7 +91,8 @@ fn a_network_that_is_there_or_hurts_nobody_is_no_pressure() {
         world.pod("cart-h7-a", 7, 9000, ContainerState { ready, ..running() });
         world.node("n1", true, &[], (4000, 100));
         let Part::Known(nodes) = &mut world.scene.nodes else { panic!() };
-        let condition = Condition { kind: "NetworkUnavailable".into(), status: status.into(), ..nodes[0].conditions[0].clone() };
+        let condition =
+            Condition { kind: "NetworkUnavailable".into(), status: status.into(), ..nodes[0].conditions[0].clone() };
         nodes[0].conditions.push(condition);
         world
     };

@@ -27,8 +27,7 @@ use crate::observe::edits::Content;
 type Plain = Seen<Value, Ignored>;
 
 /// Kinds of which only edits are heard. They may be forbidden: then what changed is told without its difference.
-const EDITED: [Kind; 5] =
-    [Kind::Service, Kind::Ingress, Kind::NetworkPolicy, Kind::ResourceQuota, Kind::LimitRange];
+const EDITED: [Kind; 5] = [Kind::Service, Kind::Ingress, Kind::NetworkPolicy, Kind::ResourceQuota, Kind::LimitRange];
 
 /// Follows all of them until each has ended. `source` names where one reports, and whether firstlook needs it.
 pub(super) async fn follow_all(client: &kube::Client, speaker: &Speaker, source: impl Fn(Kind, bool) -> Source) {
@@ -108,9 +107,7 @@ fn states(kind: Kind, speaker: &Speaker) -> impl FnMut(Happened<Watched>) -> Vec
 fn edits(kind: Kind, speaker: &Speaker, room: &Room) -> impl FnMut(Happened<Plain>) -> Vec<Signal> {
     let mut edits = Edits::new(kind, speaker.clone(), room.clone());
     let redactor = speaker.redactor.clone();
-    move |happened| {
-        edits.hear(&happened, |it| Content::of_spec(&it.spec, annotations(kind, &it.metadata), &redactor))
-    }
+    move |happened| edits.hear(&happened, |it| Content::of_spec(&it.spec, annotations(kind, &it.metadata), &redactor))
 }
 
 /// What an object says against itself, and how its spec was edited.

@@ -113,7 +113,9 @@ impl Edits {
                 self.whole = true;
                 return self.left_out();
             }
-            Happened::Gone(object) => return place(object.meta()).and_then(|place| self.gone(&place)).into_iter().collect(),
+            Happened::Gone(object) => {
+                return place(object.meta()).and_then(|place| self.gone(&place)).into_iter().collect();
+            }
             Happened::Tick => return self.tick(),
         }
         Vec::new()
@@ -147,7 +149,8 @@ impl Edits {
         }
         let news = self.whole && matches!(self.kind, Kind::NetworkPolicy | Kind::ResourceQuota | Kind::LimitRange);
         let lines = vec![whole(self.kind, &place.1, true, &self.speaker.redactor)];
-        let signal = news.then(|| self.signal(&place, &version.to_string(), lines, write.at, write.by.as_deref())).flatten();
+        let signal =
+            news.then(|| self.signal(&place, &version.to_string(), lines, write.at, write.by.as_deref())).flatten();
         let content = self.room.keep(write.content);
         let known = Known { version, content, later: None, gone_at: None, said_at: None, restless: 0 };
         self.known.insert(place, known);

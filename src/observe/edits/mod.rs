@@ -64,7 +64,10 @@ impl Content {
         let hashed = self.0.contains(HASHED);
         let compared = if hashed { after.hashed() } else { after.clone() };
         let index = |content: &'_ Self| -> BTreeMap<(String, String), String> {
-            content.records().map(|(container, field, value)| ((container.into(), field.into()), value.into())).collect()
+            content
+                .records()
+                .map(|(container, field, value)| ((container.into(), field.into()), value.into()))
+                .collect()
         };
         let (old, new, shown) = (index(self), index(&compared), index(after));
         let mut found = Vec::new();
@@ -95,7 +98,9 @@ impl Content {
 
 impl From<Fields> for Content {
     fn from(fields: Fields) -> Self {
-        Self(fields.iter().map(|((container, field), value)| record(container, field, value)).collect::<String>().into())
+        Self(
+            fields.iter().map(|((container, field), value)| record(container, field, value)).collect::<String>().into(),
+        )
     }
 }
 
@@ -192,7 +197,8 @@ mod tests {
     fn values_that_look_secret_are_masked_and_still_differ() {
         let redactor = Redactor::default();
         let content = |password: &str, url: &str| {
-            let value = json!({"data": {"DB_PASSWORD": password, "conf": format!("a: 1\nurl: postgres://app:{url}@db/x\n")}});
+            let value =
+                json!({"data": {"DB_PASSWORD": password, "conf": format!("a: 1\nurl: postgres://app:{url}@db/x\n")}});
             self::content(Kind::ConfigMap, &value, &redactor)
         };
         let (before, after) = (content("hunter22", "first123"), content("hunter33", "second456"));
@@ -210,7 +216,12 @@ mod tests {
                 "spec": {"clusterIP": ip, "clusterIPs": [ip], "selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": port}]}})
         };
         check(Kind::Service, service("10.0.0.1", 8080), service("10.0.0.2", 8080), &[]);
-        check(Kind::Service, service("10.0.0.1", 8080), service("10.0.0.1", 9090), &["ports.http.targetPort: 8080 > 9090"]);
+        check(
+            Kind::Service,
+            service("10.0.0.1", 8080),
+            service("10.0.0.1", 9090),
+            &["ports.http.targetPort: 8080 > 9090"],
+        );
         let quota = |hard: &str, used: &str| json!({"spec": {"hard": {"limits.memory": hard}}, "status": {"used": {"limits.memory": used}}});
         check(Kind::ResourceQuota, quota("8Gi", "1Gi"), quota("2Gi", "2Gi"), &["hard limits.memory: 8Gi > 2Gi"]);
     }

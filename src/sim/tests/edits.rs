@@ -63,8 +63,5 @@ async fn an_edit_heard_later_joins_the_incident_whose_subject_reads_what_was_edi
     let card = town.store.card(&incidents[0].id).await.unwrap().unwrap();
     assert_eq!(card.heard.rollouts, 1);
     let why = incidents[0].why.last().unwrap().sentence.as_str();
-    assert_eq!(
-        why,
-        "edit of ConfigMap edge-routing/router-limits: Deployment edge-routing/rate-router reads it"
-    );
+    assert_eq!(why, "edit of ConfigMap edge-routing/router-limits: Deployment edge-routing/rate-router reads it");
 }

@@ -168,10 +168,12 @@ async fn a_watch_that_is_too_old_lists_again_and_is_no_error() {
 async fn bookmarks_that_only_bring_errors_are_not_asked_for_any_more() {
     let world = watched("d07-watchdog").await;
     world.settled(true).await;
-    let plain = || world.cluster.requests().iter().any(|request| {
-        let path = &request.path;
-        path.starts_with("/api/v1/nodes") && path.contains("watch=") && !path.contains("allowWatchBookmarks=true")
-    });
+    let plain = || {
+        world.cluster.requests().iter().any(|request| {
+            let path = &request.path;
+            path.starts_with("/api/v1/nodes") && path.contains("watch=") && !path.contains("allowWatchBookmarks=true")
+        })
+    };
     assert!(!plain());
     // The watch that runs had stood; the two after it are answered with nothing else.
     (0..3).for_each(|_| world.fail_nodes(500));
