@@ -36,6 +36,7 @@ use crate::slack::desk::{Desk, OnClick};
 use crate::slack::interact::Place;
 use crate::slack::socket;
 use crate::stages::deliver::Outlet;
+use crate::stages::seal::Anchors;
 use crate::store::{Durability, News, Store, Write};
 use crate::telemetry::Metrics;
 
@@ -69,6 +70,8 @@ pub struct Setup {
     pub keep_days: u32,
     /// Where an object's dashboard is: a URL with `{namespace}`, `{kind}` and `{name}`.
     pub dashboard: Option<String>,
+    /// Where heads of the audit chain are written down.
+    pub anchors: Anchors,
     pub texts: Texts,
 }
 
@@ -100,6 +103,7 @@ pub struct App {
     store: Store,
     clock: Clock,
     gate: Gate,
+    anchors: Anchors,
 }
 
 impl App {
@@ -132,7 +136,7 @@ impl App {
             tasks.spawn(watch.run(stop.child_token()));
         }
         let (store, clock, gate) = (setup.store.clone(), setup.clock.clone(), stages.gate.clone());
-        let app = Self { stop, tasks, store, clock, gate };
+        let app = Self { stop, tasks, store, clock, gate, anchors: setup.anchors.clone() };
         app.serve(&setup, listeners, conditions);
         app.drive_all(&stages, &setup.metrics);
         app.tasks.close();
@@ -215,6 +219,17 @@ impl App {
         self.tasks.spawn(drive::investigate(stages, news, stop, metrics.clone(), self.tasks.clone()));
     }
 
+    /// Puts the stop into the audit, seals all that waits and writes the last head down.
+    async fn end(&self) -> anyhow::Result<()> {
+        let Self { store, clock, .. } = self;
+        store.commit(vec![Write::Audit(audit::stop(clock.now()))], Durability::Durable, None).await?;
+        while store.seal(SEAL_BATCH).await?.is_some() {}
+        if let Some(head) = store.audit_head().await? {
+            self.anchors.note(&head, clock.now(), true)?;
+        }
+        Ok(())
+    }
+
     /// The gate, for callers from outside.
     pub fn gate(&self) -> &Gate {
         &self.gate
@@ -227,7 +242,7 @@ impl App {
             tracing::warn!("units under way did not finish in time; their leases run out by themselves");
         }
         self.gate.flush().await;
-        if let Err(error) = end(&self.store, &self.clock).await {
+        if let Err(error) = self.end().await {
             tracing::error!("the stop is not in the audit: {error:#}");
         }
         self.store.close().await;
@@ -243,18 +258,14 @@ async fn begin(setup: &Setup) {
         if let Some(policy) = entry.body.get(audit::POLICY_BEFORE) {
             tracing::warn!(before = %policy, now = %entry.body["policy_sha256"], "the policy has changed since the last start");
         }
+        if let Some(config) = entry.body.get(audit::CONFIG_BEFORE) {
+            tracing::warn!(before = %config, now = %entry.body["config_sha256"], "the configuration has changed since the last start");
+        }
         Ok::<_, anyhow::Error>(setup.store.commit(vec![Write::Audit(entry)], Durability::Durable, None).await?)
     };
     if let Err(error) = began.await {
         tracing::error!("the start is not in the audit: {error:#}");
     }
-}
-
-/// Puts the stop into the audit and seals all that waits.
-async fn end(store: &Store, clock: &Clock) -> anyhow::Result<()> {
-    store.commit(vec![Write::Audit(audit::stop(clock.now()))], Durability::Durable, None).await?;
-    while store.seal(SEAL_BATCH).await?.is_some() {}
-    Ok(())
 }
 
 /// A click is on disk before Slack is told that it arrived.
@@ -271,7 +282,7 @@ mod tests {
     use crate::clock::from_ms;
     use crate::store::Options;
 
-    fn setup(store: &Store, policy: &str) -> Setup {
+    fn setup(store: &Store, config: &str, policy: &str) -> Setup {
         let _ = rustls::crypto::ring::default_provider().install_default();
         Setup {
             cluster: ClusterName::parse("prod").unwrap(),
@@ -290,28 +301,36 @@ mod tests {
             patience: Patience::default(),
             keep_days: 30,
             dashboard: None,
-            texts: Texts { config: "cluster: prod".into(), policy: policy.into() },
+            anchors: Anchors::default(),
+            texts: Texts { config: config.into(), policy: policy.into() },
         }
     }
 
     #[tokio::test]
-    async fn starts_and_stops_are_audited_and_sealed_and_a_changed_policy_is_told() {
+    async fn starts_and_stops_are_audited_and_sealed_and_a_changed_policy_or_configuration_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
         let open = async || {
             let options = Options::new(ClusterName::parse("prod").unwrap());
             Store::open(&url, Clock::manual(from_ms(1_800_000_000_000)), options).await.unwrap()
         };
-        for (start, policy) in ["approvers: []", "approvers: []", "deny: []"].into_iter().enumerate() {
+        let texts = [
+            ("cluster: prod", "approvers: []"),
+            ("cluster: prod", "approvers: []"),
+            ("cluster: prod", "deny: []"),
+            ("cluster: prod # b", "deny: []"),
+        ];
+        for (start, (config, policy)) in texts.into_iter().enumerate() {
             let store = open().await;
-            let app = App::start(setup(&store, policy), Listeners::default()).await.unwrap();
+            let app = App::start(setup(&store, config, policy), Listeners::default()).await.unwrap();
             let began = store.audit_last("start").await.unwrap().unwrap();
             assert_eq!(began["version"], env!("CARGO_PKG_VERSION"));
             assert!(began["config_sha256"].is_string() && began["policy_sha256"].is_string(), "{began}");
             assert_eq!(began[audit::POLICY_BEFORE].is_string(), start == 2, "{began}");
+            assert_eq!(began[audit::CONFIG_BEFORE].is_string(), start == 3, "{began}");
             app.stop().await;
             let store = open().await;
-            let verdict = store.audit_verify().await.unwrap();
+            let verdict = store.audit_verify(&[]).await.unwrap();
             assert_eq!((verdict.sealed, verdict.unsealed, verdict.fault), (2 * (start as u64 + 1), 0, None));
             assert!(store.audit_last("stop").await.unwrap().is_some());
             store.close().await;

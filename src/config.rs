@@ -2,6 +2,7 @@
 
 mod listeners;
 mod overlay;
+mod record;
 mod sources;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use serde_json::Value;
 pub use crate::config::listeners::{AdminListener, Listeners, McpListener, SlackListener, WebhookListener};
 pub use crate::config::overlay::environment;
 use crate::config::overlay::{inline_secret, line_of, overlay, password, read_secret};
+pub use crate::config::record::{Audit, Promotion};
 pub use crate::config::sources::QueryServer;
 use crate::model::{ClusterName, Patience};
 
@@ -52,6 +54,8 @@ pub struct Config {
     /// `policy check` warns of a standing leave whose tool has less of a record in its namespace.
     #[serde(default)]
     pub promotion: Promotion,
+    #[serde(default)]
+    pub audit: Audit,
     /// The file as it was read; it holds no secrets.
     #[serde(skip)]
     pub text: String,
@@ -181,23 +185,6 @@ impl Default for Incidents {
 #[serde(deny_unknown_fields, default)]
 pub struct Links {
     pub dashboard: Option<String>,
-}
-
-/// What a tool's record in a namespace must be before a standing leave is suggested; nothing is ever given by itself.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Promotion {
-    /// Approved at least so often.
-    pub approved: u32,
-    /// Bad outcomes at most: not better, failed, unknown, undone.
-    pub bad: u32,
-}
-
-impl Default for Promotion {
-    fn default() -> Self {
-        // Twenty without a bad one: at three in a hundred bad, half of such records would show it.
-        Self { approved: 20, bad: 0 }
-    }
 }
 
 /// A configuration that cannot be used: which file, line and key, and what to do.

@@ -126,7 +126,7 @@ impl Stages {
                 pace: Pace::default(),
                 motion: motion.clone(),
             },
-            seal: Seal { store: store() },
+            seal: Seal { store: store(), clock: clock(), anchors: setup.anchors.clone() },
             motion,
             gate,
         })

@@ -46,7 +46,7 @@ enum Command {
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     #[command(subcommand)]
-    Audit(AuditCommand),
+    Audit(audit::AuditCommand),
 }
 
 /// A first look at your own cluster: the card of one object, or of all that is in trouble in a namespace.
@@ -223,18 +223,6 @@ pub struct TokenArgs {
     pub asks_per_hour: u32,
 }
 
-/// The audit log.
-#[derive(Debug, Subcommand)]
-pub enum AuditCommand {
-    /// Proves the hash chain: no entry was edited, removed or moved.
-    #[command(after_help = "Example:\n  firstlook audit verify --config firstlook.yaml")]
-    Verify {
-        /// The configuration file, for the store's place.
-        #[arg(long, value_name = "FILE", env = "FIRSTLOOK_CONFIG", default_value = "firstlook.yaml")]
-        config: PathBuf,
-    },
-}
-
 /// `60s`, `2m`, or plain seconds.
 fn seconds(text: &str) -> Result<Duration, String> {
     let (digits, unit) = match text.strip_suffix('m') {
@@ -270,7 +258,7 @@ pub fn main() -> ExitCode {
             Command::Mcp(McpArgs { command: Some(McpCommand::Token(args)), .. }) => mcp::token(&args),
             Command::Mcp(args) => mcp::run(args).await,
             Command::Policy(command) => policy::run(command).await,
-            Command::Audit(AuditCommand::Verify { config }) => audit::verify(&config).await,
+            Command::Audit(command) => audit::run(command).await,
         }
     });
     // A read that hangs must not keep the process: what is durable is on disk.

@@ -26,6 +26,7 @@ use crate::model::ClusterName;
 use crate::redact::Redactor;
 use crate::slack::client::{Slack, SlackOptions};
 use crate::stages::deliver::Outlet;
+use crate::stages::seal::Anchors;
 use crate::store::{Options, Store};
 use crate::telemetry::Metrics;
 
@@ -87,6 +88,7 @@ pub async fn setup_over(config: &Config, store: Store, clock: Clock) -> anyhow::
         accounts: (config.kubernetes.namespace.clone(), config.kubernetes.account.clone(), config.kubernetes.writes),
         policy: policy(config.policy_file.as_deref())?,
         dashboard: config.links.dashboard.clone(),
+        anchors: anchors(config.audit.anchors.as_deref())?,
         texts: Texts { config: config.text.clone(), policy: policy_text(config.policy_file.as_deref())? },
         llm: config.model.as_ref().map(|model| LlmOptions {
             base_url: model.base_url.clone(),
@@ -101,6 +103,17 @@ pub async fn setup_over(config: &Config, store: Store, clock: Clock) -> anyhow::
         rules: rules(&config.incidents),
         patience: config.watch,
         keep_days: config.store.keep_days,
+    })
+}
+
+fn anchors(place: Option<&Path>) -> anyhow::Result<Anchors> {
+    Ok(match place {
+        None => Anchors::default(),
+        Some(place) if place == "stdout" => Anchors::to(std::io::stdout()),
+        Some(file) => {
+            let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
+            Anchors::to(opened.with_context(|| format!("audit.anchors: {}", file.display()))?)
+        }
     })
 }
 

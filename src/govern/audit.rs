@@ -106,17 +106,20 @@ pub fn execution(at: Timestamp, approval: &Approval) -> AuditEntry {
     AuditEntry { at, kind: "execution", incident: Some(approval.incident.clone()), body }
 }
 
-/// Key of a start's body: the policy's hash at the start before, where it was another.
+/// Keys of a start's body: the hashes at the start before, where they were others.
 pub const POLICY_BEFORE: &str = "policy_before_sha256";
+pub const CONFIG_BEFORE: &str = "config_before_sha256";
 
 /// The daemon begins, with this version, configuration file and policy; `before` is the body of the start before.
 pub fn start(at: Timestamp, config: &str, policy: &str, before: Option<&serde_json::Value>) -> AuditEntry {
-    let policy = sha256(policy.as_bytes());
     let mut body = json!({
-        "version": env!("CARGO_PKG_VERSION"), "config_sha256": sha256(config.as_bytes()), "policy_sha256": policy,
+        "version": env!("CARGO_PKG_VERSION"), "config_sha256": sha256(config.as_bytes()),
+        "policy_sha256": sha256(policy.as_bytes()),
     });
-    if let Some(before) = before.map(|before| &before["policy_sha256"]).filter(|before| **before != policy) {
-        body[POLICY_BEFORE] = before.clone();
+    for (now, told) in [("policy_sha256", POLICY_BEFORE), ("config_sha256", CONFIG_BEFORE)] {
+        if let Some(before) = before.map(|before| &before[now]).filter(|before| **before != body[now]) {
+            body[told] = before.clone();
+        }
     }
     AuditEntry { at, kind: "start", incident: None, body }
 }

@@ -28,6 +28,7 @@ use crate::sim::prometheus;
 use crate::sim::prometheus::Prometheus;
 use crate::sim::replay::triggers::{Ear, Trigger};
 use crate::stages::deliver::Outlet;
+use crate::stages::seal::Anchors;
 use crate::store::{Options, Store};
 use crate::telemetry::Metrics;
 
@@ -145,6 +146,7 @@ impl Replay {
             patience: Patience::default(),
             keep_days: 30,
             dashboard: None,
+            anchors: Anchors::default(),
             texts: Texts::default(),
         };
         let stages = Stages::new(&setup).await?;

@@ -31,6 +31,7 @@ use crate::sim::shipped::SHIPPED;
 use crate::sim::slack::{Slack, SlackOptions};
 use crate::slack::client;
 use crate::stages::deliver::Outlet;
+use crate::stages::seal::Anchors;
 use crate::store::{Options, Store};
 use crate::telemetry::Metrics;
 
@@ -240,6 +241,7 @@ impl World {
             patience: Patience::default(),
             keep_days: 30,
             dashboard: None,
+            anchors: Anchors::default(),
             texts: Texts::default(),
         })
     }

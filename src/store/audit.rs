@@ -1,14 +1,13 @@
-//! The audit: entries inserted with what they record, then numbered and chained by hash, and proved offline.
+//! The audit: entries inserted with what they record, then numbered and chained by hash, proved and handed out.
 
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use serde::Serialize;
 
 use crate::model::IncidentId;
 use crate::store::operation::{Context, Fault, Operation, Outcome};
+use crate::store::proof::{Anchor, AuditVerdict, CUT, Columns, Entry, Place, Proof, chained};
 use crate::store::sql::{Conn, Row, args};
 use crate::store::{CommitError, News, Store};
 
@@ -30,49 +29,6 @@ struct Canonical<'a> {
     kind: &'a str,
     incident: Option<&'a str>,
     body: &'a serde_json::Value,
-}
-
-/// What an entry's text must agree with: the columns beside it.
-#[derive(Deserialize, PartialEq)]
-struct Columns {
-    at_ms: i64,
-    cluster: String,
-    kind: String,
-    incident: Option<String>,
-}
-
-/// What a proof of the whole chain found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuditVerdict {
-    /// Sealed entries read, all in order up to the first fault.
-    pub sealed: u64,
-    /// The last entry that was proved: number and hash (hex). It can be compared with a card's footer.
-    pub head: Option<(i64, String)>,
-    /// Entries that are written but not chained yet: nothing is proved of them.
-    pub unsealed: u64,
-    /// The first thing that is wrong.
-    pub fault: Option<AuditFault>,
-}
-
-/// How a chain was found to be broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuditFault {
-    /// The entry is not what was sealed at this place: it was edited, or entries changed places.
-    Changed { number: i64 },
-    /// The entry with this number is gone.
-    Gone { number: i64 },
-    /// The chain does not end at its recorded head, which has this number: entries at its end were changed or added.
-    Head { number: i64 },
-}
-
-impl fmt::Display for AuditFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Changed { number } => write!(f, "entry {number} is not what was sealed there"),
-            Self::Gone { number } => write!(f, "entry {number} is gone"),
-            Self::Head { number } => write!(f, "the chain does not end at its recorded head {number}"),
-        }
-    }
 }
 
 /// Entries read at a time while proving: some hundred KB.
@@ -130,68 +86,95 @@ impl Store {
         }
     }
 
-    /// Recomputes the whole chain from what is stored. Reads only; its memory does not grow with the chain.
-    pub async fn audit_verify(&self) -> anyhow::Result<AuditVerdict> {
+    /// Recomputes the whole chain from what is stored, and compares it with heads that were seen outside. Reads only; its
+    /// memory does not grow with the chain.
+    pub async fn audit_verify(&self, anchors: &[Anchor]) -> anyhow::Result<AuditVerdict> {
+        loop {
+            let (base, verdict) = self.prove(anchors).await?;
+            // Retention may have cut the chain while it was read; then it is read again.
+            if verdict.fault.is_none() || ends(&mut self.held().await?.conn()).await?.0 == base {
+                return Ok(verdict);
+            }
+        }
+    }
+
+    async fn prove(&self, anchors: &[Anchor]) -> anyhow::Result<(Place, AuditVerdict)> {
         const ENTRIES: &str = "SELECT number, hash, cluster, at_ms, kind, incident, body FROM audit
             WHERE number > $1 ORDER BY number LIMIT $2";
+        const BEHIND: &str = "SELECT count(*) FROM audit WHERE number > (SELECT number FROM chain)";
+        const CUTS: &str = "SELECT body FROM audit WHERE number IS NULL AND kind = $1 ORDER BY seq";
         let mut held = self.held().await?;
         let mut conn = held.conn();
         // The head first: what is sealed meanwhile lies behind it and is left out.
         let (base, end) = ends(&mut conn).await?;
         let unsealed = conn.number("SELECT count(*) FROM audit WHERE number IS NULL", vec![]).await? as u64;
-        let mut at = base;
-        let mut verdict = AuditVerdict { sealed: 0, head: None, unsealed, fault: None };
-        while at.0 < end.0 && verdict.fault.is_none() {
-            let rows = conn.fetch(ENTRIES, args![at.0, PAGE]).await?;
+        let cuts = conn.fetch(CUTS, args![CUT]).await?;
+        let mut proof = Proof::begin(base.clone(), end, anchors);
+        while !proof.is_over() {
+            let rows = conn.fetch(ENTRIES, args![proof.at(), PAGE]).await?;
             if rows.is_empty() {
-                verdict.fault = Some(AuditFault::Gone { number: at.0 + 1 });
+                break;
             }
             for row in &rows {
-                match proved(row, &at)? {
-                    Ok(_) if at.0 >= end.0 => break,
-                    Ok(next) => at = next,
-                    Err(fault) => {
-                        verdict.fault = Some(fault);
-                        break;
-                    }
+                if !proof.is_over() {
+                    proof.take(&entry(row)?);
                 }
-                verdict.sealed += 1;
             }
         }
-        if verdict.fault.is_none() && at != end {
-            verdict.fault = Some(AuditFault::Head { number: end.0 });
+        for row in &cuts {
+            proof.note_cut(CUT, &row.text(0)?);
         }
-        verdict.head = (at.0 > 0).then_some(at);
-        Ok(verdict)
+        let behind = conn.number(BEHIND, vec![]).await? as u64;
+        Ok((base, proof.end(unsealed, behind)))
+    }
+
+    /// Hands out every entry as one line of JSON, in the order of the chain, those not sealed last; how many there were.
+    /// `entry` is the very text that was hashed: `hash` is SHA-256 over the hash before it and this text. A chain whose
+    /// beginning was cut starts with the place of the cut.
+    pub async fn audit_export(&self, mut line: impl FnMut(&str) -> std::io::Result<()>) -> anyhow::Result<u64> {
+        const SEALED: &str = "SELECT number, body, hash FROM audit WHERE number > $1 ORDER BY number LIMIT $2";
+        const UNSEALED: &str = "SELECT seq, body FROM audit WHERE number IS NULL AND seq > $1 ORDER BY seq LIMIT $2";
+        let mut held = self.held().await?;
+        let mut conn = held.conn();
+        let (mut at, _) = ends(&mut conn).await?;
+        if at.0 > 0 {
+            line(&serde_json::json!({"cut": {"number": at.0, "hash": at.1}}).to_string())?;
+        }
+        let mut count = 0;
+        loop {
+            let rows = conn.fetch(SEALED, args![at.0, PAGE]).await?;
+            for row in &rows {
+                at.0 = row.int(0)?;
+                line(&format!(r#"{{"number":{},"hash":"{}","entry":{}}}"#, at.0, row.text(2)?, row.text(1)?))?;
+                count += 1;
+            }
+            if rows.is_empty() {
+                break;
+            }
+        }
+        let mut seq = 0;
+        loop {
+            let rows = conn.fetch(UNSEALED, args![seq, PAGE]).await?;
+            for row in &rows {
+                seq = row.int(0)?;
+                line(&format!(r#"{{"number":null,"hash":null,"entry":{}}}"#, row.text(1)?))?;
+                count += 1;
+            }
+            if rows.is_empty() {
+                return Ok(count);
+            }
+        }
     }
 }
 
-/// The place and hash of this entry, if it follows on `previous` and is what was sealed.
-fn proved(row: &Row, previous: &(i64, String)) -> anyhow::Result<Result<(i64, String), AuditFault>> {
-    let expected = previous.0 + 1;
-    let number = row.int(0)?;
-    if number != expected {
-        return Ok(Err(AuditFault::Gone { number: expected }));
-    }
-    let body = row.text(6)?;
+fn entry(row: &Row) -> anyhow::Result<Entry> {
     let columns =
         Columns { cluster: row.text(2)?, at_ms: row.int(3)?, kind: row.text(4)?, incident: row.maybe_text(5)? };
-    let hash = chained(&previous.1, &body);
-    let same = row.maybe_text(1)?.as_deref() == Some(&hash)
-        && serde_json::from_str::<Columns>(&body).is_ok_and(|in_text| in_text == columns);
-    Ok(if same { Ok((number, hash)) } else { Err(AuditFault::Changed { number }) })
-}
-
-/// Hash of an entry at its place: SHA-256 over the previous hash (hex) and the stored text, hex.
-fn chained(previous: &str, body: &str) -> String {
-    let mut digest = Sha256::new();
-    digest.update(previous.as_bytes());
-    digest.update(body.as_bytes());
-    hex::encode(digest.finalize())
+    Ok(Entry { number: row.int(0)?, hash: row.maybe_text(1)?, columns, body: row.text(6)? })
 }
 
 /// Where the chain begins and where it ends: number and hash each.
-async fn ends(conn: &mut Conn<'_>) -> anyhow::Result<((i64, String), (i64, String))> {
+async fn ends(conn: &mut Conn<'_>) -> anyhow::Result<(Place, Place)> {
     let row = conn.first("SELECT base_number, base_hash, number, hash FROM chain", vec![]).await?;
     let row = row.ok_or_else(|| anyhow::anyhow!("the audit chain's head is gone from the database"))?;
     Ok(((row.int(0)?, row.text(1)?), (row.int(2)?, row.text(3)?)))

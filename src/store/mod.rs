@@ -9,6 +9,7 @@ mod lock;
 mod news;
 mod operation;
 mod postgres;
+mod proof;
 mod prune;
 mod read;
 mod scenes;
@@ -26,9 +27,10 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 use tokio::sync::mpsc;
 
-pub use audit::{AuditEntry, AuditFault, AuditVerdict};
+pub use audit::AuditEntry;
 pub use claims::{ATTEMPTS_MAX, Claim, Parked};
 pub use news::{News, Subscription};
+pub use proof::{Anchor, AuditFault, AuditVerdict};
 pub use read::{Depth, Due, Turn};
 pub use write::{Mark, Usage, Write};
 

@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 
+use crate::store::audit;
 use crate::store::operation::{Context, Fault, Operation, Outcome};
+use crate::store::proof::CUT;
 use crate::store::sql::{Conn, args};
-use crate::store::{CommitError, Store};
+use crate::store::{AuditEntry, CommitError, Store};
 
 /// What belongs to an incident and goes with it.
 const OF_AN_INCIDENT: [&str; 8] = [
@@ -71,14 +73,16 @@ pub(super) async fn prune(conn: &mut Conn<'_>, context: &Context, before_ms: i64
     }
     let charged_ms = before_ms.min(context.clock.now_ms() - CHARGES_KEPT_MS);
     rows += conn.execute(CHARGES, args![cluster, charged_ms]).await?;
-    Ok(rows + prune_audit(conn, before_ms, limit).await?)
+    Ok(rows + prune_audit(conn, context, before_ms, limit).await?)
 }
 
-/// Takes entries from the beginning of the chain and remembers where it begins now, so that the rest can be proved.
-async fn prune_audit(conn: &mut Conn<'_>, before_ms: i64, limit: u32) -> Result<u64, Fault> {
+/// Takes entries from the beginning of the chain and remembers where it begins now, so that the rest can be proved; an
+/// entry of its own tells it.
+async fn prune_audit(conn: &mut Conn<'_>, context: &Context, before_ms: i64, limit: u32) -> Result<u64, Fault> {
     const CHAIN: &str = "UPDATE chain SET base_number = base_number WHERE one = 1 RETURNING base_number, number";
     const KEPT: &str = "SELECT number FROM audit WHERE number > $1 AND number <= $2
         AND (at_ms >= $3 OR incident IN (SELECT id FROM incident WHERE state = 'open')) ORDER BY number LIMIT 1";
+    const OTHERS: &str = "SELECT count(*) FROM audit WHERE number > $1 AND number <= $2 AND kind <> $3";
     let Some(chain) = conn.first(CHAIN, vec![]).await? else {
         return Ok(0);
     };
@@ -86,10 +90,18 @@ async fn prune_audit(conn: &mut Conn<'_>, before_ms: i64, limit: u32) -> Result<
     let reach = head.min(base + i64::from(limit) * ENTRIES_PER_INCIDENT);
     let kept = conn.first(KEPT, args![base, reach, before_ms]).await?.map(|row| row.int(0)).transpose()?;
     let last = kept.map_or(reach, |number| number - 1);
+    // What tells of earlier cuts goes with the next cut, and makes none by itself: it would never end.
+    if conn.number(OTHERS, args![base, last, CUT]).await? == 0 {
+        return Ok(0);
+    }
     let Some(row) = conn.first("SELECT hash FROM audit WHERE number = $1", args![last]).await? else {
         return Ok(0);
     };
     let hash = row.text(0)?;
+    let count = conn.execute("DELETE FROM audit WHERE number <= $1", args![last]).await?;
+    let body = serde_json::json!({"number": last, "hash": hash, "count": count});
     conn.execute("UPDATE chain SET base_number = $1, base_hash = $2 WHERE one = 1", args![last, hash]).await?;
-    Ok(conn.execute("DELETE FROM audit WHERE number <= $1", args![last]).await?)
+    let entry = AuditEntry { at: context.clock.now(), kind: CUT, incident: None, body };
+    audit::insert(conn, context, &entry).await?;
+    Ok(count)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::store::tests::world::{World, on_each_engine, put};
-use crate::store::{AuditEntry, AuditFault, AuditVerdict, Store, Write};
+use crate::store::{Anchor, AuditEntry, AuditFault, AuditVerdict, Store, Write};
 
 fn entry(world: &World, n: u32) -> Write {
     let body = serde_json::json!({"tool": "pod_logs", "n": n});
@@ -26,15 +26,15 @@ async fn sealed(world: &World) -> Store {
 async fn a_whole_chain_is_proved_and_its_unsealed_tail_told_apart() {
     on_each_engine(async |world| {
         let store = world.open().await;
-        let empty = AuditVerdict { sealed: 0, head: None, unsealed: 0, fault: None };
-        assert_eq!(store.audit_verify().await.unwrap(), empty);
+        let empty = AuditVerdict::default();
+        assert_eq!(store.audit_verify(&[]).await.unwrap(), empty);
         store.close().await;
         let store = sealed(world).await;
         let head = store.audit_head().await.unwrap();
         store.close().await;
         let reader = world.open_read_only().await.unwrap();
-        let verdict = AuditVerdict { sealed: 6, head, unsealed: 1, fault: None };
-        assert_eq!(reader.audit_verify().await.unwrap(), verdict);
+        let verdict = AuditVerdict { sealed: 6, head, unsealed: 1, ..AuditVerdict::default() };
+        assert_eq!(reader.audit_verify(&[]).await.unwrap(), verdict);
         reader.close().await;
     })
     .await;
@@ -61,7 +61,7 @@ async fn each_way_of_tampering_is_seen() {
             world.tamper("CREATE TABLE untouched AS SELECT * FROM audit").await;
             assert_eq!(world.tamper(tampering).await, 1, "{tampering}");
             let reader = world.open_read_only().await.unwrap();
-            let verdict = reader.audit_verify().await.unwrap();
+            let verdict = reader.audit_verify(&[]).await.unwrap();
             assert_eq!(verdict.fault.as_ref(), Some(fault), "{tampering}");
             reader.close().await;
             world.tamper("DELETE FROM audit").await;
@@ -85,7 +85,7 @@ async fn entries_that_change_places_are_seen() {
         world.tamper("UPDATE audit SET number = 2 WHERE number = 4").await;
         world.tamper("UPDATE audit SET number = 4 WHERE number = 100").await;
         let reader = world.open_read_only().await.unwrap();
-        let verdict = reader.audit_verify().await.unwrap();
+        let verdict = reader.audit_verify(&[]).await.unwrap();
         assert_eq!((verdict.sealed, verdict.fault), (1, Some(AuditFault::Changed { number: 2 })));
         reader.close().await;
     })
@@ -98,8 +98,61 @@ async fn a_chain_that_was_cut_or_prolonged_behind_its_head_is_seen() {
         sealed(world).await.close().await;
         world.tamper("UPDATE chain SET hash = 'x'").await;
         let reader = world.open_read_only().await.unwrap();
-        assert_eq!(reader.audit_verify().await.unwrap().fault, Some(AuditFault::Head { number: 6 }));
+        assert_eq!(reader.audit_verify(&[]).await.unwrap().fault, Some(AuditFault::Head { number: 6 }));
         reader.close().await;
+    })
+    .await;
+    on_each_engine(async |world| {
+        sealed(world).await.close().await;
+        world.tamper("UPDATE chain SET number = 5, hash = (SELECT hash FROM audit WHERE number = 5)").await;
+        let reader = world.open_read_only().await.unwrap();
+        assert_eq!(reader.audit_verify(&[]).await.unwrap().fault, Some(AuditFault::Head { number: 5 }), "one behind it");
+        reader.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_anchor_from_outside_sees_an_end_that_was_cut_off() {
+    on_each_engine(async |world| {
+        let store = sealed(world).await;
+        let (number, hash) = store.audit_head().await.unwrap().unwrap();
+        let anchor = Anchor { number, hash: hash[..16].to_owned() };
+        let verdict = store.audit_verify(std::slice::from_ref(&anchor)).await.unwrap();
+        assert_eq!((verdict.anchored, verdict.fault), (1, None));
+        store.close().await;
+        world.tamper("DELETE FROM audit WHERE number = 6").await;
+        world.tamper("UPDATE chain SET number = 5, hash = (SELECT hash FROM audit WHERE number = 5)").await;
+        let reader = world.open_read_only().await.unwrap();
+        assert_eq!(reader.audit_verify(&[]).await.unwrap().fault, None, "alone the chain cannot tell");
+        let short = AuditFault::Short { head: 5, anchor: 6 };
+        assert_eq!(reader.audit_verify(&[anchor]).await.unwrap().fault, Some(short));
+        reader.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_export_holds_the_very_texts_that_were_hashed() {
+    use sha2::{Digest as _, Sha256};
+
+    on_each_engine(async |world| {
+        let store = sealed(world).await;
+        let mut lines = Vec::new();
+        let told = store.audit_export(|line| {
+            lines.push(line.to_owned());
+            Ok(())
+        });
+        assert_eq!(told.await.unwrap(), 7);
+        let mut hash = "0".repeat(64);
+        for line in &lines[..6] {
+            let (before, text) = line.split_once(r#","entry":"#).unwrap();
+            hash = hex::encode(Sha256::digest(format!("{hash}{}", text.strip_suffix('}').unwrap())));
+            assert!(before.ends_with(&format!(r#""hash":"{hash}""#)), "{line}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(line).unwrap()["entry"]["kind"], "call");
+        }
+        assert!(lines[6].starts_with(r#"{"number":null"#), "{}", lines[6]);
+        store.close().await;
     })
     .await;
 }

@@ -3,7 +3,7 @@
 use crate::clock::from_ms;
 use crate::model::{ApprovalState, Ending, IncidentState};
 use crate::store::tests::world::{World, on_each_engine, put, try_put};
-use crate::store::{AuditEntry, CommitError, Durability, OpenError, Store, Write};
+use crate::store::{AuditEntry, AuditFault, CommitError, Durability, OpenError, Store, Write};
 
 #[tokio::test]
 async fn what_is_old_and_over_goes_and_an_open_incident_keeps_everything() {
@@ -38,8 +38,18 @@ async fn what_is_old_and_over_goes_and_an_open_incident_keeps_everything() {
         let open = world.incident("i2");
         assert_eq!(store.open_incidents().await.unwrap(), std::slice::from_ref(&open));
         assert_eq!(store.evidence(&open.id).await.unwrap().len(), 1);
-        let verdict = store.audit_verify().await.unwrap();
+        let verdict = store.audit_verify(&[]).await.unwrap();
         assert_eq!((verdict.sealed, verdict.head, verdict.fault), (2, head, None), "the rest of the chain is proved");
+        assert_eq!((verdict.cut, verdict.unsealed), (Some(2), 1), "a cut counts as told before it is sealed");
+        let cut = store.audit_last("cut").await.unwrap().unwrap();
+        assert_eq!((cut["number"].as_i64(), cut["count"].as_i64()), (Some(2), Some(2)));
+        store.seal(100).await.unwrap();
+        let verdict = store.audit_verify(&[]).await.unwrap();
+        assert_eq!((verdict.sealed, verdict.cut, verdict.fault), (3, Some(2), None));
+        // Who only takes the entry away that tells of it is seen like everybody else.
+        world.tamper("UPDATE chain SET base_number = 3, base_hash = (SELECT hash FROM audit WHERE number = 3)").await;
+        let fault = store.audit_verify(&[]).await.unwrap().fault;
+        assert_eq!(fault, Some(AuditFault::Uncut { number: 3 }));
         store.close().await;
     })
     .await;
