@@ -20,6 +20,7 @@ pub use crate::app::stages::Stages;
 use crate::clock::Clock;
 use crate::correlate::Rules;
 use crate::govern::audit;
+use crate::govern::budget::Price;
 use crate::govern::gate::Gate;
 use crate::govern::policy::Policy;
 use crate::http;
@@ -63,6 +64,8 @@ pub struct Setup {
     pub accounts: (String, String, bool),
     pub policy: Policy,
     pub llm: Option<LlmOptions>,
+    /// What the model costs, where the configuration says so.
+    pub price: Option<Price>,
     pub outlet: Outlet,
     pub rules: Rules,
     pub patience: Patience,
@@ -296,6 +299,7 @@ mod tests {
             accounts: ("firstlook".into(), "firstlook".into(), false),
             policy: Policy::default(),
             llm: None,
+            price: None,
             outlet: Outlet::Nowhere,
             rules: Rules::default(),
             patience: Patience::default(),

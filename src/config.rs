@@ -5,6 +5,7 @@ mod overlay;
 mod record;
 mod sources;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use serde_json::Value;
 pub use crate::config::listeners::{AdminListener, Listeners, McpListener, SlackListener, WebhookListener};
 pub use crate::config::overlay::environment;
 use crate::config::overlay::{inline_secret, line_of, overlay, password, read_secret};
-pub use crate::config::record::{Audit, Promotion};
+pub use crate::config::record::{Audit, Price, Promotion};
 pub use crate::config::sources::QueryServer;
 use crate::model::{ClusterName, Patience};
 
@@ -145,6 +146,9 @@ pub struct Model {
     /// Seconds for one answer, retries within included.
     #[serde(default = "turn_timeout_seconds")]
     pub turn_timeout_seconds: u64,
+    /// What a million tokens cost, by the model's name: for `limits.money_per_day` in the policy, and for `report`.
+    #[serde(default)]
+    pub prices: BTreeMap<String, Price>,
 }
 
 /// A slow local model needs about half a minute for a turn; a minute gives it room.
@@ -317,6 +321,10 @@ impl Config {
         }
         if webhook.basic_user.is_some() != webhook.basic_password.is_some() {
             return Err("listeners.webhook: basic_user and basic_password_file go together".into());
+        }
+        let prices = self.model.iter().flat_map(|model| &model.prices);
+        for (name, price) in prices {
+            price.check().map_err(|what| format!("model.prices.{name}: {what}"))?;
         }
         // A model spends money on whatever comes in, so whoever may send is known even on loopback.
         if self.model.is_some() && webhook.bearer_token.is_none() && !has_basic {

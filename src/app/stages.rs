@@ -98,6 +98,8 @@ impl Stages {
                 store: store(),
                 gate: gate.clone(),
                 llm,
+                price: setup.price.clone(),
+                purse: tokio::sync::Mutex::default(),
                 clock: clock(),
                 redactor: setup.redactor.clone(),
                 metrics: metrics(),
@@ -116,7 +118,7 @@ impl Stages {
                 clock: clock(),
                 metrics: metrics(),
             },
-            verify: Verify::new(store(), reader, clock(), metrics(), setup.rules.clone(), motion.clone()),
+            verify: Verify::new(gate.clone(), reader, clock(), metrics(), setup.rules.clone(), motion.clone()),
             expire: Expire {
                 store: store(),
                 actor,

@@ -45,6 +45,7 @@ enum Command {
     Mcp(McpArgs),
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    Report(report::ReportArgs),
     #[command(subcommand)]
     Audit(audit::AuditCommand),
 }
@@ -258,6 +259,7 @@ pub fn main() -> ExitCode {
             Command::Mcp(McpArgs { command: Some(McpCommand::Token(args)), .. }) => mcp::token(&args),
             Command::Mcp(args) => mcp::run(args).await,
             Command::Policy(command) => policy::run(command).await,
+            Command::Report(args) => report::run(args).await,
             Command::Audit(command) => audit::run(command).await,
         }
     });

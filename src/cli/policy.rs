@@ -13,8 +13,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::config::Config;
 use crate::govern::policy::{
-    Ask, Covering, Groups, LEAVES_UNUSED, LeaveRecord, May, Policy, Problem, Rehearsed, Usage, covering, decide, may,
-    rehearse,
+    Ask, Covering, Groups, LeaveRecord, May, Policy, Problem, Rehearsed, Usage, covering, decide, may, rehearse,
 };
 use crate::govern::record::{Bar, Pair, records};
 use crate::mcp;
@@ -170,7 +169,7 @@ fn told(kind: &str, Problem { line, key, what }: &Problem) -> String {
 /// What the record of the last 30 days says about the standing leaves.
 async fn against_record(policy: &Policy, store: &Store, bar: Bar) -> anyhow::Result<Vec<Problem>> {
     let since = days_ago(store_now(), 30)?;
-    let all = records(&store.approvals_made_since(since).await?);
+    let all = records(&store.approvals_made_since(since).await?, &[]);
     let mut found = Vec::new();
     for (i, leave) in policy.standing_leave.iter().enumerate() {
         let key = format!("standing_leave[{i}]");
@@ -237,7 +236,7 @@ fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             match covering(&policy, &ask, true, |_| LeaveRecord::default()) {
                 Covering::None => {}
                 Covering::Covers { by, rule, .. } => {
-                    println!("{rule}: standing leave of {by}, where a finding supports the step; {LEAVES_UNUSED}");
+                    println!("{rule}: standing leave of {by}, where a finding supports the step");
                 }
                 Covering::NotNow { by, rule, why } => println!("{rule}: standing leave of {by} does not count: {why}"),
             }
@@ -341,9 +340,6 @@ fn tell_changes(judged: &[Rehearsed<'_>]) {
             let what = format!("{} of {}", approval.proposal.tool(), approval.proposal.object());
             lines.push(format!("  {}  {what}: was {then}; {now}", approval.created_at));
         }
-    }
-    if run > 0 {
-        println!("of a standing leave: {LEAVES_UNUSED}");
     }
     println!("changes: {run} would run by standing leave, {ask} would ask, {refuse} would be refused");
     for line in lines {

@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::config::Config;
 use crate::correlate::{Openers, Rules};
+use crate::govern::budget::Price;
 use crate::govern::callers::Callers;
 use crate::govern::gate::Gate;
 use crate::govern::policy::Policy;
@@ -80,13 +81,21 @@ pub async fn setup_over(config: &Config, store: Store, clock: Clock) -> anyhow::
             Outlet::Slack { slack: slack_client(slack, &redactor, &metrics)?, channel: slack.channel.clone() }
         }
     };
+    let policy = policy(config.policy_file.as_deref())?;
+    let price = price(config.model.as_ref());
+    anyhow::ensure!(
+        price.is_some() || config.model.is_none() || !policy.limits.counts_money(),
+        "model.prices: the policy limits money, but there is no price for `{}`",
+        config.model.as_ref().map_or("", |model| &model.name)
+    );
     Ok(Setup {
         cluster,
+        price,
         clock,
         kubernetes: clients::kubernetes(&config.kubernetes).await?,
         sources: sources::from(config, &redactor)?,
         accounts: (config.kubernetes.namespace.clone(), config.kubernetes.account.clone(), config.kubernetes.writes),
-        policy: policy(config.policy_file.as_deref())?,
+        policy,
         dashboard: config.links.dashboard.clone(),
         anchors: anchors(config.audit.anchors.as_deref())?,
         texts: Texts { config: config.text.clone(), policy: policy_text(config.policy_file.as_deref())? },
@@ -104,6 +113,13 @@ pub async fn setup_over(config: &Config, store: Store, clock: Clock) -> anyhow::
         patience: config.watch,
         keep_days: config.store.keep_days,
     })
+}
+
+/// What the configured model costs, where a price is given for it.
+pub fn price(model: Option<&config::Model>) -> Option<Price> {
+    let model = model?;
+    let price = model.prices.get(&model.name)?;
+    Some(Price { input: price.input, output: price.output, currency: Redactor::default().redact(&price.currency) })
 }
 
 fn anchors(place: Option<&Path>) -> anyhow::Result<Anchors> {

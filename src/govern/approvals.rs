@@ -10,7 +10,10 @@ use crate::govern::audit;
 use crate::govern::gate::{Gate, Suggestion};
 use crate::govern::policy;
 use crate::govern::policy::{Groups, PressVerdict};
-use crate::model::{Action, Approval, ApprovalId, ApprovalState, Caller, Click, IncidentId, Press, Pressed, Proposal};
+use crate::model::{
+    Action, Approval, ApprovalId, ApprovalState, Caller, Click, IncidentId, Press, Pressed, Proposal, ReasonFor,
+    Standing, Thumb,
+};
 use crate::redact::Redacted;
 use crate::store::{CommitError, Durability, Write};
 use crate::telemetry::ClickLabels;
@@ -24,15 +27,15 @@ const TRIES_MAX: u32 = 3;
 pub struct Answered {
     /// For the person alone.
     pub text: Redacted,
-    /// `counted`, `approved`, `rejected`, `proposed`, `twice`, `stale`, `not_allowed`, `unknown`: also the metric's label.
+    /// `counted`, `approved`, `rejected`, `proposed`, `thumb`, `twice`, `stale`, `not_allowed`, `unknown`: also the metric's label.
     pub outcome: &'static str,
-    /// The approval that was rejected, for the offer to add a reason.
-    pub rejected: Option<ApprovalId>,
+    /// What a reason may be added to.
+    pub reason_for: Option<ReasonFor>,
 }
 
 impl Answered {
     fn new(outcome: &'static str, text: Redacted) -> Self {
-        Self { text, outcome, rejected: None }
+        Self { text, outcome, reason_for: None }
     }
 }
 
@@ -54,8 +57,7 @@ impl Gate {
         let _turn = if asks { None } else { Some(self.voting().lock().await) };
         let mut tries = 0;
         loop {
-            let (approval, answered, mut writes) = self.judge_press(click, groups).await?;
-            let incident = approval.map(|approval| approval.incident);
+            let (incident, answered, mut writes) = self.judge_press(click, groups).await?;
             writes.extend(self.done(click, incident.as_ref(), &answered.text));
             match self.options().store.commit(writes, Durability::Durable, None).await {
                 Ok(()) => {
@@ -74,7 +76,11 @@ impl Gate {
         &self,
         click: &Click,
         groups: &Groups,
-    ) -> anyhow::Result<(Option<Approval>, Answered, Vec<Write>)> {
+    ) -> anyhow::Result<(Option<IncidentId>, Answered, Vec<Write>)> {
+        if let Pressed::Thumb { incident, .. } | Pressed::ThumbReason { incident, .. } = &click.what {
+            let (answered, writes) = self.thumb(click, incident).await?;
+            return Ok((Some(incident.clone()), answered, writes));
+        }
         let (Pressed::Approve { approval: id }
         | Pressed::Reject { approval: id }
         | Pressed::RejectReason { approval: id, .. }
@@ -93,9 +99,30 @@ impl Gate {
             Pressed::Undo { .. } => (self.undo(click, &approval, groups).await?, Vec::new()),
             Pressed::RejectReason { reason, .. } => self.vote(click, &approval, groups, false, Some(reason)),
             Pressed::Approve { .. } => self.vote(click, &approval, groups, true, None),
-            Pressed::Reject { .. } | Pressed::Unknown { .. } => self.vote(click, &approval, groups, false, None),
+            _ => self.vote(click, &approval, groups, false, None),
         };
-        Ok((Some(approval), answered, writes))
+        Ok((Some(approval.incident), answered, writes))
+    }
+
+    /// One person's word on a card; the last counts.
+    async fn thumb(&self, click: &Click, incident: &IncidentId) -> anyhow::Result<(Answered, Vec<Write>)> {
+        if self.options().store.incident(incident).await?.is_none() {
+            return Ok((Answered::new("unknown", "firstlook knows no such incident any more.".into()), Vec::new()));
+        }
+        let (up, reason) = match &click.what {
+            Pressed::Thumb { up, .. } => (*up, None),
+            Pressed::ThumbReason { reason, .. } => (false, Some(reason.clone())),
+            _ => return Ok((Answered::new("unknown", Redacted::default()), Vec::new())),
+        };
+        let text = match (up, &reason) {
+            (true, _) => "Thank you: counted as right.",
+            (false, Some(_)) => "Thank you: counted as wrong, with your reason.",
+            (false, None) => "Thank you: counted as wrong. What was wrong helps most.",
+        };
+        let reason_for = (!up && reason.is_none()).then(|| ReasonFor::ThumbDown(incident.clone()));
+        let thumb = Thumb { user: click.user.clone(), up, reason, at: self.options().clock.now() };
+        let answered = Answered { reason_for, ..Answered::new("thumb", text.into()) };
+        Ok((answered, vec![Write::Thumb { incident: incident.clone(), thumb }]))
     }
 
     fn done(&self, click: &Click, incident: Option<&IncidentId>, answer: &Redacted) -> [Write; 2] {
@@ -163,8 +190,16 @@ impl Gate {
             }
             PressVerdict::Rejected => {
                 let text = text!("Rejected: {}. Nothing will be changed.", said(approval));
-                let rejected = Some(approval.id.clone());
-                (Some(ApprovalState::Rejected), Answered { rejected, ..Answered::new("rejected", text) })
+                let reason_for = Some(ReasonFor::No(approval.id.clone()));
+                (Some(ApprovalState::Rejected), Answered { reason_for, ..Answered::new("rejected", text) })
+            }
+            PressVerdict::Twice if said_by_leave(approval, &click.user) => {
+                let text = text!(
+                    "Your standing leave has said yes for you; {} different people are needed. Others who may: {}.",
+                    approval.people_needed,
+                    who(&approval.approvers)
+                );
+                (None, Answered::new("twice", text))
             }
             PressVerdict::Twice => {
                 let text = text!(
@@ -258,6 +293,11 @@ fn who(approvers: &[Redacted]) -> Redacted {
     if approvers.is_empty() { "nobody".into() } else { Redacted::join(approvers, ", ") }
 }
 
+/// Whether the yes of this person came from a standing leave.
+fn said_by_leave(approval: &Approval, user: &Redacted) -> bool {
+    matches!(&approval.standing, Some(Standing::Counted { by, .. }) if by == user)
+}
+
 /// What the approval is about, in an order's words.
 fn said(approval: &Approval) -> Redacted {
     match &approval.action {
@@ -272,8 +312,11 @@ fn said(approval: &Approval) -> Redacted {
 /// Why an approval takes no answer any more.
 fn stale(approval: &Approval, state: ApprovalState) -> Redacted {
     let by = |yes: bool| {
-        let all = approval.presses.iter().filter(|press| press.yes == yes).map(|press| &press.user);
-        Redacted::join(all, ", ")
+        let all = approval.presses.iter().filter(|press| press.yes == yes).map(|press| {
+            let by_leave = yes && said_by_leave(approval, &press.user);
+            if by_leave { text!("standing leave of {}", press.user) } else { press.user.clone() }
+        });
+        Redacted::join(&all.collect::<Vec<Redacted>>(), ", ")
     };
     let because = if approval.because.is_empty() { Redacted::default() } else { text!(": {}", approval.because) };
     match state {

@@ -83,7 +83,7 @@ pub fn approval(at: Timestamp, approval: &Approval) -> AuditEntry {
         "proposal": approval.proposal, "action": approval.action,
         "action_sha256": approval.action.as_ref().map(|action| action.hash().0), "tier": approval.tier,
         "rule": approval.rule, "people_needed": approval.people_needed, "approvers": approval.approvers,
-        "bound": approval.bound,
+        "bound": approval.bound, "standing_leave": approval.standing,
     });
     AuditEntry { at, kind: "approval", incident: Some(approval.incident.clone()), body }
 }

@@ -128,6 +128,11 @@ impl Gate {
         Ok(().serve(near).await?)
     }
 
+    /// The store behind it.
+    pub fn store(&self) -> &Store {
+        &self.0.options.store
+    }
+
     /// The present policy.
     pub fn policy(&self) -> &Policy {
         &self.0.options.policy

@@ -2,8 +2,10 @@
 
 pub mod approvals;
 pub mod audit;
+pub mod budget;
 pub mod callers;
 pub mod gate;
+mod leaves;
 pub mod permit;
 pub mod policy;
 pub mod record;

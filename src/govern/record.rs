@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Approval, ApprovalId, ApprovalState, Verification};
+use crate::model::{Approval, ApprovalId, ApprovalState, IncidentId, Thumb, Verification};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -33,6 +33,9 @@ pub struct Record {
     pub unknown: u32,
     /// Executed and taken back by a person.
     pub undone: u32,
+    /// Thumbs on the cards of its incidents: whether the cause was right.
+    pub right: u32,
+    pub wrong: u32,
 }
 
 /// What a pair needs before a standing leave is suggested.
@@ -77,8 +80,8 @@ pub fn bad(approval: &Approval) -> Option<Redacted> {
     }
 }
 
-/// The records of all pairs among these approvals.
-pub fn records(approvals: &[Approval]) -> BTreeMap<Pair, Record> {
+/// The records of all pairs among these approvals, with the thumbs on their incidents' cards.
+pub fn records(approvals: &[Approval], thumbs: &[(IncidentId, Thumb)]) -> BTreeMap<Pair, Record> {
     let undone: BTreeSet<&ApprovalId> = approvals
         .iter()
         .filter(|approval| approval.state == ApprovalState::Executed)
@@ -91,7 +94,18 @@ pub fn records(approvals: &[Approval]) -> BTreeMap<Pair, Record> {
         count(record, approval);
         record.undone += u32::from(undone.contains(&approval.id));
     }
+    for (pair, record) in &mut all {
+        let of_pair = |approval: &&Approval| approval.undoes.is_none() && Pair::of(approval) == *pair;
+        let incidents: BTreeSet<_> = approvals.iter().filter(of_pair).map(|approval| &approval.incident).collect();
+        let here = thumbs.iter().filter(|(incident, _)| incidents.contains(incident));
+        (record.right, record.wrong) = counted(here.map(|(_, thumb)| thumb));
+    }
     all
+}
+
+/// Thumbs up and down.
+pub fn counted<'a>(thumbs: impl Iterator<Item = &'a Thumb>) -> (u32, u32) {
+    thumbs.fold((0, 0), |(right, wrong), thumb| if thumb.up { (right + 1, wrong) } else { (right, wrong + 1) })
 }
 
 fn count(record: &mut Record, approval: &Approval) {
@@ -139,10 +153,16 @@ mod tests {
         all.push(approval("billing", ApprovalState::Rejected, AT));
         let undo = Approval { undoes: Some(all[2].id.clone()), ..approval("shop", ApprovalState::Executed, AT) };
         all.push(undo);
-        let records = records(&all);
+        let thumb = |user, up| {
+            let thumb = Thumb { user, up, reason: None, at: all[0].created_at };
+            (all[0].incident.clone(), thumb)
+        };
+        let elsewhere = (IncidentId::fresh(), thumb("U3".into(), false).1);
+        let records = records(&all, &[thumb("U1".into(), true), thumb("U2".into(), false), elsewhere]);
         assert_eq!(records.len(), 2);
         let shop = &records[&Pair::of(&all[0])];
         assert_eq!((shop.asked, shop.approved, shop.verified, shop.not_better, shop.undone), (4, 3, 1, 1, 1));
+        assert_eq!((shop.right, shop.wrong), (1, 1), "thumbs on other incidents' cards say nothing of it");
         assert_eq!(shop.bad(), 2);
         assert!(shop.meets(Bar { approved: 3, bad: 2 }) && !shop.meets(Bar { approved: 3, bad: 1 }));
         assert!(bad(&all[1]).is_some() && bad(&all[0]).is_none() && bad(&all[2]).is_none());

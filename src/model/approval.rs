@@ -43,6 +43,27 @@ pub struct Approval {
     pub verification: Verification,
     /// The approval whose effect this one takes back.
     pub undoes: Option<ApprovalId>,
+    /// The standing leave that is given for this, if one is, once it was looked at.
+    #[serde(default)]
+    pub standing: Option<Standing>,
+}
+
+/// A standing leave, as it was found when people were asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It has counted as its person's yes.
+    Counted {
+        /// Slack's user id of the person who gave it.
+        by: Redacted,
+        /// Its place in the policy: `standing_leave[0] (line 12)`.
+        rule: Redacted,
+        /// What makes it the same leave: person, tool, namespace, last day.
+        key: String,
+        at: Timestamp,
+    },
+    /// It did not count.
+    NotNow { by: Redacted, rule: Redacted, why: Redacted },
 }
 
 /// The life of an approval. Timing out is `Expired`, a changed world is `Withdrawn`; neither is ever `Rejected`.
@@ -196,8 +217,27 @@ pub enum Pressed {
     Undo {
         approval: ApprovalId,
     },
+    /// A thumb on the card: its cause was right, or wrong.
+    Thumb {
+        incident: IncidentId,
+        up: bool,
+    },
+    /// What was wrong with the card, after a thumb down.
+    ThumbReason {
+        incident: IncidentId,
+        reason: Redacted,
+    },
     /// An action id that this version does not know.
     Unknown {
         action_id: Redacted,
     },
+}
+
+/// What a person may add a reason to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReasonFor {
+    /// Their no.
+    No(ApprovalId),
+    /// Their thumb down on this incident's card.
+    ThumbDown(IncidentId),
 }

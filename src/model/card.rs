@@ -28,9 +28,23 @@ pub struct Card {
     pub links: Vec<Link>,
     /// The newest sealed entry of the audit chain: number and hash (hex).
     pub audit_head: Option<(i64, String)>,
+    /// What people think of it, first to last.
+    #[serde(default)]
+    pub thumbs: Vec<Thumb>,
     /// Stages that gave up on a unit of this incident after five failures, by name.
     #[serde(default)]
     pub parked: Vec<String>,
+}
+
+/// One person's word on a card: whether its cause was right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thumb {
+    /// Slack's user id.
+    pub user: Redacted,
+    pub up: bool,
+    /// What was wrong, where somebody said so.
+    pub reason: Option<Redacted>,
+    pub at: Timestamp,
 }
 
 /// What was heard of the incident, counted.

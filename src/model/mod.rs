@@ -16,9 +16,11 @@ pub mod schedule;
 pub mod signal;
 
 pub use action::{Action, ActionHash, Proposal, Tier};
-pub use approval::{Approval, ApprovalState, Bound, Click, Execution, Press, Pressed, Preview, Verification};
+pub use approval::{
+    Approval, ApprovalState, Bound, Click, Execution, Press, Pressed, Preview, ReasonFor, Standing, Verification,
+};
 pub use call::{Call, CallOutcome, Caller, Verdict};
-pub use card::{Card, Heard, Link, Post, PostKind};
+pub use card::{Card, Heard, Link, Post, PostKind, Thumb};
 pub use evidence::{Citation, Evidence, Reading, Segment, Source};
 pub use finding::{Certainty, Finding, Role};
 pub use ids::{ApprovalId, CallId, ClusterName, EvidenceId, IncidentId, Nonce, SignalId};

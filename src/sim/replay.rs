@@ -146,6 +146,7 @@ impl Replay {
             patience: Patience::default(),
             keep_days: 30,
             dashboard: None,
+            price: None,
             anchors: Anchors::default(),
             texts: Texts::default(),
         };

@@ -241,6 +241,7 @@ impl World {
             patience: Patience::default(),
             keep_days: 30,
             dashboard: None,
+            price: None,
             anchors: Anchors::default(),
             texts: Texts::default(),
         })

@@ -43,15 +43,15 @@ impl Desk {
     pub async fn take(&self, payload: &str) -> Result<(), NotTaken> {
         match interact::parse(payload, &self.place, self.clock.now())? {
             Parsed::Click(click) => (self.on_click)(click).await.map_err(NotTaken::NotStored),
-            Parsed::OpenReason { approval, trigger, response_url } => {
+            Parsed::OpenReason { of, trigger, response_url } => {
                 let slack = self.slack.clone();
                 // Apart, so that a slow Slack holds up no other click.
                 tokio::spawn(async move {
-                    let open = slack.open_reason(&trigger, &approval, response_url.as_deref());
+                    let open = slack.open_reason(&trigger, &of, response_url.as_deref());
                     match timeout(OPEN_WITHIN, open).await {
                         Ok(Ok(())) => {}
-                        Ok(Err(error)) => tracing::warn!(%approval, %error, "the form for a reason did not open"),
-                        Err(_) => tracing::warn!(%approval, "the form for a reason did not open in time"),
+                        Ok(Err(error)) => tracing::warn!(?of, %error, "the form for a reason did not open"),
+                        Err(_) => tracing::warn!(?of, "the form for a reason did not open in time"),
                     }
                 });
                 Ok(())

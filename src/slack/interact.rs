@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use sha2::Sha256;
 
-use crate::model::{ApprovalId, Click, ClusterName, Pressed, SignalId};
+use crate::model::{ApprovalId, Click, ClusterName, IncidentId, Pressed, ReasonFor, SignalId};
 use crate::redact::{Redacted, Redactor};
 use crate::slack::render;
 
@@ -34,8 +34,8 @@ pub enum Refusal {
 pub enum Parsed {
     /// To be stored, and answered by the stage that handles clicks.
     Click(Click),
-    /// The form for the reason of a no; its trigger lives three seconds.
-    OpenReason { approval: ApprovalId, trigger: String, response_url: Option<String> },
+    /// The form for a reason; its trigger lives three seconds.
+    OpenReason { of: ReasonFor, trigger: String, response_url: Option<String> },
     /// Nothing to do but to acknowledge: a closed form, a shortcut that is not ours.
     Nothing,
 }
@@ -123,35 +123,42 @@ impl Heard<'_> {
         let response_url = Some(text(&self.payload["response_url"])).filter(|url| !url.is_empty());
         // The suffix of the second and later buttons of a sort.
         let sort = action_id.split_once(':').map_or(action_id, |(sort, _)| sort);
-        let what = match (sort, ApprovalId::parse(value)) {
-            (render::APPROVE, Some(approval)) => Pressed::Approve { approval },
-            (render::REJECT, Some(approval)) => Pressed::Reject { approval },
-            (render::UNDO, Some(approval)) => Pressed::Undo { approval },
-            (render::ASK_AGAIN, Some(approval)) => Pressed::AskAgain { approval },
-            (render::REASON, Some(approval)) => {
-                let trigger = text(&self.payload["trigger_id"]).to_owned();
-                let response_url = response_url.map(str::to_owned);
-                return Ok(Parsed::OpenReason { approval, trigger, response_url });
-            }
+        let open = |of| {
+            let trigger = text(&self.payload["trigger_id"]).to_owned();
+            Ok(Parsed::OpenReason { of, trigger, response_url: response_url.map(str::to_owned) })
+        };
+        let what = match (sort, ApprovalId::parse(value), IncidentId::parse(value)) {
+            (render::APPROVE, Some(approval), _) => Pressed::Approve { approval },
+            (render::REJECT, Some(approval), _) => Pressed::Reject { approval },
+            (render::UNDO, Some(approval), _) => Pressed::Undo { approval },
+            (render::ASK_AGAIN, Some(approval), _) => Pressed::AskAgain { approval },
+            (render::THUMB_UP, _, Some(incident)) => Pressed::Thumb { incident, up: true },
+            (render::THUMB_DOWN, _, Some(incident)) => Pressed::Thumb { incident, up: false },
+            (render::REASON, Some(approval), _) => return open(ReasonFor::No(approval)),
+            (render::THUMB_REASON, _, Some(incident)) => return open(ReasonFor::ThumbDown(incident)),
             _ => Pressed::Unknown { action_id: self.redacted(action_id, 100) },
         };
         self.click(&[action_id, value, action_ts], response_url, what)
     }
 
-    /// The form for a reason was sent; which approval it is about stands in what Slack carried for us.
+    /// The form for a reason was sent; what it is about stands in what Slack carried for us.
     fn view_submission(&self) -> Result<Parsed, Refusal> {
         let view = &self.payload["view"];
-        if text(&view["callback_id"]) != render::REASON {
+        let sort = text(&view["callback_id"]);
+        if ![render::REASON, render::THUMB_REASON].contains(&sort) {
             return Ok(Parsed::Nothing);
         }
         let carried: Value = serde_json::from_str(text(&view["private_metadata"])).unwrap_or_default();
-        let Some(approval) = ApprovalId::parse(text(&carried["approval"])) else {
-            return Err(Refusal::NotUnderstood("a form without its approval"));
-        };
         let reason = text(&view["state"]["values"][render::REASON][render::REASON]["value"]);
-        let what = Pressed::RejectReason { approval: approval.clone(), reason: self.redacted(reason.trim(), 500) };
+        let reason = self.redacted(reason.trim(), 500);
+        let of = [text(&carried["approval"]), text(&carried["incident"])];
+        let what = match (sort, ApprovalId::parse(of[0]), IncidentId::parse(of[1])) {
+            (render::REASON, Some(approval), _) => Pressed::RejectReason { approval, reason },
+            (render::THUMB_REASON, _, Some(incident)) => Pressed::ThumbReason { incident, reason },
+            _ => return Err(Refusal::NotUnderstood("a form without what it is about")),
+        };
         let response_url = Some(text(&carried["response_url"])).filter(|url| !url.is_empty());
-        self.click(&[render::REASON, approval.as_str(), text(&view["id"])], response_url, what)
+        self.click(&[sort, of[0], of[1], text(&view["id"])], response_url, what)
     }
 
     /// `same` are the parts that a redelivery repeats and another click does not.
@@ -248,6 +255,27 @@ mod tests {
         let Pressed::RejectReason { reason, .. } = &sent.what else { panic!("{sent:?}") };
         assert!(!reason.as_str().contains("hunter22"), "people paste secrets too");
         assert_eq!(sent.response_url.as_deref(), Some("https://hooks.slack.com/actions/x"));
+    }
+
+    #[test]
+    fn a_thumb_is_about_a_card_and_its_reason_comes_by_a_form() {
+        let incident = IncidentId::parse("i1").unwrap();
+        assert_eq!(
+            click(&pressed("thumb_up", "i1", "1.1")).what,
+            Pressed::Thumb { incident: incident.clone(), up: true }
+        );
+        let down = click(&pressed("thumb_down", "i1", "1.1"));
+        assert_eq!(down.what, Pressed::Thumb { incident: incident.clone(), up: false });
+        let parsed = parse(&pressed("thumb_reason", "i1", "1.1").to_string(), &place(), from_ms(5)).unwrap();
+        assert!(
+            matches!(&parsed, Parsed::OpenReason { of: ReasonFor::ThumbDown(of), .. } if *of == incident),
+            "{parsed:?}"
+        );
+        let carried = json!({"incident": "i1"}).to_string();
+        let sent = json!({"type": "view_submission", "user": {"id": "U9", "name": "bob"}, "view": {"id": "V1",
+            "callback_id": "thumb_reason", "private_metadata": carried,
+            "state": {"values": {"reject_reason": {"reject_reason": {"value": "it was the node"}}}}}});
+        assert_eq!(click(&sent).what, Pressed::ThumbReason { incident, reason: "it was the node".into() });
     }
 
     #[test]

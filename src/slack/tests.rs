@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::model::{ApprovalId, Click, ClusterName, IncidentId, Nonce, Pressed};
+use crate::model::{ApprovalId, Click, ClusterName, IncidentId, Nonce, Pressed, ReasonFor};
 use crate::redact::Redactor;
 use crate::sim::slack::{Delivery, Fault, Slack as StandIn, SlackOptions as Workspace};
 use crate::slack::client::{Slack, SlackError, SlackOptions};
@@ -208,7 +208,7 @@ async fn a_no_counts_at_once_and_its_reason_follows_by_a_form() {
     world.stand_in.click(&ts, "reject", ONCALL, Delivery::Socket).await.unwrap();
     let no = clicks.recv().await.unwrap();
     let Pressed::Reject { approval } = &no.what else { panic!("{no:?}") };
-    let answer = render::answer(&"rejected".into(), Some(approval));
+    let answer = render::answer(&"rejected".into(), Some(&ReasonFor::No(approval.clone())));
     world.slack.ephemeral(no.response_url.as_deref().unwrap(), &answer).await.unwrap();
     let offered = world.stand_in.messages().pop().unwrap();
     let mut changes = world.stand_in.changes();

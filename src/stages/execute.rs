@@ -23,6 +23,8 @@ use crate::telemetry::{ActionLabels, Metrics};
 
 /// Versions of an object that may pass by before an execution gives up.
 const CONFLICTS_MAX: u32 = 5;
+/// Requests for leave that wait at once; more than a team could answer.
+const PENDING_MAX: u32 = 100;
 /// What could not be done now is tried again after this long, up to the store's five attempts.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(2);
 /// Entries sealed before a write: its intent is among them.
@@ -50,6 +52,9 @@ impl Execute {
             self.give_back(claim, result).await?;
             return Ok(Ran::Worked);
         }
+        if self.count_leave().await? {
+            return Ok(Ran::Worked);
+        }
         let states = [ApprovalState::Approved, ApprovalState::Executing];
         for approval in self.store.approvals_in(&states, 8).await? {
             let Some(claim) = self.store.claim("execute", approval.id.as_str(), LEASE).await? else { continue };
@@ -65,6 +70,27 @@ impl Execute {
             return Ok(Ran::Worked);
         }
         Ok(Ran::Idle)
+    }
+
+    /// Lets a standing leave count for a request that waits, where the policy gives one; true if one was looked at.
+    async fn count_leave(&self) -> anyhow::Result<bool> {
+        if self.gate.policy().standing_leave.is_empty() {
+            return Ok(false);
+        }
+        for approval in self.store.approvals_in(&[ApprovalState::Pending], PENDING_MAX).await? {
+            if !self.gate.has_leave_to_count(&approval) {
+                continue;
+            }
+            let Some(claim) = self.store.claim("leave", approval.id.as_str(), LEASE).await? else { continue };
+            let groups = self.groups(&approval).await;
+            let counted = self.gate.count_leave(&approval, &groups);
+            let counted = counted.instrument(telemetry::incident(&approval.incident)).await;
+            self.give_back(claim, counted.as_ref().map(drop).map_err(|error| anyhow::anyhow!("{error:#}"))).await?;
+            if counted? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn give_back(&self, claim: Claim, result: anyhow::Result<()>) -> anyhow::Result<()> {
@@ -96,7 +122,7 @@ impl Execute {
         let answered = self.gate.press(click, &groups).await?;
         tracing::info!(user = %click.user, outcome = answered.outcome, "click answered: {}", answered.text);
         if let (Outlet::Slack { slack, .. }, Some(url)) = (&self.outlet, &click.response_url) {
-            let message = render::answer(&answered.text, answered.rejected.as_ref());
+            let message = render::answer(&answered.text, answered.reason_for.as_ref());
             // The press counts whether or not the person sees the answer; the card shows it as well.
             if let Err(error) = slack.ephemeral(url, &message).await {
                 tracing::warn!("the answer to a click did not reach the person: {error}");
@@ -224,10 +250,11 @@ impl Execute {
         let was = approval.state;
         let ended = Approval { state, because, ..approval };
         tracing::info!(incident = %ended.incident, approval = %ended.id, state = state.as_str(), "{}", ended.because);
-        let writes = vec![
+        let mut writes = vec![
             Write::Audit(audit::execution(self.clock.now(), &ended)),
             Write::Approval { approval: Box::new(ended.clone()), was: Some(was) },
         ];
+        writes.extend(self.gate.suspensions(&ended).await?);
         match self.store.commit(writes, Durability::Durable, Some(claim)).await {
             Ok(()) => {}
             // Another worker was quicker with the same.
@@ -247,7 +274,7 @@ fn approval_of(what: &Pressed) -> Option<&ApprovalId> {
         | Pressed::RejectReason { approval, .. }
         | Pressed::AskAgain { approval }
         | Pressed::Undo { approval } => Some(approval),
-        Pressed::Unknown { .. } => None,
+        Pressed::Thumb { .. } | Pressed::ThumbReason { .. } | Pressed::Unknown { .. } => None,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::agent::step::Budget;
 use crate::agent::turn::{Mark, Turn};
 use crate::clock::Clock;
 use crate::correlate::ARRIVAL;
+use crate::govern::budget::Price;
 use crate::govern::gate::{Gate, Suggestion};
 use crate::govern::scope::Scope;
 use crate::model::{Caller, Card, IncidentState, Investigation, InvestigationState, Origin};
@@ -42,6 +43,10 @@ pub struct Investigate {
     pub gate: Gate,
     /// None: the findings speak alone.
     pub llm: Option<Llm>,
+    /// What the model costs, where the configuration says so.
+    pub price: Option<Price>,
+    /// Held while a turn is paid for.
+    pub purse: tokio::sync::Mutex<()>,
     pub clock: Clock,
     pub redactor: Redactor,
     pub metrics: Metrics,

@@ -102,11 +102,14 @@ mod tests {
     fn a_head_is_written_down_once_one_a_second_and_the_last_in_any_case() {
         let page = Page::default();
         let anchors = Anchors::to(page.clone());
-        for (number, at_ms, last) in [(1, 5_000, false), (1, 9_000, false), (2, 9_000, false), (3, 9_400, false), (4, 9_500, true)] {
+        for (number, at_ms, last) in
+            [(1, 5_000, false), (1, 9_000, false), (2, 9_000, false), (3, 9_400, false), (4, 9_500, true)]
+        {
             anchors.note(&(number, format!("{number:064x}")), from_ms(at_ms), last).unwrap();
         }
         let written = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
-        let seen: Vec<_> = written.lines().filter_map(crate::store::Anchor::parse).map(|anchor| anchor.number).collect();
+        let seen: Vec<_> =
+            written.lines().filter_map(crate::store::Anchor::parse).map(|anchor| anchor.number).collect();
         assert_eq!(seen, [1, 2, 4], "{written}");
     }
 }

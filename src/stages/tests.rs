@@ -1,6 +1,7 @@
 //! Actions from the proposal to their verification, over the simulated cluster and a SQLite store.
 
 mod rollouts;
+mod sequences;
 
 use std::time::Duration;
 
@@ -96,7 +97,7 @@ impl World {
                 metrics: metrics.clone(),
             },
             verify: Verify::new(
-                store.clone(),
+                gate.clone(),
                 reader.clone(),
                 clock.clone(),
                 metrics,

@@ -12,6 +12,7 @@ use crate::correlate::ending;
 use crate::correlate::ending::Health;
 use crate::correlate::late;
 use crate::findings;
+use crate::govern::gate::Gate;
 use crate::model::scene::Pod;
 use crate::model::{
     ASKED, Action, Approval, ApprovalState, Card, Ending, Finding, Incident, IncidentId, IncidentState, Investigation,
@@ -52,6 +53,7 @@ const EXECUTED_MAX: u32 = 50;
 /// The stage.
 pub struct Verify {
     store: Store,
+    gate: Gate,
     reader: Reader,
     clock: Clock,
     metrics: Metrics,
@@ -62,8 +64,9 @@ pub struct Verify {
 
 impl Verify {
     /// The stage, with nothing looked at yet.
-    pub fn new(store: Store, reader: Reader, clock: Clock, metrics: Metrics, rules: Rules, motion: Motion) -> Self {
-        Self { store, reader, clock, metrics, rules, pace: Pace::default(), motion }
+    pub fn new(gate: Gate, reader: Reader, clock: Clock, metrics: Metrics, rules: Rules, motion: Motion) -> Self {
+        let store = gate.store().clone();
+        Self { store, gate, reader, clock, metrics, rules, pace: Pace::default(), motion }
     }
 
     /// Looks at what is due.
@@ -137,6 +140,7 @@ impl Verify {
                 incident: Some(approval.incident.clone()),
                 body: json!({"approval": approval.id, "verification": approval.verification}),
             }));
+            writes.extend(self.gate.suspensions(&approval).await?);
         }
         self.store.commit(writes, Durability::Durable, None).await?;
         Ok(true)

@@ -12,6 +12,7 @@ mod postgres;
 mod proof;
 mod prune;
 mod read;
+mod record;
 mod scenes;
 mod signals;
 mod sql;
@@ -32,6 +33,7 @@ pub use claims::{ATTEMPTS_MAX, Claim, Parked};
 pub use news::{News, Subscription};
 pub use proof::{Anchor, AuditFault, AuditVerdict};
 pub use read::{Depth, Due, Turn};
+pub use record::Suspension;
 pub use write::{Mark, Usage, Write};
 
 use crate::clock::Clock;

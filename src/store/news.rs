@@ -61,6 +61,7 @@ impl News {
             Write::Incident(_) => Self::INCIDENT.and(Self::INVESTIGATION).and(Self::CARD),
             Write::Investigation { .. } => Self::INVESTIGATION.and(Self::CARD),
             Write::Place { .. } | Write::Scene { .. } | Write::Report { .. } | Write::Findings { .. } => Self::CARD,
+            Write::Thumb { .. } => Self::CARD,
             Write::Approval { .. } => Self::APPROVAL.and(Self::CARD),
             Write::Click(_) => Self::CLICK,
             Write::Audit(_) => Self::AUDIT,
@@ -69,6 +70,7 @@ impl News {
             | Write::Evidence { .. }
             | Write::Turn { .. }
             | Write::Charge { .. }
+            | Write::SuspendLeave { .. }
             | Write::ClickDone { .. }
             | Write::Post(_)
             | Write::Delivered { .. }

@@ -31,7 +31,8 @@ impl Anchor {
         let words = || line.split(|c: char| !c.is_ascii_alphanumeric() && c != '#');
         let number = words().find_map(|word| word.strip_prefix('#')?.parse().ok()).filter(|number| *number > 0)?;
         let is_hash = |word: &&str| {
-            (ANCHOR_HEX_MIN..=64).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+            (ANCHOR_HEX_MIN..=64).contains(&word.len())
+                && word.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
         };
         Some(Self { number, hash: words().find(is_hash)?.to_owned() })
     }
@@ -363,7 +364,7 @@ mod tests {
             short.end = short.entries.last().map_or(short.base.clone(), |entry| (entry.number, entry.hash.clone().unwrap()));
             prop_assert_eq!(prove(&short, &[]).fault, None);
             let far = Anchor { number: short.end.0 + 1, ..head };
-            prop_assert_eq!(prove(&short, &[far.clone()]).fault, Some(AuditFault::Short { head: short.end.0, anchor: far.number }));
+            prop_assert_eq!(prove(&short, std::slice::from_ref(&far)).fault, Some(AuditFault::Short { head: short.end.0, anchor: far.number }));
         }
     }
 
@@ -387,7 +388,8 @@ mod tests {
         let anchor = Some(Anchor { number: 18_204, hash: hash.into() });
         assert_eq!(Anchor::parse("firstlook · 5 calls, 9,140 tokens · audit 4c1f09d2a37be155 (#18204)"), anchor);
         assert_eq!(Anchor::parse("#18204 4c1f09d2a37be155"), anchor);
-        for bad in ["", "#18204", "4c1f09d2a37be155", "#0 4c1f09d2a37be155", "#18204 4c1f…e2", "#-1 4c1f09d2a37be155"] {
+        for bad in ["", "#18204", "4c1f09d2a37be155", "#0 4c1f09d2a37be155", "#18204 4c1f…e2", "#-1 4c1f09d2a37be155"]
+        {
             assert_eq!(Anchor::parse(bad), None, "{bad}");
         }
     }

@@ -36,9 +36,14 @@ const OLD: [&str; 4] = [
       AND NOT EXISTS (SELECT 1 FROM approval WHERE approval.id = claim.unit) LIMIT $3)",
 ];
 
-/// The budget of a day counts charges whatever becomes of their incident: they go by their own age, after two days.
-const CHARGES: &str = "DELETE FROM charge WHERE cluster = $1 AND at_ms < $2";
-const CHARGES_KEPT_MS: i64 = 2 * 86_400_000;
+/// What is kept by its own age in days, whatever becomes of its incident: each for cluster $1, before $2.
+const BY_AGE: [(&str, i64); 2] = [
+    // The budget of 30 days counts them.
+    ("DELETE FROM charge WHERE cluster = $1 AND at_ms < $2", 31),
+    // A year can be compared with the one before; a few bytes each.
+    ("DELETE FROM thumb WHERE cluster = $1 AND at_ms < $2", 800),
+];
+const DAY_MS: i64 = 86_400_000;
 
 /// Audit entries are small and many: so many go for one incident of the limit.
 const ENTRIES_PER_INCIDENT: i64 = 100;
@@ -71,8 +76,10 @@ pub(super) async fn prune(conn: &mut Conn<'_>, context: &Context, before_ms: i64
     for sql in OLD {
         rows += conn.execute(sql, args![cluster, before_ms, limit]).await?;
     }
-    let charged_ms = before_ms.min(context.clock.now_ms() - CHARGES_KEPT_MS);
-    rows += conn.execute(CHARGES, args![cluster, charged_ms]).await?;
+    for (sql, days) in BY_AGE {
+        let oldest_ms = before_ms.min(context.clock.now_ms() - days * DAY_MS);
+        rows += conn.execute(sql, args![cluster, oldest_ms]).await?;
+    }
     Ok(rows + prune_audit(conn, context, before_ms, limit).await?)
 }
 

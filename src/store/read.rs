@@ -206,13 +206,6 @@ impl Store {
         self.docs(SQL, args![incident.as_str(), ROWS_MAX]).await
     }
 
-    /// Tokens charged at `since` or later: settled ones, and those reserved by turns that are not settled.
-    pub async fn tokens_since(&self, since: Timestamp) -> anyhow::Result<u64> {
-        const SQL: &str = "SELECT CAST(sum(tokens) AS BIGINT) FROM charge WHERE cluster = $1 AND at_ms >= $2";
-        let args = args![self.cluster().as_str(), since.as_millisecond()];
-        Ok(self.held().await?.conn().number(SQL, args).await? as u64)
-    }
-
     /// Approvals whose execution began at `since` or later, whatever came of them; the newest 1,000.
     pub async fn approvals_begun_since(&self, since: Timestamp) -> anyhow::Result<Vec<Approval>> {
         const SQL: &str = "SELECT doc FROM approval WHERE cluster = $1 AND started_ms >= $2

@@ -249,13 +249,18 @@ async fn tokens_are_charged_once_per_key() {
     on_each_engine(async |world| {
         let store = world.open().await;
         let incident = world.incident("i1").id;
-        let charge = |key: &str, tokens| Write::Charge { incident: incident.clone(), key: key.into(), tokens };
+        let charge = |key: &str, tokens| Write::Charge {
+            incident: incident.clone(),
+            key: key.into(),
+            tokens,
+            micros: tokens * 3,
+        };
         let before = world.now();
         put(&store, [charge("turn 1", 8_000)]).await;
-        assert_eq!(store.tokens_since(before).await.unwrap(), 8_000, "reserved");
+        assert_eq!(store.spent_since(before).await.unwrap(), (8_000, 24_000), "reserved");
         put(&store, [charge("turn 1", 1_200), charge("turn 2", 8_000)]).await;
-        assert_eq!(store.tokens_since(before).await.unwrap(), 9_200, "one settled, one reserved");
-        assert_eq!(store.tokens_since(before + SignedDuration::from_secs(1)).await.unwrap(), 0);
+        assert_eq!(store.spent_since(before).await.unwrap(), (9_200, 27_600), "one settled, one reserved");
+        assert_eq!(store.spent_since(before + SignedDuration::from_secs(1)).await.unwrap(), (0, 0));
         store.close().await;
     })
     .await;

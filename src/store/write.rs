@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::model::{
     Approval, ApprovalState, Call, Click, Evidence, Finding, Incident, IncidentId, Investigation, ObjectRef, Post,
-    PostKind, Report, Scene, Signal, SignalId,
+    PostKind, Report, Scene, Signal, SignalId, Thumb,
 };
 use crate::redact::Redacted;
 use crate::store::approvals;
@@ -14,6 +14,8 @@ use crate::store::claims;
 use crate::store::claims::Claim;
 use crate::store::incidents;
 use crate::store::operation::{Context, Fault};
+use crate::store::record;
+use crate::store::record::Suspension;
 use crate::store::scenes;
 use crate::store::signals;
 use crate::store::sql::{Conn, args, is_unique_violation};
@@ -73,11 +75,13 @@ pub enum Write {
         messages: serde_json::Value,
         usage: Usage,
     },
-    /// Tokens reserved before a model call, settled under the same key after it.
+    /// Tokens reserved before a model call, and what they cost in millionths of the currency of the prices; settled under
+    /// the same key after it.
     Charge {
         incident: IncidentId,
         key: String,
         tokens: u64,
+        micros: u64,
     },
     /// `was` None inserts; else replaces only while the stored state is `was`. One may be executing per object.
     Approval {
@@ -100,6 +104,16 @@ pub enum Write {
     /// Inserts, or replaces by id (its outcome).
     Call(Call),
     Audit(AuditEntry),
+    /// Inserts, or replaces what the same person said before.
+    Thumb {
+        incident: IncidentId,
+        thumb: Thumb,
+    },
+    /// Suspends a standing leave, by its key; a leave that is suspended already keeps its first reason.
+    SuspendLeave {
+        leave: String,
+        suspension: Suspension,
+    },
     /// Remembers that this happened once, and the first time.
     Mark(Mark),
     /// The claimed unit is done.
@@ -179,7 +193,9 @@ async fn one(conn: &mut Conn<'_>, context: &Context, write: &Write) -> Result<()
         Write::Turn { incident, number, messages, usage } => {
             put_turn(conn, context, incident, *number, messages, *usage).await?;
         }
-        Write::Charge { incident, key, tokens } => put_charge(conn, context, incident, key, *tokens).await?,
+        Write::Charge { incident, key, tokens, micros } => {
+            put_charge(conn, context, incident, key, (*tokens, *micros)).await?;
+        }
         Write::Approval { approval, was } => approvals::put(conn, approval, *was).await?,
         Write::Click(click) => approvals::put_click(conn, click).await?,
         Write::ClickDone { id, answer } => {
@@ -193,6 +209,8 @@ async fn one(conn: &mut Conn<'_>, context: &Context, write: &Write) -> Result<()
         }
         Write::Call(call) => put_call(conn, context, call).await?,
         Write::Audit(entry) => audit::insert(conn, context, entry).await?,
+        Write::Thumb { incident, thumb } => record::put_thumb(conn, context, incident, thumb).await?,
+        Write::SuspendLeave { leave, suspension } => record::suspend(conn, context, leave, suspension).await?,
         Write::Mark(mark) => {
             const SQL: &str = "INSERT INTO mark (cluster, name, at_ms) VALUES ($1, $2, $3)
                 ON CONFLICT (cluster, name) DO NOTHING";
@@ -215,7 +233,8 @@ fn shown_by(write: &Write) -> Option<&IncidentId> {
         Write::Place { incident, .. }
         | Write::Investigation { incident, .. }
         | Write::Report { incident, .. }
-        | Write::Findings { incident, .. } => Some(incident),
+        | Write::Findings { incident, .. }
+        | Write::Thumb { incident, .. } => Some(incident),
         Write::Incident(incident) => Some(&incident.id),
         Write::Approval { approval, .. } => Some(&approval.incident),
         _ => None,
@@ -252,11 +271,13 @@ async fn put_charge(
     context: &Context,
     incident: &IncidentId,
     key: &str,
-    tokens: u64,
+    (tokens, micros): (u64, u64),
 ) -> Result<(), Fault> {
-    const SQL: &str = "INSERT INTO charge (cluster, incident, key, at_ms, tokens) VALUES ($1, $2, $3, $4, $5)
-        ON CONFLICT (incident, key) DO UPDATE SET tokens = excluded.tokens";
-    let args = args![context.cluster.as_str(), incident.as_str(), key, context.clock.now_ms(), tokens as i64];
+    const SQL: &str =
+        "INSERT INTO charge (cluster, incident, key, at_ms, tokens, micros) VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT (incident, key) DO UPDATE SET tokens = excluded.tokens, micros = excluded.micros";
+    let at_ms = context.clock.now_ms();
+    let args = args![context.cluster.as_str(), incident.as_str(), key, at_ms, tokens as i64, micros as i64];
     conn.execute(SQL, args).await?;
     Ok(())
 }

@@ -61,6 +61,7 @@ impl Seen {
             approvals: Vec::new(),
             links: Vec::new(),
             audit_head: None,
+            thumbs: Vec::new(),
             parked: Vec::new(),
         };
         Self { card, health, in_trouble, hit: Vec::new() }

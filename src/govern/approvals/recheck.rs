@@ -24,7 +24,7 @@ pub enum Leave {
 
 impl Gate {
     /// Asks everything again with the present policy, time and objects: state and time, the incident, scope, GitOps,
-    /// pause and labels, limits, the approvers' right (`groups` as read now), and at last the bound fields on a fresh
+    /// pause and labels, limits, the approvers' right (`groups` as read now), a standing leave that counted, and at last the bound fields on a fresh
     /// read, which `fresh` does (None: the object is gone). For an approval that undoes another the incident may be over.
     ///
     /// # Errors
@@ -75,6 +75,9 @@ impl Gate {
         };
         if !still_enough(approval, people, approvers, groups)? {
             return refuse("those who said yes may not approve it under the present policy".into());
+        }
+        if let Some(why) = self.leave_fails(approval).await? {
+            return refuse(why);
         }
         let Some(bound) = &approval.bound else { return refuse("it was never previewed".into()) };
         match fresh.await? {

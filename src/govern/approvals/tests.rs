@@ -102,7 +102,7 @@ async fn a_no_counts_at_once_and_its_reason_may_follow() {
     let id = approval.id.clone();
     let no = click(&world, ONE, Pressed::Reject { approval: id.clone() });
     let answered = world.gate.press(&no, &Groups::new()).await.unwrap();
-    assert_eq!(answered.rejected, Some(id.clone()));
+    assert_eq!(answered.reason_for, Some(ReasonFor::No(id.clone())));
     let reason =
         |user| click(&world, user, Pressed::RejectReason { approval: id.clone(), reason: "DBA is on it".into() });
     assert_eq!(world.gate.press(&reason(TWO), &Groups::new()).await.unwrap().outcome, "not_allowed");
@@ -186,6 +186,28 @@ async fn what_expired_can_be_asked_again_by_who_may_approve() {
     let new = all.iter().find(|other| other.id != approval.id).unwrap();
     assert_eq!((new.state, new.presses.len()), (ApprovalState::Proposed, 0));
     assert!(matches!(&new.asked_by, Caller::Person { user } if user.as_str() == ONE));
+}
+
+#[tokio::test]
+async fn a_thumb_is_one_persons_last_word_and_down_may_have_a_reason() {
+    let world = world().await;
+    let id = world.incident.id.clone();
+    let press = async |user, what| {
+        let answered = world.gate.press(&click(&world, user, what), &Groups::new()).await.unwrap();
+        (answered.outcome, answered.reason_for)
+    };
+    let thumb = |up| Pressed::Thumb { incident: id.clone(), up };
+    assert_eq!(press(STRANGER, thumb(true)).await, ("thumb", None), "whoever reads the card may say so");
+    assert_eq!(press(ONE, thumb(true)).await, ("thumb", None));
+    assert_eq!(press(ONE, thumb(false)).await, ("thumb", Some(ReasonFor::ThumbDown(id.clone()))));
+    let reason = Pressed::ThumbReason { incident: id.clone(), reason: "it was the node".into() };
+    assert_eq!(press(ONE, reason).await, ("thumb", None));
+    let card = world.store.card(&id).await.unwrap().unwrap();
+    let said: Vec<_> =
+        card.thumbs.iter().map(|t| (t.user.as_str(), t.up, t.reason.as_ref().map(Redacted::as_str))).collect();
+    assert_eq!(said, [(STRANGER, true, None), (ONE, false, Some("it was the node"))]);
+    let nothing = Pressed::Thumb { incident: IncidentId::parse("i404").unwrap(), up: true };
+    assert_eq!(press(ONE, nothing).await.0, "unknown");
 }
 
 #[tokio::test]

@@ -182,7 +182,7 @@ impl Gate {
     }
 
     /// The write tool's own check, through its server.
-    async fn check(&self, proposal: &Proposal) -> anyhow::Result<Checked> {
+    pub(in crate::govern) async fn check(&self, proposal: &Proposal) -> anyhow::Result<Checked> {
         let tool = proposal.tool();
         let server = self.server_of(tool).ok_or_else(|| anyhow::anyhow!("no server has the tool {tool}"))?;
         let request = CallToolRequestParams::new(tool).with_arguments(arguments(proposal));
@@ -222,6 +222,7 @@ impl Gate {
             execution: None,
             verification: Verification::NotStarted,
             undoes: suggestion.undoes.clone(),
+            standing: None,
         };
         match verdict {
             Verdict::Ask { rule, people, approvers } => {

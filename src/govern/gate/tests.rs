@@ -98,7 +98,10 @@ impl World {
     }
 
     pub(in crate::govern) async fn propose(&self, proposal: &Proposal) -> Approval {
-        let caller = Caller::Findings;
+        self.propose_as(proposal, Caller::Findings).await
+    }
+
+    pub(in crate::govern) async fn propose_as(&self, proposal: &Proposal, caller: Caller) -> Approval {
         let (incident, scene, findings) = (&self.incident, Some(&self.scene), self.findings.as_slice());
         let suggestion = Suggestion { incident, scene, findings, proposal, caller, undoes: None };
         self.gate.propose(suggestion).await.unwrap()

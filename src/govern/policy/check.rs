@@ -252,7 +252,12 @@ impl Finder<'_> {
                 policy.limit_lines.insert((*key).to_owned(), line);
             }
         }
-        let Limits { reserve_for_critical, tools, .. } = &policy.limits;
+        let Limits { reserve_for_critical, tools, money_per_day, money_per_month, .. } = &policy.limits;
+        for (key, money) in [("money_per_day", money_per_day), ("money_per_month", money_per_month)] {
+            if money.is_some_and(|money| !(0.0..1e9).contains(&money)) {
+                self.note(block, "limits", key, "give an amount of at least 0");
+            }
+        }
         if !(0.0..=1.0).contains(reserve_for_critical) {
             self.note(block, "limits", "reserve_for_critical", "give a share between 0 and 1");
         }

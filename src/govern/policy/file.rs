@@ -98,8 +98,14 @@ pub struct Limits {
     pub model_turns_per_incident: u32,
     /// From an investigation's first turn to the last that may begin, by the clock on the wall.
     pub minutes_per_incident: u32,
+    /// Within 24 hours, as all that is per day; input and output together.
     pub tokens_per_day: u64,
-    /// The share of `tokens_per_day` that only critical and high incidents may use.
+    /// Within 30 days, as all that is per month.
+    pub tokens_per_month: Option<u64>,
+    /// In the currency of `model.prices` in the configuration, where it has a price for the model.
+    pub money_per_day: Option<f64>,
+    pub money_per_month: Option<f64>,
+    /// The share of each of these that only critical and high incidents may use.
     pub reserve_for_critical: f64,
     /// How long a request for leave waits for an answer.
     pub approval_minutes: u32,
@@ -141,6 +147,10 @@ impl Default for Limits {
             minutes_per_incident: 15,
             // About 100 investigations of 20,000 tokens.
             tokens_per_day: 2_000_000,
+            // A month of such days is no budget of its own; money wants prices.
+            tokens_per_month: None,
+            money_per_day: None,
+            money_per_month: None,
             reserve_for_critical: 0.3,
             // Longer, and the picture that the person was shown is no longer true.
             approval_minutes: 30,
@@ -151,6 +161,11 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Whether a budget counts money, which wants prices.
+    pub fn counts_money(&self) -> bool {
+        self.money_per_day.is_some() || self.money_per_month.is_some()
+    }
+
     /// The bounds of an outside caller by its name: its own row, else that of `*`.
     pub fn of_caller(&self, name: &str) -> Option<(&str, &CallerLimits)> {
         let row = self.callers.get_key_value(name).or_else(|| self.callers.get_key_value("*"));

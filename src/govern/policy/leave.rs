@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::govern::policy::decide::{Ask, named};
 use crate::govern::policy::file::Policy;
-use crate::model::{Name, Tier};
+use crate::model::{Caller, Name, Tier};
 use crate::redact::{Redacted, Redactor};
 use crate::text;
 
@@ -89,6 +89,8 @@ pub fn covering(
             "it has ended".into()
         } else if let Some(why) = known.suspended {
             text!("it is suspended: {}", why)
+        } else if matches!(ask.caller, Caller::Client { .. }) {
+            "it was asked for from outside: a person decides".into()
         } else if !supported {
             "no finding supports this step, only the model does".into()
         } else if known.used_last_hour >= leave.per_hour {

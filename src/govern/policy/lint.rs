@@ -9,9 +9,6 @@ use crate::govern::policy::place::Placed;
 use crate::mcp;
 use crate::model::Tier;
 
-/// Leaves are read, checked and explained before the daemon acts on them: nobody may believe that it does.
-pub const LEAVES_UNUSED: &str = "this version does not use it yet: people are asked each time";
-
 impl Policy {
     /// What is right and can hardly be meant: rules that can never apply, leaves that give nothing, near names.
     pub fn warnings(&self, now: Timestamp) -> Vec<Problem> {
@@ -87,7 +84,6 @@ impl Policy {
             let mut warn = |key: &str, what: String| {
                 found.push(problem(leave.line, format!("standing_leave[{i}]{key}"), what));
             };
-            warn("", LEAVES_UNUSED.to_owned());
             if leave.ends_at().is_none_or(|end| now >= end) {
                 warn(".until", "has ended; remove it, or give it again with a later date".to_owned());
             }

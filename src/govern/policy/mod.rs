@@ -17,7 +17,6 @@ pub use decide::{Ask, Usage, decide};
 pub use file::{Allow, Approvers, CallerLimits, Deny, Limits, Policy, ToolLimits};
 pub use freeze::{Except, Freeze};
 pub use leave::{Covering, LeaveRecord, StandingLeave, covering};
-pub use lint::LEAVES_UNUSED;
 pub use place::Placed;
 pub use press::{Groups, May, PressVerdict, may, press};
 pub use rehearse::Rehearsed;

@@ -45,7 +45,7 @@ async fn a_report_that_holds_is_posted_after_one_more_request_that_is_paid_for()
     let requests = town.world.model.requests();
     assert_eq!(requests.iter().map(|request| request.review).collect::<Vec<_>>(), [false, true]);
     assert_eq!(card.incident.investigation.turns, 2, "a review is a turn");
-    let spent = town.store.tokens_since(Timestamp::UNIX_EPOCH).await.unwrap();
+    let (spent, _) = town.store.spent_since(Timestamp::UNIX_EPOCH).await.unwrap();
     let counted = card.incident.investigation.input_tokens + card.incident.investigation.output_tokens;
     assert_eq!(spent, counted, "what was reserved is settled");
     assert_eq!(card.approvals.len(), 1);

@@ -16,10 +16,10 @@ use slack_morphism::prelude::*;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::http::Request;
 
-use crate::model::{ApprovalId, IncidentId, Nonce};
+use crate::model::{IncidentId, Nonce, ReasonFor};
 use crate::redact::{Redacted, Redactor};
 use crate::slack::render::Message;
-use crate::slack::render::REASON;
+use crate::slack::render::{REASON, THUMB_REASON};
 use crate::telemetry::{Metrics, SlackLabels};
 use crate::text;
 
@@ -228,24 +228,31 @@ impl Slack {
         Ok(self.0.redactor.redact(answer["channel"]["name"].as_str().unwrap_or_default()).cut(80))
     }
 
-    /// Opens the form for the reason of a no. The trigger lives three seconds.
+    /// Opens the form for a reason. The trigger lives three seconds.
     pub async fn open_reason(
         &self,
         trigger: &str,
-        approval: &ApprovalId,
+        of: &ReasonFor,
         response_url: Option<&str>,
     ) -> Result<(), SlackError> {
         let input = SlackBlockPlainTextInputElement::new()
             .with_action_id(REASON.into())
             .with_multiline(true)
             .with_max_length(REASON_MAX);
-        let block = SlackInputBlock::new("Why not?".into(), input.into()).with_block_id(REASON.into());
-        let carried = json!({"approval": approval.as_str(), "response_url": response_url}).to_string();
+        let (question, sort, carried) = match of {
+            ReasonFor::No(approval) => {
+                ("Why not?", REASON, json!({"approval": approval, "response_url": response_url}))
+            }
+            ReasonFor::ThumbDown(incident) => {
+                ("What was wrong?", THUMB_REASON, json!({"incident": incident, "response_url": response_url}))
+            }
+        };
+        let block = SlackInputBlock::new(question.into(), input.into()).with_block_id(REASON.into());
         let view = SlackModalView::new("Reason".into(), vec![block.into()])
             .with_submit("Send".into())
             .with_close("Cancel".into())
-            .with_callback_id(REASON.into())
-            .with_private_metadata(carried);
+            .with_callback_id(sort.into())
+            .with_private_metadata(carried.to_string());
         let request = SlackApiViewsOpenRequest::new(trigger.into(), SlackView::Modal(view));
         self.send("views.open", &request).await.map(drop)
     }

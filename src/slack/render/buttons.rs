@@ -3,8 +3,9 @@
 use slack_morphism::prelude::*;
 
 use crate::model::scene::DiffLine;
-use crate::model::{Action, Approval, ApprovalId, ObjectRef, Tier};
+use crate::model::{Action, Approval, ApprovalId, Card, ObjectRef, ReasonFor, Tier};
 use crate::slack::render::escape;
+use crate::slack::render::states;
 
 /// The action ids that firstlook gives to its buttons. Where a message holds several of one sort, all but the first
 /// carry a suffix: `approve:2`.
@@ -14,6 +15,10 @@ pub const UNDO: &str = "undo";
 pub const ASK_AGAIN: &str = "ask_again";
 /// Opens the form for a reason; stands in the ephemeral answer to Reject.
 pub const REASON: &str = "reject_reason";
+/// Whether the cause on the card was right, and the form for what was wrong.
+pub const THUMB_UP: &str = "thumb_up";
+pub const THUMB_DOWN: &str = "thumb_down";
+pub const THUMB_REASON: &str = "thumb_reason";
 
 /// Slack's limit of a button's text.
 const BUTTON_MAX: usize = 75;
@@ -100,15 +105,45 @@ pub(super) fn ask_again(approval: &Approval, nth: usize) -> SlackActionBlockElem
 }
 
 /// The button that offers a form for a reason.
-pub(super) fn reason(approval: &ApprovalId) -> SlackActionBlockElement {
-    button(REASON, 1, "Add a reason".to_owned(), approval).into()
+pub(super) fn reason(of: &ReasonFor) -> SlackActionBlockElement {
+    let (id, value) = match of {
+        ReasonFor::No(approval) => (REASON, approval.as_str()),
+        ReasonFor::ThumbDown(incident) => (THUMB_REASON, incident.as_str()),
+    };
+    valued(id.to_owned(), "Add a reason".to_owned(), value).into()
+}
+
+/// Thumbs for a card that shows a cause.
+pub(super) fn thumbs(card: &Card) -> Option<Vec<SlackActionBlockElement>> {
+    card.report.as_ref().filter(|report| !report.cause.is_empty())?;
+    if states::is_arrival(&card.incident) || states::is_already_over(card) || states::which_one(card).is_some() {
+        return None;
+    }
+    let thumb = |id: &str, text: &str| valued(id.to_owned(), text.to_owned(), card.incident.id.as_str()).into();
+    Some(vec![thumb(THUMB_UP, "👍 Right"), thumb(THUMB_DOWN, "👎 Wrong")])
+}
+
+/// How many people say that the cause was right or wrong.
+pub(super) fn thumbs_counted(card: &Card) -> Option<String> {
+    let right = card.thumbs.iter().filter(|thumb| thumb.up).count();
+    let wrong = card.thumbs.len() - right;
+    match (right, wrong) {
+        (0, 0) => None,
+        (right, 0) => Some(format!("👍 {right}")),
+        (0, wrong) => Some(format!("👎 {wrong}")),
+        (right, wrong) => Some(format!("👍 {right} 👎 {wrong}")),
+    }
 }
 
 fn button(id: &str, nth: usize, text: String, approval: &ApprovalId) -> SlackBlockButtonElement {
     let id = if nth > 1 { format!("{id}:{nth}") } else { id.to_owned() };
+    valued(id, text, approval.as_str())
+}
+
+fn valued(id: String, text: String, value: &str) -> SlackBlockButtonElement {
     SlackBlockButtonElement::new(SlackBlockPlainTextOnly::from(text))
         .with_action_id(id.into())
-        .with_value(approval.as_str().to_owned())
+        .with_value(value.to_owned())
 }
 
 /// Cluster, namespace, object and what happens to how many pods, in at most 300 units.

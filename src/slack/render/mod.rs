@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use slack_morphism::prelude::*;
 
-use crate::model::{ApprovalId, Card, IncidentState};
+use crate::model::{Card, IncidentState, ReasonFor};
 use crate::redact::Redacted;
 
-pub use buttons::{APPROVE, ASK_AGAIN, REASON, REJECT, UNDO};
+pub use buttons::{APPROVE, ASK_AGAIN, REASON, REJECT, THUMB_DOWN, THUMB_REASON, THUMB_UP, UNDO};
 pub use escape::person;
 pub use flatten::flatten;
 pub use thread::replies;
@@ -73,16 +73,19 @@ pub fn card(card: &Card, options: &Options) -> Message {
     push_lines(&mut blocks, states::took_in(card).into_iter().chain(states::gave_up(card)).collect());
     push_steps(&mut blocks, card, now);
     push_lines(&mut blocks, states::ending(card, now).into_iter().collect());
+    if let Some(thumbs) = buttons::thumbs(card) {
+        blocks.push(SlackActionsBlock::new(thumbs).into());
+    }
     blocks.push(context(footer(card)));
     Message { text: escape::prose(&header), blocks }
 }
 
 /// An answer that only one person sees. Ids of users and groups in it (`U024BE7LH`, `group:S0614TZR7`) are shown by
-/// name; that notifies nobody. `offer_reason` adds a button that opens the form for the reason of a no.
-pub fn answer(text: &Redacted, offer_reason: Option<&ApprovalId>) -> Message {
+/// name; that notifies nobody. `offer_reason` adds a button that opens the form for a reason.
+pub fn answer(text: &Redacted, offer_reason: Option<&ReasonFor>) -> Message {
     let text = cut_markup(&escape::people(&escape::prose(text.as_str())), SECTION_MAX);
     let mut blocks = vec![section(&text)];
-    blocks.extend(offer_reason.map(|approval| SlackActionsBlock::new(vec![buttons::reason(approval)]).into()));
+    blocks.extend(offer_reason.map(|of| SlackActionsBlock::new(vec![buttons::reason(of)]).into()));
     Message { text, blocks }
 }
 
@@ -126,6 +129,7 @@ fn footer(card: &Card) -> Vec<String> {
     let mut around: Vec<String> = states::looking(card).into_iter().collect();
     around.extend(card.links.iter().take(4).map(escape::link));
     around.push("details in the thread".to_owned());
+    around.extend(buttons::thumbs_counted(card));
     lines.push(around.join(" · "));
     let investigation = &card.incident.investigation;
     let mut cost = vec!["firstlook".to_owned()];

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use slack_morphism::prelude::*;
 
 use crate::clock;
-use crate::model::{Action, Approval, ApprovalState, Caller, Card, IncidentState, Kind, Preview, Verification};
+use crate::model::{
+    Action, Approval, ApprovalState, Caller, Card, IncidentState, Kind, Press, Preview, Standing, Verification,
+};
 use crate::slack::render::buttons;
 use crate::slack::render::escape;
 use crate::slack::render::facts;
@@ -80,13 +82,15 @@ fn step(card: &Card, approval: &Approval, nth: usize, now: Timestamp) -> Step {
             text(format!("*Withdrawn*  {}: {}", ordered(action), because_or("the cluster has changed since")))
         }
         (ApprovalState::Failed, Some(action)) => {
-            text(format!("⚠️ *Failed*  {}: {}", ordered(action), because_or("the API server refused it")))
+            let why = because_or("the API server refused it");
+            text(format!("⚠️ *Failed*  {}: {why}{}", ordered(action), suspended(approval)))
         }
         (ApprovalState::OutcomeUnknown, Some(action)) => text(format!(
-            "⚠️ *Outcome unknown*  {}: {}. Check: `{}`",
+            "⚠️ *Outcome unknown*  {}: {}. Check: `{}`{}",
             ordered(action),
             because_or("the connection broke after sending"),
-            check(action)
+            check(action),
+            suspended(approval)
         )),
     }
 }
@@ -132,8 +136,12 @@ fn pending(card: &Card, approval: &Approval, action: &Action, nth: usize, now: T
     if approval.approvers.is_empty() {
         return Step { text: format!("{text}\n{}", nobody(approval, "")), diff, ..Step::default() };
     }
+    if let Some(Standing::NotNow { by, why, .. }) = &approval.standing {
+        let why = escape::prose(escape::bare(&escape::cut(why.as_str(), 200)));
+        text.push_str(&format!("\nThe standing leave of {} does not count: {why}", escape::person(by.as_str())));
+    }
     let yes: Vec<String> =
-        approval.presses.iter().filter(|press| press.yes).map(|press| escape::person(press.user.as_str())).collect();
+        approval.presses.iter().filter(|press| press.yes).map(|press| yes_of(approval, press)).collect();
     if !yes.is_empty() {
         text.push_str(&format!("\nYes so far: {} ({} of {})", yes.join(", "), yes.len(), approval.people_needed));
     }
@@ -200,8 +208,29 @@ pub(super) fn effect(preview: &Preview) -> String {
 /// The people who said yes, and when the last of them did.
 fn people(approval: &Approval) -> (String, Option<Timestamp>) {
     let yes: Vec<_> = approval.presses.iter().filter(|press| press.yes).collect();
-    let names: Vec<String> = yes.iter().map(|press| escape::person(press.user.as_str())).collect();
+    let names: Vec<String> = yes.iter().map(|press| yes_of(approval, press)).collect();
     (names.join(" and "), yes.last().map(|press| press.at))
+}
+
+/// Whose yes it is: a person's, or a standing leave's that the person gave, with its place in the policy.
+pub(super) fn yes_of(approval: &Approval, press: &Press) -> String {
+    let person = escape::person(press.user.as_str());
+    match &approval.standing {
+        Some(Standing::Counted { by, rule, .. }) if *by == press.user => {
+            format!("standing leave of {person} ({})", escape::code_cut(rule.as_str(), 60))
+        }
+        _ => person,
+    }
+}
+
+/// What becomes of the standing leave by which it was done, when it went badly.
+fn suspended(approval: &Approval) -> String {
+    match &approval.standing {
+        Some(Standing::Counted { .. }) => {
+            "\nThe standing leave is suspended: people are asked until it is given again.".to_owned()
+        }
+        _ => String::new(),
+    }
 }
 
 fn approved(approval: &Approval, action: &Action, now: Timestamp) -> String {
@@ -250,7 +279,7 @@ fn executed(card: &Card, approval: &Approval, action: &Action, nth: usize, now: 
         Verification::NotBetter { why, .. } => {
             let why = escape::prose(escape::bare(&escape::cut(why.as_str(), 300)));
             let next = if facts::is_looking(card) { " Looking again." } else { "" };
-            format!("⚠️ {done}, but {why}: the cause was another.{next}")
+            format!("⚠️ {done}, but {why}: the cause was another.{next}{}", suspended(approval))
         }
     };
     let judged = matches!(approval.verification, Verification::Better { .. } | Verification::NotBetter { .. });
@@ -258,6 +287,11 @@ fn executed(card: &Card, approval: &Approval, action: &Action, nth: usize, now: 
         other.undoes.as_ref() == Some(&approval.id)
             && !matches!(other.state, ApprovalState::Expired | ApprovalState::Rejected | ApprovalState::Withdrawn)
     });
+    let taken_back = card
+        .approvals
+        .iter()
+        .any(|other| other.undoes.as_ref() == Some(&approval.id) && other.state == ApprovalState::Executed);
+    let text = if taken_back { text + &suspended(approval) } else { text };
     let buttons = if judged && !undone { buttons::undo(approval, action, nth) } else { None };
     Step { text, buttons: buttons.into_iter().collect(), ..Step::default() }
 }

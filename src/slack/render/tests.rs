@@ -116,6 +116,7 @@ fn first_card() -> Card {
         approvals: Vec::new(),
         links: vec![Link { label: "Runbook".into(), url: "https://wiki.example/checkout?a=1&b=2".into() }],
         audit_head: Some((18_204, SHA.into())),
+        thumbs: Vec::new(),
         parked: Vec::new(),
     }
 }
@@ -183,6 +184,7 @@ fn approval(state: ApprovalState) -> Approval {
         execution: None,
         verification: Verification::NotStarted,
         undoes: None,
+        standing: None,
     }
 }
 

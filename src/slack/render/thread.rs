@@ -136,8 +136,12 @@ fn approval_events(approval: &Approval, now: Timestamp) -> Vec<(Timestamp, Strin
         events.push((approval.created_at, format!("asked: {what}")));
     }
     for press in &approval.presses {
-        let word = if press.yes { "yes" } else { "no" };
-        events.push((press.at, format!("{word} from {}: {what}", escape::person(press.user.as_str()))));
+        let said = if press.yes {
+            format!("yes from {}", steps::yes_of(approval, press))
+        } else {
+            format!("no from {}", escape::person(press.user.as_str()))
+        };
+        events.push((press.at, format!("{said}: {what}")));
     }
     if let Some(execution) = &approval.execution {
         events.push((execution.started_at, format!("sent: {what}")));

@@ -6,7 +6,9 @@ use serde_json::Value;
 use crate::agent::llm;
 use crate::agent::prompt;
 use crate::findings;
-use crate::model::{Caller, Card, IncidentId, Investigation, InvestigationState, Severity};
+use crate::govern::budget;
+use crate::govern::budget::Spend;
+use crate::model::{Caller, Card, IncidentId, Investigation, InvestigationState};
 use crate::redact::Redacted;
 use crate::stages::investigate::Investigate;
 use crate::stages::investigate::transcript;
@@ -15,6 +17,10 @@ use crate::text;
 
 /// Reserved for an answer before it is asked for, in tokens: what the client allows a reply to take.
 const ANSWER_RESERVE_TOKENS: u64 = 4_096;
+
+/// The times over which budgets count; they end now, so that no hour of the day has twice the budget.
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+const MONTH: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// A turn that is paid for and ready to be asked.
 pub(super) struct Prepared {
@@ -91,10 +97,13 @@ impl Investigate {
     ) -> anyhow::Result<Result<(Investigation, String), Redacted>> {
         let limits = &self.gate.policy().limits;
         // Bytes over three overestimates the tokens of most text, which is the safe side of a reservation.
-        let reserved = request.iter().map(|m| m.to_string().len() as u64).sum::<u64>() / 3 + ANSWER_RESERVE_TOKENS;
+        let asked = request.iter().map(|m| m.to_string().len() as u64).sum::<u64>() / 3;
+        let reserved = Spend::of(asked, ANSWER_RESERVE_TOKENS, self.price.as_ref());
         let mut investigation = card.incident.investigation.clone();
         let started_at = *investigation.started_at.get_or_insert(self.clock.now());
         let late = time_spent(started_at, self.clock.now(), limits.minutes_per_incident);
+        // Turns run side by side: what one reserves the next one must see.
+        let _purse = self.purse.lock().await;
         if let Some(why) = late.or(self.budget_spent(card, reserved).await?) {
             return Ok(Err(why));
         }
@@ -102,7 +111,7 @@ impl Investigate {
         investigation.state = InvestigationState::Running;
         investigation.turns_max = limits.model_turns_per_incident;
         let id = card.incident.id.clone();
-        writes.push(Write::Charge { incident: id.clone(), key: charge.clone(), tokens: reserved });
+        writes.push(charged(&id, &charge, reserved));
         writes.push(Write::Investigation { incident: id, investigation: investigation.clone() });
         self.store.commit(std::mem::take(writes), Durability::Durable, Some(claim)).await?;
         Ok(Ok((investigation, charge)))
@@ -127,16 +136,23 @@ impl Investigate {
         writes
     }
 
-    /// Why no more tokens may be spent today, if so. A share is kept for high and critical incidents.
-    async fn budget_spent(&self, card: &Card, reserved: u64) -> anyhow::Result<Option<Redacted>> {
-        let limits = &self.gate.policy().limits;
-        let day = self.clock.now().checked_sub(SignedDuration::from_hours(24)).unwrap_or(Timestamp::UNIX_EPOCH);
-        let spent = self.store.tokens_since(day).await?;
-        let share = if card.incident.severity >= Severity::High { 1.0 } else { 1.0 - limits.reserve_for_critical };
-        // Precision is lost only above 2^52 tokens.
-        let allowed = (limits.tokens_per_day as f64 * share) as u64;
-        Ok((spent + reserved > allowed).then(|| text!("today's {} tokens are spent", allowed)))
+    /// Why this turn may not be paid for, if it may not.
+    async fn budget_spent(&self, card: &Card, reserved: Spend) -> anyhow::Result<Option<Redacted>> {
+        let day = self.spent_within(DAY).await?;
+        let month = self.spent_within(MONTH).await?;
+        Ok(budget::spent_out(&self.gate.policy().limits, card.incident.severity, day, month, reserved))
     }
+
+    async fn spent_within(&self, time: SignedDuration) -> anyhow::Result<Spend> {
+        let since = self.clock.now().checked_sub(time).unwrap_or(Timestamp::UNIX_EPOCH);
+        let (tokens, micros) = self.store.spent_since(since).await?;
+        Ok(Spend { tokens, micros })
+    }
+}
+
+/// The charge of one turn, reserved or settled.
+pub(super) fn charged(incident: &IncidentId, key: &str, spend: Spend) -> Write {
+    Write::Charge { incident: incident.clone(), key: key.to_owned(), tokens: spend.tokens, micros: spend.micros }
 }
 
 /// Why no further turn begins, if the investigation's time is over. A turn under way ends by its own limit.

@@ -4,8 +4,10 @@ use serde_json::Value;
 
 use crate::agent::turn::{Ended, Turned};
 use crate::govern::audit;
+use crate::govern::budget::Spend;
 use crate::model::{Card, Investigation, InvestigationState, Report};
 use crate::stages::investigate::Investigate;
+use crate::stages::investigate::ask::charged;
 use crate::stages::investigate::transcript::mark;
 use crate::store::{Claim, Durability, Usage, Write};
 use crate::telemetry::{ModelLabels, TokenLabels};
@@ -50,11 +52,11 @@ impl Investigate {
             output_tokens: usage.output_tokens,
             tool_calls: turned.tool_calls,
         };
-        let spent = turned.input_tokens + turned.output_tokens;
+        let spent = Spend::of(turned.input_tokens, turned.output_tokens, self.price.as_ref());
         let mut writes = vec![
             Write::Audit(audit::turn(self.clock.now(), &facts)),
             Write::Turn { incident: id.clone(), number, messages: Value::Array(messages), usage },
-            Write::Charge { incident: id.clone(), key: charge, tokens: spent },
+            charged(&id, &charge, spent),
         ];
         match turned.ended {
             Ended::NotYet => {

@@ -106,7 +106,11 @@ async fn a_chain_that_was_cut_or_prolonged_behind_its_head_is_seen() {
         sealed(world).await.close().await;
         world.tamper("UPDATE chain SET number = 5, hash = (SELECT hash FROM audit WHERE number = 5)").await;
         let reader = world.open_read_only().await.unwrap();
-        assert_eq!(reader.audit_verify(&[]).await.unwrap().fault, Some(AuditFault::Head { number: 5 }), "one behind it");
+        assert_eq!(
+            reader.audit_verify(&[]).await.unwrap().fault,
+            Some(AuditFault::Head { number: 5 }),
+            "one behind it"
+        );
         reader.close().await;
     })
     .await;

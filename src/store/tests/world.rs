@@ -159,6 +159,7 @@ impl World {
             execution,
             verification: Verification::NotStarted,
             undoes: None,
+            standing: None,
         }
     }
 

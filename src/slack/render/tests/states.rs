@@ -21,6 +21,44 @@ fn after_a_click_the_buttons_go_and_the_card_says_who_pressed_what() {
 }
 
 #[test]
+fn a_standing_leave_is_named_with_its_person_and_what_became_of_it() {
+    let counted = |approval: &mut Approval| {
+        approval.presses.push(press(true, None));
+        approval.standing = Some(Standing::Counted {
+            by: "U024BE7LH".into(),
+            rule: "standing_leave[0] (line 12)".into(),
+            key: String::new(),
+            at: at(7),
+        });
+    };
+    let pressed = asked(|approval| {
+        approval.state = ApprovalState::Executing;
+        counted(approval);
+    });
+    see("pressed-by-standing-leave", &pressed);
+    let mut worse = executed(Verification::NotBetter { at: at(9), why: "pods still exit 1".into() });
+    worse.approvals[0].presses.clear();
+    counted(&mut worse.approvals[0]);
+    see("standing-leave-suspended", &worse);
+    let not_now = asked(|approval| {
+        let why = "it is suspended: rollout_undo of Deployment shop/checkout did not help".into();
+        let (by, rule) = ("U024BE7LH".into(), "standing_leave[0] (line 12)".into());
+        approval.standing = Some(Standing::NotNow { by, rule, why });
+    });
+    see("standing-leave-does-not-count", &not_now);
+}
+
+#[test]
+fn thumbs_are_counted_on_the_card() {
+    let mut card = with_report();
+    let thumb = |user, up| Thumb { user, up, reason: None, at: at(12) };
+    card.thumbs = vec![thumb("U1".into(), true), thumb("U2".into(), true), thumb("U3".into(), false)];
+    assert!(render(&card).contains("👍 2 👎 1"), "{}", render(&card));
+    card.report.as_mut().unwrap().cause = "".into();
+    assert!(!render(&card).contains("Right"), "what names no cause cannot be right or wrong");
+}
+
+#[test]
 fn every_way_in_which_nothing_was_done_has_its_own_words() {
     let refused = asked(|approval| {
         approval.state = ApprovalState::Refused;

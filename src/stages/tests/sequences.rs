@@ -1,0 +1,355 @@
+//! Any sequence of clicks, edits, time, kills and restarts: nothing is done twice, or without the people that it needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::{Value, json};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{NOW, accounts, incident, node, object, template};
+use crate::act::Actor;
+use crate::clock::Clock;
+use crate::correlate::Rules;
+use crate::govern::gate::{Gate, GateOptions, Suggestion};
+use crate::govern::policy::Policy;
+use crate::model::{
+    Approval, ApprovalState, Caller, Certainty, Click, ClusterName, Ending, Finding, Incident, IncidentState, Kind,
+    ObjectRef, Pressed, Proposal, Role,
+};
+use crate::observe::motion::Motion;
+use crate::observe::{Reader, scene};
+use crate::redact::Redactor;
+use crate::sim::cluster::{Cluster, Fault, Shift};
+use crate::stages::deliver::Outlet;
+use crate::stages::execute::Execute;
+use crate::stages::expire::Expire;
+use crate::stages::pace::Pace;
+use crate::stages::preview::Preview;
+use crate::stages::verify::Verify;
+use crate::store::{Durability, Options, Store, Write};
+use crate::telemetry::Metrics;
+
+const PEOPLE: [&str; 4] = ["U000000A", "U000000B", "U000000C", "U000000X"];
+/// The last of the people is a stranger.
+const APPROVERS: usize = 3;
+const POLICY: &str = r#"
+approvers:
+  - {who: [U000000A, U000000B, U000000C], tiers: [reversible, destructive], namespaces: ["*"], people: 2}
+limits: {writes_per_hour: 100, writes_per_incident: 100}
+"#;
+const LEAVE: &str = r#"
+standing_leave:
+  - {by: U000000A, tool: rollout_restart, namespace: shop, until: 2026-12-31, per_hour: 100}
+"#;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Somebody, a press, and of which request; a press may come again as the same click.
+    Press {
+        who: usize,
+        what: &'static str,
+        of: usize,
+        again: bool,
+    },
+    Minutes(i64),
+    Edit,
+    /// The incident ends, or opens again.
+    Over(bool),
+    Propose,
+    Run(&'static str),
+    /// The next change is sent, and the process killed before it hears the answer.
+    KillAtWrite,
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let what = select(vec!["approve", "approve", "approve", "reject", "again", "undo"]);
+    let press = (0..PEOPLE.len(), what, 0_usize..3, any::<bool>());
+    prop_oneof![
+        8 => press.prop_map(|(who, what, of, again)| Step::Press { who, what, of, again }),
+        1 => (1_i64..40).prop_map(Step::Minutes),
+        1 => Just(Step::Edit),
+        1 => any::<bool>().prop_map(Step::Over),
+        2 => Just(Step::Propose),
+        12 => select(vec!["preview", "execute", "execute", "execute", "expire", "verify"]).prop_map(Step::Run),
+        1 => Just(Step::KillAtWrite),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// The stages of one process over a store.
+struct Process {
+    store: Store,
+    gate: Gate,
+    preview: Preview,
+    execute: Execute,
+    expire: Expire,
+    verify: Verify,
+}
+
+struct Story {
+    cluster: Cluster,
+    clock: Clock,
+    url: String,
+    policy: Policy,
+    reader: Reader,
+    actor: Actor,
+    incident: Incident,
+    process: Process,
+    clicks: Vec<Click>,
+    _folder: tempfile::TempDir,
+    _stop: DropGuard,
+}
+
+fn web() -> ObjectRef {
+    object(Kind::Deployment, "shop", "web")
+}
+
+fn items() -> Vec<Value> {
+    let web = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop", "uid": "u-web", "generation": 1},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": template("web", "web:1")},
+        "status": {"observedGeneration": 1, "replicas": 2, "readyReplicas": 0, "updatedReplicas": 2}});
+    vec![node("n1"), web]
+}
+
+impl Story {
+    async fn begin(policy: &str) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let clock = Clock::manual(NOW.parse().unwrap());
+        let snapshot = json!({"x-epoch": NOW, "items": items()});
+        let cluster = Cluster::from_parts(snapshot, Default::default(), clock.clone(), Shift::Keep).unwrap();
+        let stop = CancellationToken::new();
+        let mut config = cluster.at_hand(stop.clone()).await.unwrap();
+        config.default_retry = false;
+        let daemon = kube::Client::try_from(config.clone()).unwrap();
+        config.auth_info = Default::default();
+        let name = ClusterName::parse("test").unwrap();
+        let reader = Reader::new(daemon.clone(), name, Redactor::default(), clock.clone());
+        let actor = Actor::new(reader.clone(), accounts(daemon, config));
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
+        let policy = Policy::parse(policy, "policy.yaml").unwrap();
+        let process = process(&url, &clock, &policy, &reader, &actor).await;
+        let incident = incident(web(), &clock);
+        let proposal = Some(Proposal::RolloutRestart { object: web() });
+        let finding =
+            Finding::new("stuck", Role::Cause, Certainty::Likely, &web(), "it hangs".into(), "it hangs".into());
+        let findings = vec![Finding { proposal, ..finding }];
+        let writes = vec![
+            Write::Incident(Box::new(incident.clone())),
+            Write::Findings { incident: incident.id.clone(), findings },
+        ];
+        process.store.commit(writes, Durability::Durable, None).await.unwrap();
+        let (clicks, _stop) = (Vec::new(), stop.drop_guard());
+        Self { cluster, clock, url, policy, reader, actor, incident, process, clicks, _folder: folder, _stop }
+    }
+
+    /// Another process over the same store; what the one before held is void.
+    async fn restart(&mut self) {
+        self.process.store.close().await;
+        self.process = process(&self.url, &self.clock, &self.policy, &self.reader, &self.actor).await;
+    }
+
+    async fn approvals(&self) -> Vec<Approval> {
+        self.process.store.approvals_of(&self.incident.id).await.unwrap()
+    }
+
+    async fn take(&mut self, step: Step) {
+        match step {
+            Step::Restart => return self.restart().await,
+            Step::Minutes(minutes) => return self.clock.set(self.clock.now() + SignedDuration::from_mins(minutes)),
+            Step::KillAtWrite => {
+                return self
+                    .cluster
+                    .fault(Fault::HoldAnswer { path: "/apis/apps/v1/namespaces/shop/deployments/web".into() });
+            }
+            Step::Edit => {
+                let mut now = self.cluster.get("Deployment", "shop", "web").unwrap();
+                let edits = now["metadata"]["generation"].as_i64().unwrap_or(0);
+                now["spec"]["template"]["metadata"]["annotations"]["edited"] = json!(format!("{edits}"));
+                self.cluster.put(now).unwrap();
+                return;
+            }
+            Step::Over(over) => {
+                let state = IncidentState::Over { at: self.clock.now(), how: Ending::Resolved };
+                let state = if over { state } else { IncidentState::Open };
+                let incident = Incident { state, ..self.incident.clone() };
+                let write = Write::Incident(Box::new(incident));
+                return self.process.store.commit(vec![write], Durability::Durable, None).await.unwrap();
+            }
+            Step::Press { who, what, of, again } => return self.press(who, what, of, again).await,
+            Step::Propose | Step::Run(_) => {}
+        }
+        // A process that is killed while its request is under way: whatever it was about to do next is not done.
+        let killed = tokio::select! {
+            () = self.run(&step) => false,
+            () = self.cluster.holding() => true,
+        };
+        if killed {
+            self.restart().await;
+            self.cluster.release();
+        }
+    }
+
+    /// A stage that fails says so in its log, and runs again.
+    async fn run(&self, step: &Step) {
+        let Process { gate, preview, execute, expire, verify, .. } = &self.process;
+        let _ = match step {
+            Step::Run("preview") => preview.run_once().await,
+            Step::Run("execute") => execute.run_once().await,
+            Step::Run("expire") => expire.run_once().await,
+            Step::Run(_) => verify.run_once().await,
+            _ => {
+                let scene = scene::read(&self.reader, &web(), &[], Duration::from_secs(5)).await;
+                let proposal = Proposal::RolloutRestart { object: web() };
+                let (incident, scene, proposal) = (&self.incident, Some(&scene), &proposal);
+                let suggestion =
+                    Suggestion { incident, scene, findings: &[], proposal, caller: Caller::Findings, undoes: None };
+                gate.propose(suggestion).await.unwrap();
+                return;
+            }
+        };
+    }
+
+    async fn press(&mut self, who: usize, what: &str, of: usize, again: bool) {
+        let approvals = self.approvals().await;
+        let Some(approval) = approvals.get(of).map(|approval| approval.id.clone()) else { return };
+        let what = match what {
+            "approve" => Pressed::Approve { approval },
+            "reject" => Pressed::Reject { approval },
+            "again" => Pressed::AskAgain { approval },
+            _ => Pressed::Undo { approval },
+        };
+        let fresh = Click {
+            id: format!("{} {} {what:?}", self.clicks.len(), PEOPLE[who]),
+            cluster: self.incident.cluster.clone(),
+            user: PEOPLE[who].into(),
+            user_name: "".into(),
+            channel: "".into(),
+            message_ts: "".into(),
+            response_url: None,
+            heard_at: self.clock.now(),
+            what,
+        };
+        let click = self.clicks.last().filter(|_| again).cloned().unwrap_or(fresh);
+        self.clicks.push(click.clone());
+        self.process.store.commit(vec![Write::Click(click)], Durability::Durable, None).await.unwrap();
+    }
+
+    /// Changes that the API server took from the account that writes, by its own log: no dry run among them.
+    fn written(&self) -> usize {
+        let changes = self.cluster.requests().into_iter().filter(|request| {
+            let is_change = matches!(request.method.as_str(), "PATCH" | "PUT" | "POST" | "DELETE");
+            let was_taken = request.status == 0 || (200..300).contains(&request.status);
+            let is_object = request.path.contains("/namespaces/shop/");
+            is_change && was_taken && is_object && !request.path.contains("dryRun=All")
+        });
+        changes.count()
+    }
+
+    async fn check(&self) {
+        let approvals = self.approvals().await;
+        let sent = approvals.iter().filter(|approval| approval.execution.is_some()).count();
+        assert!(self.written() <= sent, "{} changes for {sent} approvals that were begun", self.written());
+        for approval in &approvals {
+            let yes: BTreeSet<&str> =
+                approval.presses.iter().filter(|press| press.yes).map(|press| press.user.as_str()).collect();
+            let may = yes.iter().all(|user| PEOPLE[..APPROVERS].contains(user));
+            let begun = approval.execution.is_some() || approval.state == ApprovalState::Approved;
+            assert!(may && (!begun || yes.len() >= 2), "{:?} by {yes:?}", approval.state);
+            assert!(!begun || approval.presses.iter().all(|press| press.yes), "a no among {:?}", approval.presses);
+        }
+    }
+}
+
+async fn process(url: &str, clock: &Clock, policy: &Policy, reader: &Reader, actor: &Actor) -> Process {
+    let store = Store::open(url, clock.clone(), Options::new(ClusterName::parse("test").unwrap())).await.unwrap();
+    let (metrics, motion) = (Metrics::new(), Motion::default());
+    let options = GateOptions {
+        store: store.clone(),
+        reader: reader.clone(),
+        sources: crate::observe::Sources::default(),
+        policy: policy.clone(),
+        redactor: Redactor::default(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+    };
+    let gate = Gate::start(options).await.unwrap();
+    Process {
+        preview: Preview { store: store.clone(), actor: actor.clone(), clock: clock.clone(), approval_minutes: 30 },
+        execute: Execute {
+            store: store.clone(),
+            actor: actor.clone(),
+            gate: gate.clone(),
+            outlet: Outlet::Nowhere,
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        },
+        expire: Expire {
+            store: store.clone(),
+            actor: actor.clone(),
+            clock: clock.clone(),
+            keep_days: 30,
+            pruned_at_ms: 0.into(),
+            pace: Pace::default(),
+            motion: motion.clone(),
+        },
+        verify: Verify::new(gate.clone(), reader.clone(), clock.clone(), metrics, Rules::default(), motion),
+        gate,
+        store,
+    }
+}
+
+fn tell(policy: &str, steps: Vec<Step>) -> BTreeMap<&'static str, usize> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut story = Story::begin(policy).await;
+        for step in [Step::Propose, Step::Run("preview")].into_iter().chain(steps) {
+            story.take(step).await;
+            story.check().await;
+        }
+        let mut states = BTreeMap::new();
+        for approval in story.approvals().await {
+            *states.entry(approval.state.as_str()).or_default() += 1;
+        }
+        *states.entry("written").or_default() += story.written();
+        story.process.store.close().await;
+        states
+    })
+}
+
+proptest! {
+    // A case takes about a quarter of a second: a whole world, and some forty reads and writes.
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_done_twice_or_without_two_people(steps in vec(step(), 1..24)) {
+        tell(POLICY, steps);
+    }
+
+    #[test]
+    fn a_standing_leave_is_one_of_the_two_people_and_no_more(steps in vec(step(), 1..24)) {
+        tell(&format!("{POLICY}{LEAVE}"), steps);
+    }
+}
+
+#[test]
+fn a_sequence_that_should_end_in_a_change_does() {
+    let press = |who, what| Step::Press { who, what, of: 0, again: false };
+    let run = || Step::Run("execute");
+    let yes = || [press(0, "approve"), run(), press(1, "approve"), run()];
+    let plain: Vec<Step> = yes().into_iter().chain([run(), run()]).collect();
+    assert_eq!(tell(POLICY, plain), BTreeMap::from([("executed", 1), ("written", 1)]));
+    // Killed after the request was sent: the next process finds that it was done.
+    let killed: Vec<Step> = yes().into_iter().chain([Step::KillAtWrite, run(), run(), run()]).collect();
+    assert_eq!(tell(POLICY, killed), BTreeMap::from([("executed", 1), ("written", 1)]));
+    // The leave of the first of them and the press of the second.
+    let leave = vec![run(), press(1, "approve"), run(), run(), run()];
+    assert_eq!(tell(&format!("{POLICY}{LEAVE}"), leave), BTreeMap::from([("executed", 1), ("written", 1)]));
+    let alone = vec![run(), press(0, "approve"), run(), run(), run()];
+    assert_eq!(tell(&format!("{POLICY}{LEAVE}"), alone), BTreeMap::from([("pending", 1), ("written", 0)]));
+}
