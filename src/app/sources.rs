@@ -4,6 +4,7 @@ use anyhow::Context as _;
 
 use crate::config::{Config, QueryServer};
 use crate::observe::Prometheus;
+use crate::observe::Runbooks;
 use crate::observe::Sources;
 use crate::observe::prometheus::PrometheusOptions;
 use crate::observe::web::{Login, WebOptions};
@@ -18,7 +19,12 @@ pub fn from(config: &Config, redactor: &Redactor) -> anyhow::Result<Sources> {
         let options = PrometheusOptions { web: web(server), namespace_label: server.namespace_label.clone() };
         Prometheus::new(options, redactor.clone()).context("prometheus")
     });
-    Ok(Sources { prometheus: prometheus.transpose()? })
+    let runbooks = match &config.runbooks {
+        Some(settings) => Runbooks::load(&settings.folder, settings.url.as_deref(), redactor)
+            .map_err(|why| anyhow::anyhow!("runbooks.folder: {why}"))?,
+        None => Runbooks::default(),
+    };
+    Ok(Sources { prometheus: prometheus.transpose()?, runbooks })
 }
 
 fn web(server: &QueryServer) -> WebOptions {

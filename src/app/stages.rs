@@ -91,6 +91,7 @@ impl Stages {
                 clock: clock(),
                 metrics: metrics(),
                 dashboard: setup.dashboard.clone(),
+                runbooks: setup.sources.runbooks.clone(),
                 redactor: setup.redactor.clone(),
                 edits: Edits::default(),
             },

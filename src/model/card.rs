@@ -9,6 +9,7 @@ use crate::model::approval::Approval;
 use crate::model::finding::Finding;
 use crate::model::ids::{ClusterName, IncidentId, Nonce};
 use crate::model::incident::Incident;
+use crate::model::past::Past;
 use crate::model::report::Report;
 use crate::model::scene::Scene;
 use crate::redact::Redacted;
@@ -26,6 +27,9 @@ pub struct Card {
     /// Newest first.
     pub approvals: Vec<Approval>,
     pub links: Vec<Link>,
+    /// Incidents of before that are like this one.
+    #[serde(default)]
+    pub past: Vec<Past>,
     /// The newest sealed entry of the audit chain: number and hash (hex).
     pub audit_head: Option<(i64, String)>,
     /// What people think of it, first to last.

@@ -52,6 +52,21 @@ impl Finding {
     }
 }
 
+/// What kind of fault these findings see: the rules of its causes and mechanisms, else of its symptoms. Of two incidents
+/// of one kind the story of the older one helps with the newer.
+pub fn signature(findings: &[Finding]) -> Option<String> {
+    let of = |roles: &[Role]| -> Vec<&str> {
+        let mut rules: Vec<&str> =
+            findings.iter().filter(|f| roles.contains(&f.role)).map(|f| f.rule.as_str()).collect();
+        rules.sort_unstable();
+        rules.dedup();
+        rules
+    };
+    let deep = of(&[Role::Cause, Role::Mechanism]);
+    let rules = if deep.is_empty() { of(&[Role::Symptom]) } else { deep };
+    (!rules.is_empty()).then(|| rules.join("+"))
+}
+
 /// The place in the chain symptom <- mechanism <- cause <- change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -20,6 +20,16 @@ pub struct Signal {
     pub body: SignalBody,
 }
 
+impl Signal {
+    /// The alert, if it is one.
+    pub fn alert(&self) -> Option<&Alert> {
+        match &self.body {
+            SignalBody::Alert(alert) => Some(alert),
+            SignalBody::Warning(_) | SignalBody::Rollout(_) => None,
+        }
+    }
+}
+
 /// What kind of thing was heard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

@@ -11,6 +11,7 @@ pub mod owner;
 pub mod prometheus;
 pub mod queries;
 pub mod reader;
+pub mod runbooks;
 pub mod scene;
 pub mod series;
 pub mod subject;
@@ -20,11 +21,13 @@ pub mod web;
 
 pub use prometheus::Prometheus;
 pub use reader::{Listed, LogAsk, ReadError, Reader, Selector};
+pub use runbooks::{Runbook, Runbooks};
 
 /// What may be read beside the cluster; each is there only where it is configured.
 #[derive(Clone, Default)]
 pub struct Sources {
     pub prometheus: Option<Prometheus>,
+    pub runbooks: Runbooks,
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tracing::Instrument as _;
 
 use crate::clock::{Clock, from_ms};
-use crate::model::{Card, IncidentId, Link, Nonce, Post, PostKind};
+use crate::model::{Card, IncidentId, Link, Nonce, Post, PostKind, Signal};
+use crate::observe::{Runbook, Runbooks};
 use crate::redact::Redactor;
 use crate::slack::client::{Slack, SlackError};
 use crate::slack::render;
@@ -20,6 +21,7 @@ use crate::stages::lease::LEASE;
 use crate::store::{Claim, Due, Durability, Store, Write};
 use crate::telemetry;
 use crate::telemetry::Metrics;
+use crate::text;
 
 /// A lost answer is looked for in the channel; "not there" counts only when the second look is this long after the
 /// attempt, longer than the client's own timeout, so that a post still under way has arrived, in milliseconds.
@@ -35,6 +37,9 @@ const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(10);
 /// A card is edited this often while its investigation runs: it only tells how far that is, and Slack takes about one
 /// edit a second. Its end is told at once.
 const PROGRESS_EVERY: SignedDuration = SignedDuration::from_secs(1);
+
+/// Signals whose labels choose runbooks; an incident with more repeats itself.
+const SIGNALS_MAX: u32 = 200;
 
 /// Label of the link to a dashboard, the same as of an alert's own.
 const DASHBOARD: &str = "Dashboard";
@@ -60,6 +65,7 @@ pub struct Deliver {
     pub metrics: Metrics,
     /// Where an object's dashboard is: a URL with `{namespace}`, `{kind}` and `{name}`.
     pub dashboard: Option<String>,
+    pub runbooks: Runbooks,
     pub redactor: Redactor,
     pub edits: Edits,
 }
@@ -123,6 +129,11 @@ impl Deliver {
         let Some(mut card) = self.store.card(&due.incident).await? else { return Ok(()) };
         if let Some(template) = &self.dashboard {
             link_dashboard(&mut card, template, &self.redactor);
+        }
+        if !self.runbooks.is_empty() {
+            let signals = self.store.signals_of(&due.incident, SIGNALS_MAX).await?;
+            let found = self.runbooks.matching(&card.incident, signals.iter().filter_map(Signal::alert));
+            card.links.extend(found.into_iter().map(link));
         }
         let options = Options { now: self.clock.now() };
         let message = render::card(&card, &options);
@@ -274,6 +285,11 @@ impl<E: Into<anyhow::Error>> From<E> for Trouble {
     fn from(error: E) -> Self {
         Trouble::Failed(error.into())
     }
+}
+
+/// A runbook by its title; without an address of its own the title stands alone.
+fn link(runbook: &Runbook) -> Link {
+    Link { label: text!("Runbook: {}", runbook.title), url: runbook.url.clone().unwrap_or_default() }
 }
 
 /// Adds the dashboard of the incident's subject, unless its alert names one.

@@ -7,6 +7,7 @@ use crate::redact::Redactor;
 use crate::store::Store;
 use crate::store::audit;
 use crate::store::claims;
+use crate::store::past;
 use crate::store::read;
 use crate::store::record;
 use crate::store::sql::{Conn, args};
@@ -44,6 +45,7 @@ impl Store {
             findings: row.maybe_doc(2)?.unwrap_or_default(),
             report: row.maybe_doc(3)?,
             approvals: read::approvals_of(&mut conn, id).await?,
+            past: past::past(&mut conn, &incident).await?,
             audit_head: audit::head(&mut conn).await?,
             thumbs: record::thumbs_of(&mut conn, incident.cluster.as_str(), id).await?,
             parked: claims::parked(&mut conn, self.context(), id).await?.into_iter().map(|unit| unit.stage).collect(),

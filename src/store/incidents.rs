@@ -1,7 +1,8 @@
 //! Incidents and what is written of them: investigation, evidence, report, findings.
 
+use crate::model::finding::signature;
 use crate::model::{
-    Evidence, Incident, IncidentId, IncidentState, Investigation, InvestigationState, Origin, Reading, Report,
+    Evidence, Finding, Incident, IncidentId, IncidentState, Investigation, InvestigationState, Origin, Reading, Report,
 };
 use crate::store::operation::{Context, Fault};
 use crate::store::sql::{Conn, args};
@@ -92,6 +93,17 @@ pub(super) async fn put_report(
         ON CONFLICT (incident) DO UPDATE SET doc = excluded.doc WHERE report.doc NOT LIKE '{\"origin\":\"model\"%'";
     let sql = if report.origin == Origin::Findings { OF_FINDINGS } else { ANY };
     put_doc(conn, context, sql, incident, serde_json::to_string(report)?).await
+}
+
+/// Remembers what kind of fault an incident is, for those that follow.
+pub(super) async fn put_signature(
+    conn: &mut Conn<'_>,
+    incident: &IncidentId,
+    findings: &[Finding],
+) -> Result<(), Fault> {
+    const SQL: &str = "UPDATE incident SET signature = $2 WHERE id = $1";
+    conn.execute(SQL, args![incident.as_str(), signature(findings).as_deref()]).await?;
+    Ok(())
 }
 
 pub(super) async fn put_doc(

@@ -8,6 +8,7 @@ mod incidents;
 mod lock;
 mod news;
 mod operation;
+mod past;
 mod postgres;
 mod proof;
 mod prune;

@@ -4,6 +4,7 @@ mod audit;
 mod cards;
 mod claims;
 mod file;
+mod past;
 mod world;
 
 use jiff::SignedDuration;

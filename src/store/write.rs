@@ -189,6 +189,7 @@ async fn one(conn: &mut Conn<'_>, context: &Context, write: &Write) -> Result<()
             const SQL: &str = "INSERT INTO findings (incident, cluster, doc) VALUES ($1, $2, $3)
                 ON CONFLICT (incident) DO UPDATE SET doc = excluded.doc";
             incidents::put_doc(conn, context, SQL, incident, serde_json::to_string(findings)?).await?;
+            incidents::put_signature(conn, incident, findings).await?;
         }
         Write::Turn { incident, number, messages, usage } => {
             put_turn(conn, context, incident, *number, messages, *usage).await?;

@@ -178,6 +178,11 @@ pub(super) async fn may_see(visit: &Inside, arguments: &Map<String, Value>) -> R
         }
         return Err("there is no such evidence".into());
     }
+    if let Some(id) = text("incident").and_then(IncidentId::parse) {
+        let incident = store.incident(&id).await.map_err(unread)?;
+        let seen = incident.is_some_and(|incident| rights.has_object(&incident.subject));
+        return if seen { Ok(()) } else { Err("there is no such incident".into()) };
+    }
     Err("that id is none of ours".into())
 }
 

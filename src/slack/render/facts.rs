@@ -271,6 +271,23 @@ pub(super) fn is_looking(card: &Card) -> bool {
         && matches!(card.incident.investigation.state, InvestigationState::Waiting | InvestigationState::Running)
 }
 
+/// What was the last incident like this one, and how it ended; how many there were.
+pub(super) fn seen_before(card: &Card) -> Option<String> {
+    let last = card.past.first()?;
+    let ago = clock::words(card.incident.began_at.as_second() - last.incident.began_at.as_second());
+    let place = match last.incident.subject == card.incident.subject {
+        true => String::new(),
+        false => format!(" on {}", escape::object(&last.incident.subject)),
+    };
+    let headline = last.report.as_ref().map(|report| escape::bare(report.headline.as_str()));
+    let story = headline.map(|story| format!(": {}", escape::prose(&escape::cut(story, 160)))).unwrap_or_default();
+    let more = match card.past.len() {
+        1 => String::new(),
+        count => format!(" ({} more like it)", count - 1),
+    };
+    Some(format!("*Seen before*  {ago} ago{place}{story}; {}{more}", escape::prose(last.ended().as_str())))
+}
+
 /// A quote in code style, with where it stands.
 pub(super) fn quote(citation: &Citation) -> String {
     let quote = escape::code_cut(citation.quote.as_str(), 140);
