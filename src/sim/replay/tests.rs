@@ -1,4 +1,4 @@
-//! Claims about every scenario that ships: what a model would be sent first.
+//! Claims about every scenario that ships: what a model would be sent first, what recorded ones come to.
 
 use std::path::Path;
 
@@ -44,7 +44,9 @@ where
 fn tokens(request: &Value) -> usize {
     let tokens = tiktoken_rs::o200k_base_singleton();
     let count = |text: String| tokens.encode_ordinary(&text).len();
-    count(request["messages"].to_string()) + count(request["tools"].to_string())
+    let tools = count(request["tools"].to_string());
+    assert!(tools <= 1_800, "{tools} tokens of tools");
+    count(request["messages"].to_string()) + tools
 }
 
 #[test]
@@ -60,4 +62,35 @@ fn the_first_request_of_every_scenario_stays_small() {
     let all = || sizes.iter().map(|(count, name)| format!("{count} {name}")).collect::<Vec<_>>().join("\n");
     assert!(sizes.last().unwrap().0 <= 3_500, "{}", all());
     println!("{}", all());
+}
+
+#[test]
+fn a_recorded_model_names_the_culprit_and_offers_only_what_helps() {
+    let mut folders = folders();
+    folders.retain(|folder| folder.join("model").is_dir());
+    assert!(folders.len() >= 6, "{} scenarios with a recorded model", folders.len());
+    let truth = |folder: &Path| -> Value {
+        serde_json::from_slice(&std::fs::read(folder.join("truth.json")).unwrap()).unwrap()
+    };
+    let ran = for_each(&folders, |folder| async move {
+        let truth = truth(&folder);
+        (truth, Replay { folder, mind: Mind::Scripted }.run().await)
+    });
+    for (name, (truth, result)) in ran {
+        let result = result.unwrap();
+        let message = result["message"].as_str().unwrap();
+        assert!(result["usage"]["input_tokens"].as_u64() > Some(0), "{name}: no model was asked: {message}");
+        assert!(!message.contains("from rules alone"), "{name}: its report did not stand: {message}");
+        let mut culprits = truth["also_acceptable_culprits"].as_array().cloned().unwrap_or_default();
+        culprits.push(truth["culprit"].clone());
+        assert!(culprits.contains(&result["culprit"]), "{name}: {}", result["culprit"]);
+        assert!(!result["citations"].as_array().unwrap().is_empty(), "{name}: nothing is cited");
+        let mut right: Vec<&Value> = truth["acceptable_actions"].as_array().into_iter().flatten().collect();
+        right.push(&truth["right_action"]);
+        let right: Vec<&str> = right.iter().filter_map(|action| action["tool"].as_str()).collect();
+        let offered: Vec<&str> =
+            result["actions"].as_array().unwrap().iter().filter_map(|action| action["tool"].as_str()).collect();
+        assert!(offered.iter().all(|tool| right.contains(tool)), "{name}: {offered:?}, not of {right:?}");
+        assert!(!offered.is_empty() || right.contains(&"none"), "{name}: nothing is offered of {right:?}");
+    }
 }
