@@ -1,24 +1,24 @@
 //! Configuration: one YAML file with an environment overlay, checked whole before anything starts.
 
 mod listeners;
+mod model;
 mod overlay;
 mod record;
 mod sources;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 
 pub use crate::config::listeners::{AdminListener, Listeners, McpListener, SlackListener, WebhookListener};
+pub use crate::config::model::Model;
 pub use crate::config::overlay::environment;
 use crate::config::overlay::{inline_secret, line_of, overlay, password, read_secret};
 pub use crate::config::record::{Audit, Price, Promotion};
-pub use crate::config::sources::QueryServer;
+pub use crate::config::sources::{QueryServer, Runbooks};
 use crate::model::{ClusterName, Patience};
 
 /// The environment overlay: `FIRSTLOOK_SLACK__CHANNEL=C1` sets `slack.channel`.
@@ -42,6 +42,8 @@ pub struct Config {
     pub model: Option<Model>,
     /// Metrics: without it there is no tool server `k8s-metrics`.
     pub prometheus: Option<QueryServer>,
+    /// Without it the model has no tool for runbooks; what an alert links is on the card all the same.
+    pub runbooks: Option<Runbooks>,
     /// The policy file; without it nobody may approve anything.
     pub policy_file: Option<PathBuf>,
     /// Who may call through `listeners.mcp`: a file with the hashes of their tokens.
@@ -132,35 +134,6 @@ pub struct Slack {
 
 fn slack_api() -> String {
     "https://slack.com/api".into()
-}
-
-/// Any OpenAI-compatible server.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Model {
-    /// With `/v1`: `https://api.openai.com/v1`, `http://ollama:11434/v1`.
-    pub base_url: String,
-    pub name: String,
-    pub api_key: Option<SecretString>,
-    pub api_key_file: Option<PathBuf>,
-    /// Seconds for one answer, retries within included.
-    #[serde(default = "turn_timeout_seconds")]
-    pub turn_timeout_seconds: u64,
-    /// What a million tokens cost, by the model's name: for `limits.money_per_day` in the policy, and for `report`.
-    #[serde(default)]
-    pub prices: BTreeMap<String, Price>,
-}
-
-/// A slow local model needs about half a minute for a turn; a minute gives it room.
-fn turn_timeout_seconds() -> u64 {
-    60
-}
-
-impl Model {
-    /// The time for one answer.
-    pub fn turn_timeout(&self) -> Duration {
-        Duration::from_secs(self.turn_timeout_seconds)
-    }
 }
 
 /// How signals become incidents. Nothing here needs to be set.
@@ -311,6 +284,10 @@ impl Config {
         for (key, server) in self.query_servers() {
             server.check(key)?;
         }
+        if let Some(url) = self.runbooks.as_ref().and_then(|runbooks| runbooks.url.as_ref()) {
+            sources::is_web(url, "runbooks.url")?;
+        }
+        self.model.as_ref().map_or(Ok(()), Model::check)?;
         if self.store.size_max_mib < SIZE_MIN_MIB {
             return Err(format!("store.size_max_mib: at least {SIZE_MIN_MIB}"));
         }
@@ -393,6 +370,9 @@ mod tests {
     fn a_wrong_key_is_named_with_its_line() {
         refused("cluster: a\nmodel:\n  base_urll: x\n  name: m\n", &[], &["base_urll", "3"]);
         refused("cluster: a\nlisteners:\n  webhook:\n    address: nonsense\n", &[], &["4"]);
+        let model = |more: &str| format!("cluster: a\nmodel: {{base_url: x, name: m, {more}}}");
+        refused(&model("context_tokens: 4096"), &[], &["model.context_tokens", "8000"]);
+        refused(&model("tools_at_once: 1"), &[], &["model.tools_at_once", "3"]);
         refused("cluster: a b\n", &[], &["cluster", "letters"]);
     }
 

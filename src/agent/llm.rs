@@ -10,6 +10,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
+use crate::model::Room;
 use crate::redact::{Redacted, Redactor};
 use crate::text;
 
@@ -31,6 +32,7 @@ pub struct LlmOptions {
     pub api_key: Option<SecretString>,
     /// For one answer, retries within included.
     pub turn_timeout: Duration,
+    pub room: Room,
 }
 
 /// A client of the model's server; clones share its connections.
@@ -39,6 +41,7 @@ pub struct Llm {
     client: Client<OpenAIConfig>,
     model: Redacted,
     turn_timeout: Duration,
+    room: Room,
     redactor: Redactor,
 }
 
@@ -77,6 +80,14 @@ pub struct ToolCall {
     pub arguments: Result<serde_json::Map<String, Value>, Redacted>,
 }
 
+impl ToolCall {
+    /// As it stands in an assistant's message.
+    pub(super) fn message(&self) -> Value {
+        let arguments = self.arguments.as_ref().map_or_else(|_| "{}".to_owned(), |map| json!(map).to_string());
+        json!({"id": self.id, "type": "function", "function": {"name": self.name, "arguments": arguments}})
+    }
+}
+
 impl Llm {
     /// A client for the server of `options`.
     ///
@@ -98,12 +109,17 @@ impl Llm {
         };
         let client = Client::build(http, config).with_http_service(service);
         let model = redactor.redact(&options.model);
-        Ok(Self { client, model, turn_timeout: options.turn_timeout, redactor })
+        Ok(Self { client, model, turn_timeout: options.turn_timeout, room: options.room, redactor })
     }
 
     /// The model's name, as configured.
     pub fn model(&self) -> &Redacted {
         &self.model
+    }
+
+    /// How much it takes in at once.
+    pub fn room(&self) -> Room {
+        self.room
     }
 
     /// Asks for the next message of a conversation, with `tools` offered as they are.

@@ -2,15 +2,12 @@
 
 use minijinja::{Environment, UndefinedBehavior, context};
 use rmcp::model::Tool;
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::agent::opening;
 use crate::agent::report;
-use crate::clock::words;
-use crate::model::scene::{Change, DiffLine};
-use crate::model::{Card, EvidenceId, Role};
+use crate::model::Card;
 use crate::redact::Redacted;
-use crate::text;
 
 /// The system prompt: constant, so that a provider's prefix cache works.
 pub const SYSTEM: &str = include_str!("../../prompts/system.md");
@@ -18,18 +15,8 @@ const TASK: &str = include_str!("../../prompts/task.md");
 const REPORT: &str = include_str!("../../prompts/report.md");
 const DRAFT: &str = include_str!("../../prompts/draft.md");
 
-/// Lines of each part of the task and their length: with all parts full the first request stays below 3,500 tokens.
-const PART_MAX_LINES: usize = 8;
-const LINE_MAX_CHARS: usize = 240;
 /// More instructions than any of these templates can need.
 const FUEL: u64 = 200_000;
-
-/// One titled list of the task.
-#[derive(Debug, Serialize)]
-struct Part {
-    title: &'static str,
-    lines: Vec<String>,
-}
 
 /// The first two messages of an investigation.
 ///
@@ -55,7 +42,7 @@ pub fn opening(card: &Card, calls_max: u32, now: jiff::Timestamp) -> anyhow::Res
             scope => scope,
             turns_max => incident.investigation.turns_max,
             calls_max => calls_max,
-            parts => minijinja::value::Serde(parts(card, now)),
+            parts => minijinja::value::Serde(opening::parts(card, now)),
         },
     )?;
     Ok(vec![json!({"role": "system", "content": SYSTEM}), json!({"role": "user", "content": task})])
@@ -86,27 +73,9 @@ fn render(template: &'static str, values: minijinja::Value) -> anyhow::Result<St
     Ok(environment.render_str(template, values)?)
 }
 
-fn parts(card: &Card, now: jiff::Timestamp) -> Vec<Part> {
-    let mut parts = vec![
-        Part { title: "Heard", lines: heard(card) },
-        Part { title: "What changed", lines: changes(card, now) },
-        Part { title: "Found by rules (evidence ids in brackets)", lines: found(card) },
-        Part { title: "State", lines: state(card) },
-        Part { title: "Could not be read", lines: missing(card) },
-    ];
-    for part in &mut parts {
-        part.lines.truncate(PART_MAX_LINES);
-        for line in &mut part.lines {
-            *line = fence(line);
-        }
-    }
-    parts.retain(|part| !part.lines.is_empty());
-    parts
-}
-
 /// One line, cut, which cannot close the fence around the data.
-fn fence(line: &str) -> String {
-    let line: String = line.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(LINE_MAX_CHARS).collect();
+pub(super) fn fence(line: &str, max_chars: usize) -> String {
+    let line: String = line.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(max_chars).collect();
     unfenced(&line)
 }
 
@@ -114,116 +83,28 @@ fn unfenced(line: &str) -> String {
     line.replace("<data>", "‹data›").replace("</data>", "‹/data›")
 }
 
-fn heard(card: &Card) -> Vec<String> {
-    let heard = &card.heard;
-    let mut lines = Vec::new();
-    if heard.alerts > 0 {
-        let names: Vec<&str> = heard.alert_names.iter().map(Redacted::as_str).collect();
-        lines.push(format!("{} alerts, {} firing: {}", heard.alerts, heard.alerts_firing, names.join(", ")));
-    }
-    lines.extend(heard.says.iter().map(|says| format!("the alert says: {says}")));
-    if heard.warnings + heard.rollouts > 0 {
-        lines.push(format!("{} warnings, {} rollouts", heard.warnings, heard.rollouts));
-    }
-    lines.extend(card.incident.why.iter().skip(1).take(4).map(|why| why.sentence.to_string()));
-    lines
-}
+/// The tools in the order in which they help, for a model that is offered only some of them. Those that are not named
+/// here come last.
+const USEFUL: [&str; 8] = [
+    "pod_logs",
+    "what_changed",
+    "get_workload",
+    "list_events",
+    "get_object",
+    "search_logs",
+    "get_evidence",
+    "list_workloads",
+];
 
-fn changes(card: &Card, now: jiff::Timestamp) -> Vec<String> {
-    let changes = card.scene.as_ref().map(|scene| scene.changes.items()).unwrap_or_default();
-    changes.iter().take(4).map(|change| change_line(change, now)).collect()
-}
-
-fn change_line(change: &Change, now: jiff::Timestamp) -> String {
-    let ago = words(now.duration_since(change.changed_at).as_secs());
-    let revision = change.to_revision.map(|number| format!(" revision {number}")).unwrap_or_default();
-    let by = change.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-    let lines: Vec<String> = change.lines.iter().take(8).map(|line| diff_line(line).to_string()).collect();
-    let what = if lines.is_empty() { "changed".to_owned() } else { lines.join("; ") };
-    format!("{}{revision}, {ago} ago{by} [{}]: {what}", change.object, change.at.evidence)
-}
-
-fn diff_line(line: &DiffLine) -> Redacted {
-    let none = Redacted::literal("(none)");
-    text!(
-        "{}: {} -> {}",
-        line.field,
-        line.before.as_ref().unwrap_or(&none).cut(80),
-        line.after.as_ref().unwrap_or(&none).cut(80)
-    )
-}
-
-fn found(card: &Card) -> Vec<String> {
-    let shown = card.findings.iter().filter(|finding| finding.role != Role::Context);
-    let ids = |finding: &crate::model::Finding| {
-        let mut ids: Vec<EvidenceId> = finding.citations.iter().map(|citation| citation.evidence).collect();
-        ids.dedup();
-        ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
-    };
-    shown.map(|finding| format!("{}: {} [{}]", role(finding.role), finding.says, ids(finding))).collect()
-}
-
-fn role(role: Role) -> &'static str {
-    match role {
-        Role::Change => "change",
-        Role::Cause => "cause",
-        Role::Mechanism => "mechanism",
-        Role::Symptom => "symptom",
-        Role::RuledOut => "ruled out",
-        Role::Context => "context",
-    }
-}
-
-fn state(card: &Card) -> Vec<String> {
-    let Some(scene) = &card.scene else { return Vec::new() };
-    let mut lines = Vec::new();
-    if let Some(workload) = scene.workload.known().and_then(Option::as_ref) {
-        let revision = workload.revision.map(|number| format!(", revision {number}")).unwrap_or_default();
-        lines.push(format!(
-            "{}: {} of {} pods ready{revision} [{}]",
-            workload.object, workload.ready, workload.wanted, workload.at.evidence
-        ));
-    }
-    for pod in scene.pods.items().iter().filter(|pod| !pod.ready).take(2) {
-        lines.push(format!("{}: {} [{}]", pod.object, pod.phase, pod.at.evidence));
-    }
-    for log in scene.logs.items().iter().take(3) {
-        if let Some(last) = log.lines.last() {
-            let previous = if log.previous { " (previous)" } else { "" };
-            lines.push(format!(
-                "log of {}{previous} ends x{}: {} [{}]",
-                log.pod.name,
-                last.count,
-                last.text.cut(160),
-                log.at.evidence
-            ));
-        }
-    }
-    for event in scene.events.items().iter().filter(|event| event.warning).take(3) {
-        lines.push(format!(
-            "{} {} x{}: {} [{}]",
-            event.object,
-            event.reason,
-            event.count,
-            event.message.cut(140),
-            event.at.evidence
-        ));
-    }
-    lines
-}
-
-fn missing(card: &Card) -> Vec<String> {
-    let evidence = card.scene.as_ref().map(|scene| scene.evidence.as_slice()).unwrap_or_default();
-    let missing = evidence.iter().filter_map(|e| match &e.reading {
-        crate::model::Reading::Missing(why) => Some(format!("{}: {why}", e.tool)),
-        crate::model::Reading::Segments(_) => None,
+/// The tools as a chat-completions server takes them: the read-only ones by name, at most so many, and `submit_report`
+/// last.
+pub fn tools(offered: &[Tool], at_once: Option<usize>) -> Value {
+    let mut offered: Vec<&Tool> = offered.iter().collect();
+    offered.sort_by_key(|tool| {
+        let name = tool.name.as_ref();
+        (USEFUL.iter().position(|useful| *useful == name).unwrap_or(USEFUL.len()), name.to_owned())
     });
-    missing.collect()
-}
-
-/// The tools as a chat-completions server takes them: the read-only ones by name, and `submit_report` last.
-pub fn tools(offered: &[Tool]) -> Value {
-    let mut tools: Vec<Value> = offered.iter().map(tool).collect();
+    let mut tools: Vec<Value> = offered.into_iter().take(at_once.unwrap_or(usize::MAX)).map(tool).collect();
     tools.sort_by_key(|tool| tool["function"]["name"].as_str().unwrap_or_default().to_owned());
     tools.push(report::definition());
     Value::Array(tools)
@@ -232,6 +113,13 @@ pub fn tools(offered: &[Tool]) -> Value {
 fn tool(tool: &Tool) -> Value {
     let mut parameters = Value::Object((*tool.input_schema).clone());
     slim(&mut parameters);
+    // Its own incident is the only one that the gate lets the agent ask of.
+    if let Some(properties) = parameters["properties"].as_object_mut() {
+        properties.remove("incident");
+    }
+    if let Some(required) = parameters["required"].as_array_mut() {
+        required.retain(|name| name != "incident");
+    }
     let description = tool.description.as_deref().unwrap_or_default();
     json!({"type": "function", "function": {"name": tool.name, "description": description, "parameters": parameters}})
 }

@@ -8,12 +8,15 @@ use rmcp::model::CallToolRequestParams;
 use rmcp::service::Peer;
 use serde_json::{Value, json};
 
-use crate::agent::llm::{Llm, LlmError, ToolCall};
+use crate::agent::compact;
+use crate::agent::compact::Sent;
+use crate::agent::llm::{Llm, LlmError, Reply, ToolCall};
 use crate::agent::prompt;
 use crate::agent::report;
 use crate::agent::review;
 use crate::agent::step;
 use crate::agent::step::{Budget, Step};
+use crate::agent::written;
 use crate::model::{Evidence, Finding, Report};
 use crate::redact::{Redacted, Redactor};
 
@@ -28,7 +31,10 @@ pub struct Turn<'a> {
     /// The gate, as this investigation's own caller.
     pub gate: &'a Peer<RoleClient>,
     pub tools: &'a Value,
-    pub conversation: &'a [Value],
+    /// The names of all tools that there are, offered or not.
+    pub known: &'a [String],
+    /// As it is sent, within the model's room.
+    pub conversation: &'a Sent,
     pub budget: Budget,
     /// Reports refused so far.
     pub unproved: u32,
@@ -41,6 +47,8 @@ pub struct Turn<'a> {
 /// What a turn came to.
 #[derive(Debug)]
 pub struct Turned {
+    /// What was sent, where that was not the conversation as it stood.
+    pub resent: Option<Sent>,
     /// To be appended to the conversation.
     pub messages: Vec<Value>,
     pub input_tokens: u64,
@@ -54,8 +62,8 @@ pub struct Turned {
 /// What kind of reply it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// It held no tool call.
-    Silent,
+    /// It held no call that could be run.
+    Useless,
     /// A report that stood on nothing.
     Unproved,
     /// A proved report, to be reviewed before anybody sees it.
@@ -68,7 +76,7 @@ impl Mark {
     /// The word for it in a stored transcript.
     pub fn as_str(self) -> &'static str {
         match self {
-            Mark::Silent => "silent",
+            Mark::Useless => "useless",
             Mark::Unproved => "unproved",
             Mark::Draft => "draft",
             Mark::Review => "review",
@@ -91,16 +99,18 @@ impl Turn<'_> {
     /// # Errors
     /// The model's, by remedy; tools never fail a turn.
     pub async fn run(self) -> Result<Turned, LlmError> {
-        let reply = self.llm.complete(self.conversation, self.tools).await?;
+        let (mut reply, resent) = self.ask().await?;
+        written::adopt(&mut reply, self.known);
         let mut turned = Turned {
+            resent,
             messages: vec![reply.message.clone()],
             input_tokens: reply.input_tokens,
             output_tokens: reply.output_tokens,
             tool_calls: 0,
-            mark: reply.tool_calls.is_empty().then_some(Mark::Silent),
+            mark: reply.tool_calls.is_empty().then_some(Mark::Useless),
             ended: Ended::NotYet,
         };
-        match step::next(&reply, &self.budget) {
+        match step::next(&reply, &self.budget, self.known) {
             Step::Stop(why) => turned.ended = Ended::WithoutReport(why.into()),
             Step::Nudge(reason) => turned.messages.extend(nudge(reason, "")),
             Step::Report { call, arguments } => {
@@ -121,11 +131,12 @@ impl Turn<'_> {
                     }
                 }
             }
-            Step::Call { calls, refused } => {
+            Step::Call { calls, refused, useless } => {
+                turned.mark = useless.then_some(Mark::Useless);
                 let results = join_all(calls.iter().map(|call| self.call(call))).await;
                 turned.tool_calls = calls.len() as u32;
                 turned.messages.extend(calls.iter().zip(&results).map(|(call, text)| answer(&call.id, text)));
-                turned.messages.extend(refused.iter().map(|(call, why)| answer(&call.id, why)));
+                turned.messages.extend(refused.iter().map(|(call, why)| answer(&call.id, why.as_str())));
                 // One is left for the report, and one for its review.
                 if self.budget.turns_left <= 2 {
                     turned.messages.extend(nudge("last_turn", ""));
@@ -133,6 +144,22 @@ impl Turn<'_> {
             }
         }
         Ok(turned)
+    }
+
+    /// The model's answer. Where its server finds the request too long, its room is smaller than it was said to be: it is
+    /// asked once more with half of it, and what was sent then is told.
+    async fn ask(&self) -> Result<(Reply, Option<Sent>), LlmError> {
+        let sent = self.conversation;
+        match self.llm.complete(&sent.messages, self.tools).await {
+            Err(LlmError::TooLong) => {
+                let less = compact::to_half(&sent.messages);
+                if less.left_out == 0 {
+                    return Err(LlmError::TooLong);
+                }
+                Ok((self.llm.complete(&less.messages, self.tools).await?, Some(less)))
+            }
+            other => Ok((other?, None)),
+        }
     }
 
     /// One call through the gate, always answered with a text for the model.
@@ -144,7 +171,11 @@ impl Turn<'_> {
                 let texts: Vec<&str> =
                     result.content.iter().filter_map(|c| c.as_text()).map(|t| t.text.as_str()).collect();
                 let text = texts.join("\n");
-                if result.is_error == Some(true) { format!("error: {text}") } else { text }
+                match result.is_error {
+                    Some(true) if self.known.contains(&call.name) => format!("error: {text}"),
+                    Some(true) => format!("error: {text}; the tools are: {}", self.known.join(", ")),
+                    _ => text,
+                }
             }
             // An unknown tool is a protocol error: the model can repair it.
             Ok(Err(error)) => format!("error: {}", self.redactor.redact(&error.to_string()).cut(300)),

@@ -11,7 +11,7 @@ use crate::cli::{CheckArgs, run};
 use crate::clock::Clock;
 use crate::config;
 use crate::config::Config;
-use crate::model::{IncidentId, Nonce, Tier};
+use crate::model::{IncidentId, Nonce, Room, Tier};
 use crate::observe::Reader;
 use crate::observe::access;
 use crate::redact::Redactor;
@@ -208,6 +208,7 @@ async fn model(config: &Config, redactor: &Redactor, report: &mut Report) {
         model: model.name.clone(),
         api_key: model.api_key.clone(),
         turn_timeout: MODEL_TIMEOUT,
+        room: Room::default(),
     };
     let llm = match Llm::new(options, redactor.clone()) {
         Ok(llm) => llm,

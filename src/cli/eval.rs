@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::agent::llm::LlmOptions;
 use crate::cli::EvalArgs;
+use crate::model::Room;
 use crate::sim::replay;
 use crate::sim::replay::{Mind, Replay};
 
@@ -58,6 +59,7 @@ fn mind(args: &EvalArgs) -> Mind {
             model: args.model_name.clone(),
             api_key: std::env::var(KEY_VARIABLE).ok().map(Into::into),
             turn_timeout: args.turn_timeout,
+            room: Room::default(),
         }),
     }
 }

@@ -23,7 +23,7 @@ use crate::govern::gate::Gate;
 use crate::govern::policy::Policy;
 use crate::http::Credential;
 use crate::http::mcp::Admission;
-use crate::model::ClusterName;
+use crate::model::{ClusterName, Room};
 use crate::redact::Redactor;
 use crate::slack::client::{Slack, SlackOptions};
 use crate::stages::deliver::Outlet;
@@ -104,6 +104,7 @@ pub async fn setup_over(config: &Config, store: Store, clock: Clock) -> anyhow::
             model: model.name.clone(),
             api_key: model.api_key.clone(),
             turn_timeout: model.turn_timeout(),
+            room: Room { context_tokens: model.context_tokens, tools_at_once: model.tools_at_once },
         }),
         redactor,
         metrics,

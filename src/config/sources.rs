@@ -51,6 +51,15 @@ impl QueryServer {
     }
 }
 
+/// Markdown files with the labels of the alerts that each is for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runbooks {
+    pub folder: PathBuf,
+    /// Where people read them, with `{file}` for a file's name; a `url` in a file's front matter wins.
+    pub url: Option<String>,
+}
+
 /// Whether `url` is one of the web, without a login in it.
 pub(super) fn is_web(url: &str, key: &str) -> Result<(), String> {
     if !url.starts_with("https://") && !url.starts_with("http://") {

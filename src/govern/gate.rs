@@ -92,7 +92,7 @@ impl Gate {
         let mut servers = HashMap::new();
         let mut tools = Vec::new();
         let mut started = mcp::start(&options.reader, &options.sources).await?;
-        let own = mcp::firstlook::Firstlook::new(options.store.clone());
+        let own = mcp::firstlook::Firstlook::new(options.store.clone(), options.sources.runbooks.clone());
         started.push((mcp::firstlook::SERVER, mcp::connect(own).await?));
         for (name, client) in started {
             tools.extend(client.list_all_tools().await?);
@@ -142,8 +142,7 @@ impl Gate {
     pub fn tools_for(&self, caller: &Caller) -> Vec<Tool> {
         let offered = |tool: &&Tool| match caller {
             Caller::Agent | Caller::Findings => {
-                let outside = mcp::firstlook::OUTSIDE.contains(&tool.name.as_ref());
-                !outside && matches!(mcp::tool(&tool.name), Some((_, Tier::ReadOnly)))
+                tool.name != mcp::firstlook::OUTSIDE && matches!(mcp::tool(&tool.name), Some((_, Tier::ReadOnly)))
             }
             Caller::Person { .. } | Caller::Client { .. } => true,
         };

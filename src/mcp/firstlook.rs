@@ -1,30 +1,37 @@
-//! The tool server `firstlook`: what the store knows, for callers from outside. The gate checks whose it is before.
+//! The tool server `firstlook`: what the store knows. The gate checks whose it is before.
 
+use rmcp::ErrorData;
 use rmcp::Json;
 use rmcp::ServerHandler;
 use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::wrapper::Parameters;
-use rmcp::model::ServerConfig;
+use rmcp::model::{CallToolResult, ServerConfig};
 use rmcp::schemars;
 use rmcp::schemars::JsonSchema;
 use rmcp::{tool, tool_handler, tool_router};
 use serde::{Deserialize, Serialize};
 
-use crate::mcp::{TEXT_MAX_CHARS, info};
-use crate::model::{Approval, ApprovalId, Evidence, EvidenceId, IncidentId, Reading, Verification};
+use crate::mcp::answer::{Answer, ToolError, result, schema};
+use crate::mcp::info;
+use crate::model::{Approval, ApprovalId, Evidence, EvidenceId, IncidentId, Reading, Signal, Verification};
+use crate::observe::{ReadError, Runbooks};
 use crate::redact::Redacted;
 use crate::store::Store;
 use crate::text;
 
+/// Signals whose labels are looked at; an incident with more repeats itself.
+const SIGNALS_MAX: u32 = 200;
+
 /// The server's name.
 pub const SERVER: &str = "firstlook";
-/// Tools that only a caller from outside is offered: the agent has its evidence, and proposes in its report.
-pub const OUTSIDE: [&str; 2] = ["get_approval", "get_evidence"];
+/// The tool that only a caller from outside is offered: the agent proposes in its report.
+pub const OUTSIDE: &str = "get_approval";
 
 /// The server.
 #[derive(Clone)]
 pub struct Firstlook {
     store: Store,
+    runbooks: Runbooks,
     tool_router: ToolRouter<Self>,
 }
 
@@ -32,6 +39,12 @@ pub struct Firstlook {
 #[serde(deny_unknown_fields)]
 struct OneApproval {
     approval_id: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct OneIncident {
+    incident: String,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -52,20 +65,69 @@ struct ApprovalTold {
     outcome: Redacted,
 }
 
-/// One stored reading.
-#[derive(Debug, Serialize, JsonSchema)]
-struct EvidenceTold {
-    evidence: String,
-    asked: Redacted,
-    read_at: String,
-    text: Redacted,
-}
-
 #[tool_router]
 impl Firstlook {
-    /// A server over this store.
-    pub fn new(store: Store) -> Self {
-        Self { store, tool_router: Self::tool_router() }
+    /// A server over this store and these runbooks; without any there is no tool for them.
+    pub fn new(store: Store, runbooks: Runbooks) -> Self {
+        let mut tool_router = Self::tool_router();
+        if runbooks.is_empty() {
+            tool_router.remove_route("find_runbooks");
+        }
+        Self { store, runbooks, tool_router }
+    }
+
+    #[tool(
+        description = "Tell of past incidents like this one: their cause, what was done, whether it helped.",
+        output_schema = schema(),
+        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+    )]
+    async fn similar_incidents(&self, Parameters(ask): Parameters<OneIncident>) -> Result<CallToolResult, ErrorData> {
+        Ok(result(self.similar(&ask).await))
+    }
+
+    #[tool(
+        description = "Read the runbooks that match the incident's alerts.",
+        output_schema = schema(),
+        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+    )]
+    async fn find_runbooks(&self, Parameters(ask): Parameters<OneIncident>) -> Result<CallToolResult, ErrorData> {
+        Ok(result(self.matching(&ask).await))
+    }
+
+    async fn similar(&self, ask: &OneIncident) -> Result<Answer, ToolError> {
+        let past = self.store.past(&ask.id()?).await.map_err(|error| unread(&error))?;
+        let mut answer = Answer::new("incidents of before".into());
+        for past in &past {
+            let incident = &past.incident;
+            let report = past.report.as_ref();
+            let mut lines: Vec<Redacted> = report.into_iter().map(|report| report.headline.clone()).collect();
+            lines.extend(report.map(|report| report.cause.clone()).filter(|cause| !cause.is_empty()));
+            lines.push(past.ended());
+            lines
+                .extend(report.and_then(|report| report.advice.clone()).map(|advice| text!("advice then: {}", advice)));
+            answer.say(text!("{}, began {}", incident.subject, incident.began_at), &lines);
+        }
+        if past.is_empty() {
+            answer.say(Redacted::default(), &["none is stored".into()]);
+        }
+        Ok(answer)
+    }
+
+    async fn matching(&self, ask: &OneIncident) -> Result<Answer, ToolError> {
+        let id = ask.id()?;
+        let incident = self.store.incident(&id).await.map_err(|error| unread(&error))?;
+        let incident = incident.ok_or(ToolError::Refused("there is no such incident".into()))?;
+        let signals = self.store.signals_of(&id, SIGNALS_MAX).await.map_err(|error| unread(&error))?;
+        let found = self.runbooks.matching(&incident, signals.iter().filter_map(Signal::alert));
+        let mut answer = Answer::new("runbooks for the incident's alerts".into());
+        for runbook in &found {
+            // What people once wrote proves nothing of this incident.
+            answer.say(text!("{} ({})", runbook.title, runbook.file), std::slice::from_ref(&runbook.text));
+        }
+        if found.is_empty() {
+            answer.say(Redacted::default(), &["none matches".into()]);
+        }
+        Ok(answer)
     }
 
     #[tool(
@@ -83,16 +145,20 @@ impl Firstlook {
 
     #[tool(
         description = "Read one piece of an incident's evidence again, by its id.",
+        output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
-    async fn get_evidence(&self, Parameters(ask): Parameters<OneEvidence>) -> Result<Json<EvidenceTold>, String> {
-        let incident = IncidentId::parse(&ask.incident).ok_or("that is no incident id")?;
-        let id: EvidenceId = ask.evidence.parse()?;
-        match self.store.evidence_one(&incident, id).await {
-            Ok(Some(evidence)) => Ok(Json(evidence_told(&evidence))),
-            Ok(None) => Err("there is no such evidence".to_owned()),
-            Err(error) => Err(format!("the store could not be read: {error:#}")),
-        }
+    async fn get_evidence(&self, Parameters(ask): Parameters<OneEvidence>) -> Result<CallToolResult, ErrorData> {
+        Ok(result(self.evidence(&ask).await))
+    }
+
+    async fn evidence(&self, ask: &OneEvidence) -> Result<Answer, ToolError> {
+        let incident = IncidentId::parse(&ask.incident).ok_or(ToolError::Refused("that is no incident id".into()))?;
+        let id: EvidenceId =
+            ask.evidence.parse().map_err(|_| ToolError::Refused("that is no evidence id such as e1".into()))?;
+        let stored = self.store.evidence_one(&incident, id).await;
+        let evidence = stored.map_err(|error| unread(&error))?;
+        again(&evidence.ok_or(ToolError::Refused("there is no such evidence".into()))?)
     }
 }
 
@@ -123,15 +189,31 @@ fn approval_told(approval: &Approval) -> ApprovalTold {
     }
 }
 
-fn evidence_told(evidence: &Evidence) -> EvidenceTold {
-    let text = match &evidence.reading {
-        Reading::Segments(segments) => Redacted::join(segments.iter().map(|segment| &segment.text), "\n"),
-        Reading::Missing(why) => text!("not read: {}", why),
-    };
-    EvidenceTold {
-        evidence: evidence.id.to_string(),
-        asked: evidence.asked.clone(),
-        read_at: evidence.read_at.to_string(),
-        text: text.cut(TEXT_MAX_CHARS),
+impl OneIncident {
+    fn id(&self) -> Result<IncidentId, ToolError> {
+        IncidentId::parse(&self.incident).ok_or(ToolError::Refused("that is no incident id".into()))
     }
+}
+
+fn unread(error: &anyhow::Error) -> ToolError {
+    tracing::error!("the store could not be read: {error:#}");
+    ToolError::Read(ReadError::Unavailable("the store does not answer".into()))
+}
+
+/// A stored reading, with what of it is word for word as it was.
+fn again(evidence: &Evidence) -> Result<Answer, ToolError> {
+    let segments = match &evidence.reading {
+        Reading::Segments(segments) => segments,
+        Reading::Missing(why) => return Err(ToolError::Refused(text!("{} was not read: {}", evidence.id, why))),
+    };
+    let asked = text!("{} of {}: {}", evidence.id, evidence.read_at, evidence.asked);
+    let mut answer = Answer::new(asked);
+    for segment in segments {
+        if segment.verbatim {
+            answer.quote(Redacted::default(), segment.source.clone(), segment.text.clone());
+        } else {
+            answer.say(Redacted::default(), std::slice::from_ref(&segment.text));
+        }
+    }
+    Ok(answer)
 }

@@ -46,6 +46,8 @@ pub const TOOLS: &[(&str, &str, Tier)] = &[
     ("find_metrics", k8s_metrics::SERVER, Tier::ReadOnly),
     ("rollout_restart", k8s_safe_restart::SERVER, Tier::Reversible),
     ("rollout_undo", k8s_safe_restart::SERVER, Tier::Reversible),
+    ("similar_incidents", firstlook::SERVER, Tier::ReadOnly),
+    ("find_runbooks", firstlook::SERVER, Tier::ReadOnly),
     ("get_approval", firstlook::SERVER, Tier::ReadOnly),
     ("get_evidence", firstlook::SERVER, Tier::ReadOnly),
 ];

@@ -158,7 +158,7 @@ async fn metrics_are_told_in_a_few_numbers_that_can_be_quoted() {
     let (text, _) = world.read("query_metrics_range", ask).await;
     assert!(text.contains("2 series, all ") && text.contains("begins at 2026-03-24T"), "{text}");
     let (text, _) = world.read("query_metrics", json!({"query": query})).await;
-    assert!(text.contains("no series of nodes and the cluster matches"), "{text}");
+    assert!(text.contains("no series of nodes and the cluster (give `namespace`"), "{text}");
     let (text, segments) = world.read("list_alerts", json!({"namespace": "fleet-ops"})).await;
     assert!(text.contains("firing KubePodNotReady") && segments[0].verbatim, "{text}");
     assert!(world.read("list_alerts", json!({})).await.0.contains("none fires"));
@@ -269,9 +269,9 @@ async fn what_a_model_is_offered_stays_small_and_the_same() {
         let all = client.list_all_tools().await.unwrap();
         offered.extend(all.into_iter().filter(|one| tool(&one.name).unwrap().1 == Tier::ReadOnly));
     }
-    let first = crate::agent::prompt::tools(&offered);
+    let first = crate::agent::prompt::tools(&offered, None);
     offered.reverse();
-    assert_eq!(first, crate::agent::prompt::tools(&offered), "in whatever order the servers answer");
+    assert_eq!(first, crate::agent::prompt::tools(&offered, None), "in whatever order the servers answer");
     let text = serde_json::to_string(&first).unwrap();
     let tokens = tiktoken_rs::o200k_base().unwrap().encode_ordinary(&text).len();
     assert!(tokens <= 1_800, "{tokens} tokens: {text}");

@@ -165,6 +165,9 @@ pub struct Investigation {
     pub tool_calls: u32,
     pub input_tokens: u64,
     pub output_tokens: u64,
+    /// Readings that a request had no room for, at the most. The model could ask for each again.
+    #[serde(default)]
+    pub left_out: u32,
     /// When its first turn began.
     #[serde(default)]
     pub started_at: Option<Timestamp>,
@@ -173,7 +176,16 @@ pub struct Investigation {
 impl Investigation {
     /// One of which no turn was taken yet.
     pub fn unbegun(state: InvestigationState) -> Self {
-        Self { state, turns: 0, turns_max: 0, tool_calls: 0, input_tokens: 0, output_tokens: 0, started_at: None }
+        Self {
+            state,
+            turns: 0,
+            turns_max: 0,
+            tool_calls: 0,
+            input_tokens: 0,
+            output_tokens: 0,
+            left_out: 0,
+            started_at: None,
+        }
     }
 }
 

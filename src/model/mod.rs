@@ -9,8 +9,10 @@ pub mod finding;
 pub mod ids;
 pub mod incident;
 pub mod object;
+pub mod past;
 pub mod patience;
 pub mod report;
+pub mod room;
 pub mod scene;
 pub mod schedule;
 pub mod signal;
@@ -28,7 +30,9 @@ pub use incident::{
     ASKED, Cause, Ending, Incident, IncidentState, Investigation, InvestigationState, Merge, Severity, Why,
 };
 pub use object::{Kind, Name, ObjectRef};
+pub use past::Past;
 pub use patience::Patience;
 pub use report::{Origin, Report, Review};
+pub use room::Room;
 pub use scene::{Part, Scene};
 pub use signal::{Alert, AlertStatus, Rollout, Signal, SignalBody, Warning, WarningSource};

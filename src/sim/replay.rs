@@ -19,7 +19,7 @@ use crate::correlate::{Openers, Rules};
 use crate::govern::policy::Policy;
 use crate::http::Credential;
 use crate::http::webhook::Webhook;
-use crate::model::{ClusterName, Patience, SignalId};
+use crate::model::{ClusterName, Patience, Room, SignalId};
 use crate::observe::Sources;
 use crate::redact::Redactor;
 use crate::sim::cluster::{Cluster, Shift};
@@ -197,6 +197,7 @@ impl Replay {
                     model: "scripted".into(),
                     api_key: None,
                     turn_timeout: std::time::Duration::from_secs(10),
+                    room: Room::default(),
                 })
             }
         })

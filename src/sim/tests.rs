@@ -2,7 +2,10 @@
 
 mod edits;
 mod grouping;
+mod injection;
+mod memory;
 mod review;
+mod small_models;
 
 use std::path::Path;
 use std::time::Duration;
@@ -43,6 +46,15 @@ fn folder(name: &str) -> Scenario {
 /// The same without the model's answers: the findings speak alone.
 fn without_model(mut scenario: Scenario) -> Scenario {
     scenario.files.retain(|path, _| !path.starts_with("model/"));
+    scenario
+}
+
+/// The same with these answers of the model to its first incident, by the names of their files.
+fn answering(scenario: Scenario, answers: &[(&str, Value)]) -> Scenario {
+    let mut scenario = without_model(scenario);
+    for (file, answer) in answers {
+        scenario.files.insert(format!("model/1/{file}.json"), answer.to_string().into_bytes());
+    }
     scenario
 }
 
@@ -87,6 +99,11 @@ fn resolved(mut body: Value, now: Timestamp) -> Value {
 impl Town {
     /// Lives in this scenario at the moment of its snapshot.
     async fn of(scenario: Scenario) -> Self {
+        Self::with(scenario, |_| {}).await
+    }
+
+    /// The same, set up in another way.
+    async fn with(scenario: Scenario, change: impl FnOnce(&mut Setup)) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let snapshot = scenario.json("cluster.json").unwrap();
         let clock = Clock::manual(snapshot["x-epoch"].as_str().unwrap().parse().unwrap());
@@ -95,7 +112,8 @@ impl Town {
         let world = World::start(scenario, clock.clone(), slack, Duration::ZERO).await.unwrap();
         let scratch = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", scratch.path().join("firstlook.db").display());
-        let setup = world.setup(&url).await.unwrap();
+        let mut setup = world.setup(&url).await.unwrap();
+        change(&mut setup);
         let webhook = Webhook {
             store: setup.store.clone(),
             cluster: setup.cluster.clone(),
@@ -175,6 +193,11 @@ impl Town {
     async fn open(&self) -> Vec<Incident> {
         let all = self.incidents().await;
         all.into_iter().filter(|incident| incident.state == IncidentState::Open).collect()
+    }
+
+    /// The first card, as it was sent.
+    fn shown(&self) -> String {
+        json!(self.channel()[0].blocks).to_string()
     }
 
     /// What stands in the channel itself, threads left out.

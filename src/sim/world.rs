@@ -20,7 +20,7 @@ use crate::correlate::Rules;
 use crate::govern::policy::Policy;
 use crate::http;
 use crate::http::Credential;
-use crate::model::{ClusterName, Patience};
+use crate::model::{ClusterName, Patience, Room};
 use crate::observe::Sources;
 use crate::redact::Redactor;
 use crate::sim::cluster::{Cluster, Shift};
@@ -223,6 +223,7 @@ impl World {
             model: "scripted".into(),
             api_key: None,
             turn_timeout: TURN_TIMEOUT,
+            room: Room::default(),
         };
         Ok(Setup {
             cluster,

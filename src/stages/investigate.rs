@@ -118,17 +118,18 @@ impl Investigate {
         let (id, limits) = (card.incident.id.clone(), &self.gate.policy().limits);
         let scope = Scope::of(&card.incident, card.scene.as_deref());
         let gate = self.gate.connect(Caller::Agent, id.clone(), scope).await?;
-        let tools = self.tools();
+        let (tools, known) = (self.tools(), self.known());
         let budget = Budget {
             turns_left: limits.model_turns_per_incident.saturating_sub(investigation.turns + 1),
             calls_left: limits.tool_calls_per_incident.saturating_sub(investigation.tool_calls),
-            silent_replies: marked(&transcript, Mark::Silent),
+            useless_replies: marked(&transcript, Mark::Useless),
         };
         let evidence = self.store.evidence(&id).await?;
         let turn = Turn {
             llm,
             gate: gate.peer(),
             tools: &tools,
+            known: &known,
             conversation: &conversation,
             budget,
             unproved: marked(&transcript, Mark::Unproved),
@@ -140,7 +141,7 @@ impl Investigate {
         drop(gate);
         match result {
             Ok(turned) => {
-                let kept = Kept { investigation, opening, sent: &conversation, turned, charge };
+                let kept = Kept { investigation, opening, sent: conversation, turned, charge };
                 self.keep(&card, kept, claim).await
             }
             Err(error) => self.failed(&card, error, claim).await,

@@ -60,6 +60,7 @@ impl Seen {
             report: Some(report),
             approvals: Vec::new(),
             links: Vec::new(),
+            past: Vec::new(),
             audit_head: None,
             thumbs: Vec::new(),
             parked: Vec::new(),

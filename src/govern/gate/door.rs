@@ -119,7 +119,7 @@ impl Door {
         if tier != Tier::ReadOnly {
             return deny("built in", "nothing can be changed here: a change is proposed in the report".into());
         }
-        if mcp::firstlook::OUTSIDE.contains(&tool) {
+        if tool == mcp::firstlook::OUTSIDE {
             return deny("built in", "this tool is for callers from outside".into());
         }
         if let Some(why) = forbidden(arguments) {
@@ -147,6 +147,11 @@ impl Door {
     async fn answer(&self, admitted: Admitted, mut request: CallToolRequestParams) -> CallToolResult {
         // A tool server runs in a task of its own: its lines are told whose they are by the request.
         mcp::belongs_to(&mut request, &self.incident);
+        if mcp::server_of(&request.name) == Some(mcp::firstlook::SERVER) {
+            // Of what is stored it sees what is its own, whatever it names.
+            let arguments = request.arguments.get_or_insert_default();
+            arguments.insert("incident".to_owned(), Value::String(self.incident.to_string()));
+        }
         let Admitted { mut call, evidence } = admitted;
         self.gate.count(&call.tool, &call.verdict);
         let mut writes = vec![Write::Call(call.clone()), Write::Audit(audit::verdict(&call))];

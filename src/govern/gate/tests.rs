@@ -149,6 +149,7 @@ async fn an_agent_is_offered_the_tools_that_read_and_no_other() {
     let agent = world.agent().await;
     let names: Vec<_> = agent.list_all_tools().await.unwrap().into_iter().map(|tool| tool.name.to_string()).collect();
     let expected = [
+        "get_evidence",
         "get_object",
         "get_workload",
         "list_events",
@@ -156,6 +157,7 @@ async fn an_agent_is_offered_the_tools_that_read_and_no_other() {
         "pod_logs",
         "rollout_history",
         "search_logs",
+        "similar_incidents",
         "what_changed",
     ];
     assert_eq!(names, expected);
@@ -325,4 +327,19 @@ async fn what_was_never_read_is_not_proposed_on_a_models_word() {
         refused.because
     );
     assert_eq!(suggest(&world.scene, Caller::Agent).await.unwrap().state, ApprovalState::Proposed);
+}
+
+#[tokio::test]
+async fn an_agent_reads_its_own_evidence_again_and_nobody_elses() {
+    let world = world().await;
+    let agent = world.agent().await;
+    call(&agent, "get_workload", workload()).await;
+    for arguments in [json!({"evidence": "e12"}), json!({"evidence": "e12", "incident": "i2"})] {
+        let (failed, text) = call(&agent, "get_evidence", arguments).await;
+        assert!(!failed && text.contains("ImagePullBackOff"), "{text}");
+    }
+    let again = world.store.evidence_one(&world.incident.id, EvidenceId(13)).await.unwrap().unwrap();
+    assert!(again.prove(r#""reason": "ImagePullBackOff""#).is_some(), "it can be cited by either id");
+    let (failed, text) = call(&agent, "get_evidence", json!({"evidence": "e99"})).await;
+    assert!(failed && text.contains("there is no such evidence"), "{text}");
 }

@@ -95,7 +95,8 @@ fn tell(
         return answer.quote("Value".into(), source, redactor.redact(scalar));
     }
     if answered.total == 0 {
-        let of = namespace.map_or("of nodes and the cluster".into(), |namespace| text!("of {}", namespace));
+        let nowhere = "of nodes and the cluster (give `namespace` to read one)".into();
+        let of = namespace.map_or(nowhere, |namespace| text!("of {}", namespace));
         let says = text!("no series {} matches; find_metrics tells which metrics there are", of);
         return answer.say("Nothing".into(), &[says]);
     }
@@ -103,9 +104,10 @@ fn tell(
     let quoted: Vec<Redacted> = shown.iter().map(|series| lines::quoted(series, redactor)).collect();
     answer.quote_unshown(source, Redacted::join(&quoted, "\n"));
     let mut heading = text!("{} series", answered.total);
-    if answered.total > 1 && !answered.common.is_empty() {
+    if !answered.common.is_empty() {
         let common = crate::observe::answers::written(&answered.common, &Default::default());
-        heading = text!("{}, all {}", heading, redactor.redact(&common).one_line().cut(300));
+        let all = if answered.total > 1 { "all " } else { "" };
+        heading = text!("{}, {}{}", heading, all, redactor.redact(&common).one_line().cut(300));
     }
     let mut all: Vec<Redacted> = shown.iter().map(line).collect();
     let more = answered.total - shown.len();

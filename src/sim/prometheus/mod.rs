@@ -35,7 +35,7 @@ pub(crate) fn source(address: SocketAddr, redactor: &Redactor) -> anyhow::Result
         web: WebOptions { url: format!("http://{address}"), ..WebOptions::default() },
         namespace_label: "namespace".into(),
     };
-    Ok(Sources { prometheus: Some(observe::Prometheus::new(options, redactor.clone())?) })
+    Ok(Sources { prometheus: Some(observe::Prometheus::new(options, redactor.clone())?), ..Sources::default() })
 }
 
 /// More steps than this are refused, as Prometheus does.

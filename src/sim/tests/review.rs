@@ -4,7 +4,7 @@ use super::*;
 use crate::model::{Card, Certainty, InvestigationState, Origin, Review};
 
 /// What the model reports at once, with quotes of what the scene holds already.
-fn submitted(citations: Value) -> Value {
+pub(super) fn submitted(citations: Value) -> Value {
     let pricing = json!({"kind": "Deployment", "namespace": "shop", "name": "pricing"});
     let mut undo = pricing.clone();
     undo["tool"] = json!("rollout_undo");
@@ -15,25 +15,17 @@ fn submitted(citations: Value) -> Value {
         "proposals": [undo], "reasoning": ["Every run ends OOMKilled."]}}]})
 }
 
-fn true_quote() -> Value {
+pub(super) fn true_quote() -> Value {
     json!({"evidence": "e3", "quote": "\"reason\": \"OOMKilled\""})
 }
 
 /// The town after its alert, with these answers of the model.
 async fn told(answers: &[(&str, Value)]) -> (Town, Card) {
-    let mut scenario = without_model(folder("oom-loop"));
-    for (file, answer) in answers {
-        scenario.files.insert(format!("model/1/{file}.json"), answer.to_string().into_bytes());
-    }
-    let town = Town::of(scenario).await;
+    let town = Town::of(answering(folder("oom-loop"), answers)).await;
     town.hear(&town.body("alert.json")).await;
     let incident = town.incidents().await.pop().unwrap();
     let card = town.store.card(&incident.id).await.unwrap().unwrap();
     (town, card)
-}
-
-fn shown(town: &Town) -> String {
-    json!(town.channel()[0].blocks).to_string()
 }
 
 #[tokio::test]
@@ -59,7 +51,7 @@ async fn what_the_review_strikes_is_never_shown_and_certainty_falls() {
     let report = card.report.unwrap();
     assert_eq!(report.certainty, Certainty::Possible);
     assert!(report.proposals.is_empty() && card.approvals.is_empty(), "no button of a proposal that does not follow");
-    assert!(shown(&town).contains("Possible cause"));
+    assert!(town.shown().contains("Possible cause"));
     let thread: String = town.world.slack.messages().iter().map(|message| json!(message.blocks).to_string()).collect();
     assert!(thread.contains("Against it: The nodes were not looked at."));
 }
@@ -71,7 +63,7 @@ async fn a_false_quote_takes_its_claim_along_before_the_review_sees_it() {
     let report = card.report.unwrap();
     assert_eq!((report.struck, report.cause.as_str()), (1, "Revision 12 cut the memory limit."));
     assert!(!town.world.model.requests()[1].body["messages"][2].to_string().contains("index-shard-9"));
-    assert!(!shown(&town).contains("index-shard-9"));
+    assert!(!town.shown().contains("index-shard-9"));
 }
 
 #[tokio::test]
@@ -80,7 +72,7 @@ async fn a_report_that_falls_in_its_review_leaves_the_card_to_the_rules_which_sa
     let (town, card) = told(&[("0001", submitted(json!([true_quote()]))), ("0001.review", review)]).await;
     assert_eq!(card.report.unwrap().origin, Origin::Findings);
     assert!(matches!(card.incident.investigation.state, InvestigationState::Failed { .. }));
-    assert!(shown(&town).contains("this is from rules alone"), "{}", shown(&town));
+    assert!(town.shown().contains("this is from rules alone"), "{}", town.shown());
 }
 
 #[tokio::test]
@@ -90,9 +82,9 @@ async fn a_model_that_dies_before_its_review_leaves_a_report_that_is_less_sure_a
     let report = card.report.unwrap();
     assert_eq!((report.origin, report.certainty), (Origin::Model, Certainty::Likely));
     assert!(
-        shown(&town).contains("second look at this failed (provider returned 401: key revoked)"),
+        town.shown().contains("second look at this failed (provider returned 401: key revoked)"),
         "{}",
-        shown(&town)
+        town.shown()
     );
     assert_eq!(card.incident.investigation.state, InvestigationState::Done);
 }

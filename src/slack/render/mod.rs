@@ -65,7 +65,11 @@ pub fn card(card: &Card, options: &Options) -> Message {
     } else {
         let changed = facts::changed(card, now).filter(|_| !states::is_already_over(card));
         push_lines(&mut blocks, changed.into_iter().chain(facts::findings(card)).collect());
-        let around = facts::unread(card).into_iter().chain(states::no_answer(card)).chain(states::unreviewed(card));
+        let around = facts::unread(card)
+            .into_iter()
+            .chain(states::no_answer(card))
+            .chain(states::unreviewed(card))
+            .chain(facts::seen_before(card));
         // What it was is told with how it ended.
         let cause = if states::is_already_over(card) { Vec::new() } else { facts::cause(card) };
         push_lines(&mut blocks, cause.into_iter().chain(around).collect());
@@ -137,6 +141,10 @@ fn footer(card: &Card) -> Vec<String> {
     if investigation.tool_calls > 0 || tokens > 0 {
         let calls = escape::counted(investigation.tool_calls, "call");
         cost.push(format!("{calls}, {} tokens", escape::number(tokens)));
+    }
+    if investigation.left_out > 0 {
+        let readings = escape::counted(investigation.left_out, "reading");
+        cost.push(format!("{readings} beyond what the model can hold at once"));
     }
     if let Some(struck) = card.report.as_ref().map(|report| report.struck).filter(|struck| *struck > 0) {
         cost.push(format!("{} struck: not borne out by the evidence", escape::counted(struck, "claim")));

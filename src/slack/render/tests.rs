@@ -116,6 +116,7 @@ fn first_card() -> Card {
         approvals: Vec::new(),
         links: vec![Link { label: "Runbook".into(), url: "https://wiki.example/checkout?a=1&b=2".into() }],
         audit_head: Some((18_204, SHA.into())),
+        past: Vec::new(),
         thumbs: Vec::new(),
         parked: Vec::new(),
     }

@@ -3,12 +3,16 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use crate::agent::compact;
+use crate::agent::compact::Sent;
 use crate::agent::llm;
+use crate::agent::llm::Llm;
 use crate::agent::prompt;
+use crate::agent::step::SUBMIT_REPORT;
 use crate::findings;
 use crate::govern::budget;
 use crate::govern::budget::Spend;
-use crate::model::{Caller, Card, IncidentId, Investigation, InvestigationState};
+use crate::model::{Caller, Card, IncidentId, Investigation, InvestigationState, Room};
 use crate::redact::Redacted;
 use crate::stages::investigate::Investigate;
 use crate::stages::investigate::transcript;
@@ -24,7 +28,7 @@ const MONTH: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// A turn that is paid for and ready to be asked.
 pub(super) struct Prepared {
-    pub(super) conversation: Vec<Value>,
+    pub(super) conversation: Sent,
     /// The first messages, on the first turn.
     pub(super) opening: Vec<Value>,
     pub(super) investigation: Investigation,
@@ -33,7 +37,8 @@ pub(super) struct Prepared {
 
 /// What stands before a turn is paid for.
 struct Standing {
-    conversation: Vec<Value>,
+    /// Within the model's room.
+    conversation: Sent,
     /// The first messages, on the first turn.
     opening: Vec<Value>,
     /// What must be on disk before the model sees it.
@@ -51,12 +56,22 @@ impl Investigate {
         let standing = self.standing(&mut card, &self.store.transcript(id).await?)?;
         // Without a model the request is told as it would be.
         let model = self.llm.as_ref().map_or_else(|| "none configured".into(), |llm| llm.model().clone());
-        Ok(Some(llm::body(&model, &standing.conversation, &self.tools())))
+        Ok(Some(llm::body(&model, &standing.conversation.messages, &self.tools())))
     }
 
     /// The tools that the model is offered.
     pub(super) fn tools(&self) -> Value {
-        prompt::tools(&self.gate.tools_for(&Caller::Agent))
+        prompt::tools(&self.gate.tools_for(&Caller::Agent), self.room().tools_at_once)
+    }
+
+    /// The names of all tools that there are for it.
+    pub(super) fn known(&self) -> Vec<String> {
+        let tools = self.gate.tools_for(&Caller::Agent);
+        tools.iter().map(|tool| tool.name.to_string()).chain([SUBMIT_REPORT.to_owned()]).collect()
+    }
+
+    fn room(&self) -> Room {
+        self.llm.as_ref().map(Llm::room).unwrap_or_default()
     }
 
     /// Reads nothing and writes nothing.
@@ -71,6 +86,7 @@ impl Investigate {
             opening = prompt::opening(&shown, limits.tool_calls_per_incident, self.clock.now())?;
             conversation.extend(opening.iter().cloned());
         }
+        let conversation = compact::within(&conversation, self.room().context_tokens);
         Ok(Standing { conversation, opening, writes })
     }
 
@@ -83,7 +99,7 @@ impl Investigate {
         claim: &Claim,
     ) -> anyhow::Result<Result<Prepared, Redacted>> {
         let Standing { conversation, opening, mut writes } = self.standing(card, transcript)?;
-        let paid = self.pay(card, &conversation, &mut writes, claim).await?;
+        let paid = self.pay(card, &conversation.messages, &mut writes, claim).await?;
         Ok(paid.map(|(investigation, charge)| Prepared { conversation, opening, investigation, charge }))
     }
 
@@ -96,9 +112,7 @@ impl Investigate {
         claim: &Claim,
     ) -> anyhow::Result<Result<(Investigation, String), Redacted>> {
         let limits = &self.gate.policy().limits;
-        // Bytes over three overestimates the tokens of most text, which is the safe side of a reservation.
-        let asked = request.iter().map(|m| m.to_string().len() as u64).sum::<u64>() / 3;
-        let reserved = Spend::of(asked, ANSWER_RESERVE_TOKENS, self.price.as_ref());
+        let reserved = Spend::of(compact::tokens(request), ANSWER_RESERVE_TOKENS, self.price.as_ref());
         let mut investigation = card.incident.investigation.clone();
         let started_at = *investigation.started_at.get_or_insert(self.clock.now());
         let late = time_spent(started_at, self.clock.now(), limits.minutes_per_incident);

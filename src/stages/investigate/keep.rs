@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::agent::compact::Sent;
 use crate::agent::turn::{Ended, Turned};
 use crate::govern::audit;
 use crate::govern::budget::Spend;
@@ -13,19 +14,20 @@ use crate::store::{Claim, Durability, Usage, Write};
 use crate::telemetry::{ModelLabels, TokenLabels};
 
 /// What a turn gave and was given, on its way to the store.
-pub(super) struct Kept<'a> {
+pub(super) struct Kept {
     pub(super) investigation: Investigation,
     /// The first messages, on the first turn.
     pub(super) opening: Vec<Value>,
-    pub(super) sent: &'a [Value],
+    pub(super) sent: Sent,
     pub(super) turned: Turned,
     pub(super) charge: String,
 }
 
 impl Investigate {
     /// Stores what a turn gave, and ends the investigation when it is at its end.
-    pub(super) async fn keep(&self, card: &Card, kept: Kept<'_>, claim: Claim) -> anyhow::Result<()> {
+    pub(super) async fn keep(&self, card: &Card, kept: Kept, claim: Claim) -> anyhow::Result<()> {
         let Kept { mut investigation, opening, sent, turned, charge } = kept;
+        let sent = turned.resent.unwrap_or(sent);
         let id = card.incident.id.clone();
         self.count("reply", turned.input_tokens, turned.output_tokens);
         let number = investigation.turns;
@@ -33,6 +35,7 @@ impl Investigate {
         investigation.tool_calls += turned.tool_calls;
         investigation.input_tokens += turned.input_tokens;
         investigation.output_tokens += turned.output_tokens;
+        investigation.left_out = investigation.left_out.max(sent.left_out);
         let mut messages = opening;
         let from = messages.len();
         messages.extend(turned.messages);
@@ -46,7 +49,7 @@ impl Investigate {
             incident: &id,
             number,
             model: &model,
-            sent,
+            sent: &sent.messages,
             answered: &messages[from..],
             input_tokens: usage.input_tokens,
             output_tokens: usage.output_tokens,

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::agent::compact::Sent;
 use crate::agent::llm::Llm;
 use crate::agent::report;
 use crate::agent::review;
@@ -41,11 +42,13 @@ impl Investigate {
         };
         match llm.complete(&request, &Value::Array(Vec::new())).await {
             Ok(reply) => {
+                let sent = Sent { messages: request, left_out: 0 };
                 let ended = match review::apply(report, &reply, &card.findings, &self.redactor) {
                     Some(report) => Ended::Report(Box::new(report)),
                     None => Ended::WithoutReport("its report did not stand up to a second look".into()),
                 };
                 let turned = Turned {
+                    resent: None,
                     messages: vec![reply.message],
                     input_tokens: reply.input_tokens,
                     output_tokens: reply.output_tokens,
@@ -53,7 +56,7 @@ impl Investigate {
                     mark: Some(Mark::Review),
                     ended,
                 };
-                let kept = Kept { investigation, opening: Vec::new(), sent: &request, turned, charge };
+                let kept = Kept { investigation, opening: Vec::new(), sent, turned, charge };
                 self.keep(&card, kept, claim).await
             }
             Err(error) => match self.again_at(&card, &error, &claim) {

@@ -42,13 +42,13 @@ fn unmarked(mut message: Value) -> Value {
     message
 }
 
-/// Replies with this mark: in a row at the end for `Silent`, all of them for the others.
+/// Replies with this mark: in a row at the end for `Useless`, all of them for the others.
 pub(super) fn marked(transcript: &[Turn], what: Mark) -> u32 {
     let replies = transcript
         .iter()
         .filter_map(|turn| turn.messages.as_array()?.iter().find(|message| message["role"] == "assistant"));
     let holds = |message: &&Value| message[MARK] == what.as_str();
-    let count = if what == Mark::Silent {
+    let count = if what == Mark::Useless {
         replies.collect::<Vec<_>>().into_iter().rev().take_while(holds).count()
     } else {
         replies.filter(holds).count()

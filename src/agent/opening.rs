@@ -1,0 +1,285 @@
+//! What a good on-call would look at first, in lines for a model: heard, changed, found, state, around. Pure.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::agent::prompt::fence;
+use crate::clock::words;
+use crate::model::scene::{Change, ContainerState, DiffLine, Event, LogTail, Pod, State, Terminated, Workload};
+use crate::model::{Card, Finding, Past, Reading, Role, Scene};
+use crate::redact::Redacted;
+use crate::text;
+
+/// Lines of each part and their length: with all parts full the first request stays below 3,500 tokens.
+const PART_MAX_LINES: usize = 8;
+const LINE_MAX_CHARS: usize = 300;
+/// A finding tells the whole mechanism in one sentence, with its quotes behind it.
+const FINDING_MAX_CHARS: usize = 420;
+/// Of each quote as much as makes it one, word for word.
+const QUOTE_MAX_CHARS: usize = 100;
+/// Quotes behind one finding.
+const QUOTES_MAX: usize = 2;
+/// Lines of a log's end: the last words and what led to them.
+const LOG_LINES: usize = 5;
+
+/// One titled list of the task.
+#[derive(Debug, Serialize)]
+pub(super) struct Part {
+    title: &'static str,
+    lines: Vec<String>,
+}
+
+/// All of them; those without a line are left out.
+pub(super) fn parts(card: &Card, now: Timestamp) -> Vec<Part> {
+    let scene = card.scene.as_deref();
+    let of = |read: fn(&Scene) -> Vec<String>| scene.map(read).unwrap_or_default();
+    let found = "Found by rules; `quotes` stand word for word in the evidence named, ready to be cited";
+    let parts = [
+        ("Heard", heard(card), LINE_MAX_CHARS),
+        ("What changed", changes(card, now), LINE_MAX_CHARS),
+        (found, card.findings.iter().filter(|f| f.role != Role::Context).map(finding).collect(), FINDING_MAX_CHARS),
+        ("State", of(state), LINE_MAX_CHARS),
+        ("Log ends (lines with the times they came)", of(logs), FINDING_MAX_CHARS),
+        ("Warning events", of(events), LINE_MAX_CHARS),
+        ("Around it", of(around), LINE_MAX_CHARS),
+        ("Seen before", before(card, now), LINE_MAX_CHARS),
+        ("Could not be read", of(missing), LINE_MAX_CHARS),
+    ];
+    let part = |(title, lines, max_chars): (&'static str, Vec<String>, usize)| Part {
+        title,
+        lines: lines.iter().take(PART_MAX_LINES).map(|line| fence(line, max_chars)).collect(),
+    };
+    parts.into_iter().map(part).filter(|part| !part.lines.is_empty()).collect()
+}
+
+fn heard(card: &Card) -> Vec<String> {
+    let heard = &card.heard;
+    let mut lines = Vec::new();
+    if heard.alerts > 0 {
+        let names: Vec<&str> = heard.alert_names.iter().map(Redacted::as_str).collect();
+        lines.push(format!("{} alerts, {} firing: {}", heard.alerts, heard.alerts_firing, names.join(", ")));
+    }
+    lines.extend(heard.says.iter().map(|says| format!("the newest says: {says}")));
+    if heard.warnings + heard.rollouts > 0 {
+        lines.push(format!("{} warnings, {} rollouts", heard.warnings, heard.rollouts));
+    }
+    let others: Vec<String> = card.incident.also.iter().take(5).map(ToString::to_string).collect();
+    if !others.is_empty() {
+        lines.push(format!("signals are of {} too", others.join(", ")));
+    }
+    // What many signals have in common is told once.
+    let why: BTreeSet<&str> = card.incident.why.iter().map(|why| why.sentence.as_str()).collect();
+    lines.extend(why.into_iter().take(3).map(str::to_owned));
+    lines
+}
+
+fn changes(card: &Card, now: Timestamp) -> Vec<String> {
+    let changes = card.scene.as_ref().map(|scene| scene.changes.items()).unwrap_or_default();
+    changes.iter().take(4).map(|change| change_line(change, now)).collect()
+}
+
+fn change_line(change: &Change, now: Timestamp) -> String {
+    let ago = words(now.duration_since(change.changed_at).as_secs());
+    let revision = change.to_revision.map(|number| format!(" revision {number}")).unwrap_or_default();
+    let by = change.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    let lines: Vec<String> = change.lines.iter().take(8).map(|line| diff_line(line).to_string()).collect();
+    let what = if lines.is_empty() { "changed".to_owned() } else { lines.join("; ") };
+    format!("{}{revision}, {ago} ago{by} [{}]: {what}", change.object, change.at.evidence)
+}
+
+fn diff_line(line: &DiffLine) -> Redacted {
+    let none = Redacted::literal("(none)");
+    text!(
+        "{}: {} -> {}",
+        line.field,
+        line.before.as_ref().unwrap_or(&none).cut(80),
+        line.after.as_ref().unwrap_or(&none).cut(80)
+    )
+}
+
+/// A finding with the quotes that prove it: what is cited need not be read again.
+fn finding(finding: &Finding) -> String {
+    let mut quotes: Vec<String> = Vec::new();
+    for citation in &finding.citations {
+        let quote: String = citation.quote.as_str().chars().take(QUOTE_MAX_CHARS).collect();
+        let told = format!("{} `{quote}`", citation.evidence);
+        if !quotes.contains(&told) && quotes.len() < QUOTES_MAX {
+            quotes.push(told);
+        }
+    }
+    let proof = if quotes.is_empty() { String::new() } else { format!(" [{}]", quotes.join(" ")) };
+    // The quotes have their room: a sentence cut in the middle can be read again, they could not.
+    let room = FINDING_MAX_CHARS.saturating_sub(proof.chars().count() + 12);
+    format!("{}: {}{proof}", role(finding.role), finding.says.cut(room))
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Change => "change",
+        Role::Cause => "cause",
+        Role::Mechanism => "mechanism",
+        Role::Symptom => "symptom",
+        Role::RuledOut => "ruled out",
+        Role::Context => "context",
+    }
+}
+
+fn state(scene: &Scene) -> Vec<String> {
+    let mut lines: Vec<String> = scene.workload.known().and_then(Option::as_ref).map(workload).into_iter().collect();
+    let unwell: Vec<&Pod> = scene.pods.items().iter().filter(|pod| !pod.ready && !pod.deleting).collect();
+    lines.extend(unwell.iter().take(2).map(|one| pod(one)));
+    if unwell.len() > 2 {
+        lines.push(format!("{} more pods are not ready", unwell.len() - 2));
+    }
+    lines
+}
+
+fn workload(workload: &Workload) -> String {
+    let mut line = format!("{}: {} of {} pods ready", workload.object, workload.ready, workload.wanted);
+    line.extend(workload.revision.map(|number| format!(", revision {number}")));
+    line.extend(workload.gitops.as_ref().map(|tool| format!(", managed by {tool}")));
+    line.push_str(if workload.paused { ", paused" } else { "" });
+    line.push_str(if workload.suspended { ", suspended" } else { "" });
+    let failed = |condition: &&crate::model::scene::Condition| condition.status.as_str() == "False";
+    line.extend(
+        workload.conditions.iter().filter(failed).take(2).map(|c| format!(", {} is False ({})", c.kind, c.reason)),
+    );
+    format!("{line} [{}]", workload.at.evidence)
+}
+
+fn pod(pod: &Pod) -> String {
+    let mut told = vec![pod.phase.to_string()];
+    told.extend(Some(&pod.reason).filter(|reason| !reason.is_empty()).map(ToString::to_string));
+    told.extend(pod.containers.iter().filter(|container| !container.ready).take(3).map(container));
+    let on = pod.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+    format!("{}{on}: {} [{}]", pod.object, told.join("; "), pod.at.evidence)
+}
+
+fn container(container: &ContainerState) -> String {
+    let now = match &container.state {
+        // Of a back-off the message only repeats the pod's name.
+        State::Waiting { reason, .. } if reason.as_str() == "CrashLoopBackOff" => format!("waits ({reason})"),
+        State::Waiting { reason, message } => format!("waits ({reason}) {}", message.cut(100)),
+        State::Running { .. } => "runs, not ready".to_owned(),
+        State::Terminated(end) => ended(end),
+        State::Unknown => "in an unknown state".to_owned(),
+    };
+    let before = container.last.as_ref().map(|end| format!(", before that it {}", ended(end))).unwrap_or_default();
+    let limit = container.memory_limit.as_ref().map(|limit| format!(", memory limit {limit}")).unwrap_or_default();
+    let init = if container.init { "init container " } else { "" };
+    format!("{init}{} {}{before}, {} restarts{limit}", container.name, now.trim_end(), container.restarts)
+}
+
+fn ended(end: &Terminated) -> String {
+    let ran = match (end.started_at, end.finished_at) {
+        (Some(from), Some(to)) => format!(" after {}", words(to.duration_since(from).as_secs())),
+        _ => String::new(),
+    };
+    format!("ended {} (exit code {}){ran}", end.reason, end.exit_code)
+}
+
+/// The ends of logs that say different things: pods of one kind mostly say the same.
+fn logs(scene: &Scene) -> Vec<String> {
+    let mut said = BTreeSet::new();
+    let mut lines = Vec::new();
+    for log in
+        scene.logs.items().iter().filter(|log| log.lines.last().is_some_and(|last| said.insert(last.text.as_str())))
+    {
+        lines.push(log_line(log));
+    }
+    lines.truncate(3);
+    lines
+}
+
+fn log_line(log: &LogTail) -> String {
+    let from = log.lines.len().saturating_sub(LOG_LINES);
+    let told: Vec<String> = log.lines[from..].iter().map(|l| format!("x{} `{}`", l.count, l.text.cut(140))).collect();
+    let run = if log.previous { ", its run before" } else { "" };
+    // The last words count most: where there is no room, what led to them goes.
+    let room = FINDING_MAX_CHARS - 120;
+    let mut first = 0;
+    while first + 1 < told.len() && told[first..].iter().map(|line| line.chars().count() + 2).sum::<usize>() > room {
+        first += 1;
+    }
+    format!("{} {}{run} [{}]: {}", log.pod.name, log.container, log.at.evidence, told[first..].join("  "))
+}
+
+/// Warnings by reason, the newest message of each: ten pods that say the same are one line.
+fn events(scene: &Scene) -> Vec<String> {
+    let mut groups: Vec<(&Event, u32, BTreeSet<&str>)> = Vec::new();
+    for event in scene.events.items().iter().filter(|event| event.warning) {
+        match groups
+            .iter_mut()
+            .find(|(first, ..)| first.reason == event.reason && first.object.kind == event.object.kind)
+        {
+            Some((_, count, objects)) => {
+                *count += event.count;
+                objects.insert(event.object.name());
+            }
+            None => groups.push((event, event.count, BTreeSet::from([event.object.name()]))),
+        }
+    }
+    let line = |(event, count, objects): &(&Event, u32, BTreeSet<&str>)| {
+        let others = if objects.len() > 1 { format!(" and {} others", objects.len() - 1) } else { String::new() };
+        format!(
+            "{}{others} {} x{count} [{}]: `{}`",
+            event.object,
+            event.reason,
+            event.at.evidence,
+            event.message.cut(160)
+        )
+    };
+    groups.iter().take(4).map(line).collect()
+}
+
+/// Who else suffers, and who does not.
+fn around(scene: &Scene) -> Vec<String> {
+    let mut lines = Vec::new();
+    for service in scene.services.items().iter().take(2) {
+        let all = service.ready_endpoints + service.not_ready_endpoints;
+        lines.push(format!(
+            "{}: {} of {all} endpoints ready ({})",
+            service.object, service.ready_endpoints, service.because
+        ));
+    }
+    let others: Vec<String> = scene
+        .neighbours
+        .items()
+        .iter()
+        .take(5)
+        .map(|other| format!("{} {} of {} ready", other.object.name(), other.ready, other.wanted))
+        .collect();
+    if !others.is_empty() {
+        lines.push(format!("other workloads: {}", others.join(", ")));
+    }
+    let sick = scene.nodes.items().iter().filter(|node| node.ready != Some(true) || node.unschedulable);
+    lines.extend(sick.take(2).map(|node| {
+        let ready = if node.ready == Some(true) { "ready" } else { "not ready" };
+        let cordoned = if node.unschedulable { ", cordoned" } else { "" };
+        format!("{}: {ready}{cordoned} [{}]", node.object, node.at.evidence)
+    }));
+    lines
+}
+
+/// The incidents of before that are like this one; the tool tells more of each.
+fn before(card: &Card, now: Timestamp) -> Vec<String> {
+    let line = |past: &Past| {
+        let ago = words(now.duration_since(past.incident.began_at).as_secs());
+        let story = past.report.as_ref().map(|report| report.headline.clone()).unwrap_or_default();
+        format!("{}, {ago} ago: {}; {}", past.incident.subject, story.cut(120), past.ended())
+    };
+    if card.past.is_empty() {
+        return vec!["nothing like it is stored".to_owned()];
+    }
+    card.past.iter().take(2).map(line).collect()
+}
+
+fn missing(scene: &Scene) -> Vec<String> {
+    let missing = scene.evidence.iter().filter_map(|evidence| match &evidence.reading {
+        Reading::Missing(why) => Some(format!("{}: {why}", evidence.tool)),
+        Reading::Segments(_) => None,
+    });
+    missing.collect()
+}
