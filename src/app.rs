@@ -272,7 +272,7 @@ async fn begin(setup: &Setup) {
 }
 
 /// A click is on disk before Slack is told that it arrived.
-fn on_click(store: Store) -> OnClick {
+pub(crate) fn on_click(store: Store) -> OnClick {
     Arc::new(move |click| {
         let store = store.clone();
         Box::pin(async move { Ok(store.commit(vec![Write::Click(click)], Durability::Durable, None).await?) })

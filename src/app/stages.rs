@@ -33,7 +33,7 @@ pub struct Stages {
     pub(super) seal: Seal,
     motion: Motion,
     /// The gate that they share, for callers from outside.
-    pub(super) gate: Gate,
+    pub(crate) gate: Gate,
 }
 
 /// What several stages go through to the world.

@@ -96,7 +96,7 @@ impl FromStr for Kind {
 }
 
 /// A name as Kubernetes allows it in a path: at most 253 of `a-z 0-9 - . :`, plus upper case and `_`, which some
-/// kinds allow. Nothing in it can format, mention or link.
+/// kinds allow, but not `.` and `..`, which a proxy would take for a step. Nothing in it can format, mention or link.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Name(String);
 
@@ -104,7 +104,8 @@ impl Name {
     /// The name, unless it breaks the rule above.
     pub fn parse(text: &str) -> Option<Self> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':' | '_');
-        (!text.is_empty() && text.len() <= 253 && text.chars().all(plain)).then(|| Self(text.to_owned()))
+        let is_step = matches!(text, "." | "..");
+        (!text.is_empty() && text.len() <= 253 && !is_step && text.chars().all(plain)).then(|| Self(text.to_owned()))
     }
 
     /// The name as text.

@@ -13,4 +13,4 @@ pub mod still;
 pub mod world;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

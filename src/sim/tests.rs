@@ -1,6 +1,8 @@
 //! Stories: the whole application in the embedded world, step by step on a clock that stands still.
 
+mod attacks;
 mod edits;
+pub(crate) mod fuzz;
 mod grouping;
 mod injection;
 mod memory;

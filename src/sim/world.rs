@@ -125,7 +125,7 @@ pub struct World {
     pub cluster: Cluster,
     pub slack: Slack,
     pub model: ScriptedModel,
-    cluster_at: SocketAddr,
+    pub(super) cluster_at: SocketAddr,
     slack_at: SocketAddr,
     model_at: SocketAddr,
     sources: Sources,

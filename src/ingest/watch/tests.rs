@@ -1,6 +1,7 @@
 //! Watches over a simulated cluster, and the states that debounce them.
 
 mod edits;
+mod fuzz;
 mod pods;
 mod served;
 mod states;

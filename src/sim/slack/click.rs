@@ -210,11 +210,16 @@ impl Slack {
 
     /// The payload as the signed form that Slack would post at `at_s` (seconds since the Unix epoch).
     pub fn signed(&self, payload: &Value, at_s: i64) -> SignedRequest {
-        let body = form_payload(&payload.to_string());
-        let timestamp = at_s.to_string();
-        let signature = sign(&self.options().signing_secret, &timestamp, &body);
-        SignedRequest { timestamp, signature, body }
+        signed_with(&self.options().signing_secret, &payload.to_string(), at_s)
     }
+}
+
+/// The same form of any payload, signed with any secret.
+pub fn signed_with(secret: &str, payload: &str, at_s: i64) -> SignedRequest {
+    let body = form_payload(payload);
+    let timestamp = at_s.to_string();
+    let signature = sign(secret, &timestamp, &body);
+    SignedRequest { timestamp, signature, body }
 }
 
 pub(super) fn outcome(via: Delivery, acked: bool, status: u16, response: Value) -> ClickOutcome {

@@ -21,7 +21,7 @@ use serde_json::Value;
 use tokio::sync::{OnceCell, watch};
 
 use crate::clock::Clock;
-pub use click::{ClickOutcome, Delivery, SignedRequest};
+pub use click::{ClickOutcome, Delivery, SignedRequest, signed_with};
 pub use fault::Fault;
 use state::State;
 pub use state::{Message, Modal, Narration, Request};

@@ -1,5 +1,7 @@
 //! Callers from outside: what they are offered, what they may read, and what comes of a change that they ask for.
 
+mod fuzz;
+
 use rmcp::model::{CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation, object};
 use rmcp::{ClientHandler, RoleClient, ServiceExt, service::RunningService};
 use serde_json::{Value, json};

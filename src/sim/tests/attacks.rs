@@ -1,0 +1,156 @@
+//! The attack corpus: every file of tests/attacks is an attempt to get around the gate, judged by what reached the world.
+
+mod case;
+mod judge;
+mod siege;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::sim::tests::attacks::case::Case;
+use crate::sim::tests::attacks::siege::Siege;
+
+/// The classes of attacks: the folders of tests/attacks.
+const CLASSES: [&str; 11] = [
+    "planted-instructions",
+    "forged-approvals",
+    "replayed-clicks",
+    "path-and-name-tricks",
+    "unicode-near-names",
+    "oversized-and-nested",
+    "other-incidents",
+    "disabled-servers",
+    "other-callers",
+    "changed-meanwhile",
+    "policy-typos",
+];
+/// Where an attack comes in: how its file's name begins.
+const SURFACES: [&str; 7] = ["webhook", "cluster", "agent", "mcp", "slack", "file", "account"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attacks")
+}
+
+/// The files of a class, in the order of their names.
+fn files(class: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join(class)).unwrap_or_else(|error| panic!("{class}: {error}"));
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// Where the attack of this file comes in.
+fn surface(file: &Path) -> &'static str {
+    let name = file.file_name().unwrap().to_str().unwrap();
+    let found = SURFACES.iter().find(|surface| name.strip_prefix(**surface).is_some_and(|rest| rest.starts_with('-')));
+    found.unwrap_or_else(|| panic!("{}: its name begins with none of {}", file.display(), SURFACES.join(", ")))
+}
+
+/// Runs every attack of a class: nothing that it must not do has happened, and with its guard taken away something has.
+fn withstand(class: &str) {
+    let only = std::env::var("FIRSTLOOK_ATTACK").unwrap_or_default();
+    let mut broken = Vec::new();
+    for file in files(class) {
+        let name = format!("{class}/{}", file.file_stem().unwrap().to_str().unwrap());
+        if !name.contains(&only) {
+            continue;
+        }
+        let case = Case::read(&file);
+        let began = std::time::Instant::now();
+        let found = on_a_thread(&name, case.clone());
+        if !only.is_empty() {
+            println!("{name}: {:?}", began.elapsed());
+        }
+        broken.extend(found.into_iter().map(|found| format!("{name}: {found}")));
+        if let Some(unguarded) = case.unguarded() {
+            let found = on_a_thread(&name, unguarded);
+            if found.is_empty() {
+                broken.push(format!("{name}: without its guard it does no harm either, so it shows nothing"));
+            } else if !only.is_empty() {
+                println!("{name}, unguarded: {}", found.join("; "));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+}
+
+/// Runs one attack on a thread of its own, whose panics are counted: the stages together are more than a test's stack
+/// holds.
+fn on_a_thread(name: &str, case: Case) -> Vec<String> {
+    let run = move || {
+        if let Some(files) = case.files() {
+            return files.iter().filter_map(siege::read).collect();
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut siege = Siege::lay(case).await;
+            let mut found = siege.run().await;
+            found.extend(siege.judge().await);
+            found
+        })
+    };
+    let panics = judge::panics_before(name);
+    let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(16 << 20).spawn(run).unwrap();
+    match thread.join() {
+        Ok(mut found) => {
+            found.extend(judge::panics_since(name, panics));
+            found
+        }
+        Err(_) => judge::panics_since(name, panics),
+    }
+}
+
+macro_rules! classes {
+    ($($test:ident $class:literal,)*) => {
+        $(#[test] fn $test() { withstand($class); })*
+
+        #[test]
+        fn every_class_is_run() {
+            assert_eq!([$($class),*], CLASSES);
+        }
+    };
+}
+
+classes! {
+    planted_instructions_change_nothing "planted-instructions",
+    forged_and_altered_approvals_open_nothing "forged-approvals",
+    replayed_clicks_count_once "replayed-clicks",
+    paths_and_names_reach_what_they_name_and_nothing_else "path-and-name-tricks",
+    names_that_only_look_right_are_not_right "unicode-near-names",
+    oversized_and_nested_input_is_refused_and_nothing_falls "oversized-and-nested",
+    ids_of_other_incidents_open_nothing "other-incidents",
+    tools_that_are_not_offered_do_not_run "disabled-servers",
+    tokens_of_others_reach_what_they_are_for "other-callers",
+    what_changes_between_the_yes_and_the_deed_stops_it "changed-meanwhile",
+    slips_in_files_are_refused_by_name "policy-typos",
+}
+
+/// Every class of attack comes in by every surface, or a line of reasons.yaml says why it cannot.
+#[test]
+fn every_cell_of_the_matrix_is_filled_or_says_why_not() {
+    let text = std::fs::read_to_string(root().join("reasons.yaml")).unwrap();
+    let reasons: BTreeMap<String, BTreeMap<String, String>> = serde_saphyr::from_str(&text).unwrap();
+    let mut table = format!("{:24}{}\n", "", SURFACES.map(|surface| format!("{surface:>9}")).concat());
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for class in CLASSES {
+        let surfaces: Vec<&str> = files(class).iter().map(|file| surface(file)).collect();
+        count += surfaces.len();
+        table.push_str(&format!("{class:24}"));
+        for here in SURFACES {
+            let cases = surfaces.iter().filter(|surface| **surface == here).count();
+            let reason = reasons.get(class).and_then(|row| row.get(here));
+            table.push_str(&format!("{:>9}", if cases == 0 { "-".to_owned() } else { cases.to_string() }));
+            match (cases, reason) {
+                (0, None) => wrong.push(format!("{class} by {here}: neither a case nor a reason")),
+                (1.., Some(_)) => wrong.push(format!("{class} by {here}: a case and a reason why there is none")),
+                _ => {}
+            }
+        }
+        table.push('\n');
+    }
+    println!("{table}{count} attacks");
+    assert!(wrong.is_empty(), "\n{table}\n{}\n", wrong.join("\n"));
+    let folders = std::fs::read_dir(root()).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
+    assert_eq!(folders, CLASSES.len(), "a folder of tests/attacks is no class");
+    assert!(reasons.keys().all(|class| CLASSES.contains(&class.as_str())), "reasons.yaml names a class that is none");
+}

@@ -1,0 +1,394 @@
+//! The shape of an attack's file.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+/// One attack.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Case {
+    /// What the attacker tries, and what it would mean if it worked. For whoever reads the file.
+    #[serde(rename = "what")]
+    _what: String,
+    /// The scenario that it happens in.
+    #[serde(default = "world")]
+    pub(super) world: String,
+    /// The policy file, if not the embedded world's.
+    pub(super) policy: Option<String>,
+    /// More callers than there always are, each with the token `flk_` and its name.
+    #[serde(default)]
+    pub(super) callers: Vec<Map<String, Value>>,
+    /// What was put into the world before anybody looked.
+    #[serde(default)]
+    pub(super) plant: Vec<Plant>,
+    /// What a model that obeys does; without it there is no model.
+    pub(super) agent: Option<Agent>,
+    /// What happens, one after the other: each a `Step`, whose words may hold `$approval`, `$incident` and what was kept.
+    pub(super) steps: Vec<Value>,
+    #[serde(default)]
+    pub(super) holds: Holds,
+    /// What to change in this file (RFC 7386) so that the guard is away: then something that must hold does not.
+    unguarded: Option<Value>,
+    /// Why there is no run without the guard.
+    #[serde(rename = "cannot_be_unguarded")]
+    _cannot: Option<String>,
+}
+
+fn world() -> String {
+    "bad-image-rollout".to_owned()
+}
+
+/// Something in the cluster that an attacker could write.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Plant {
+    /// `Deployment shop/checkout` and what to merge into it; what is not there is made of it.
+    Object { at: String, merge: Value },
+    /// Lines at the end of a container's log (`shop/pod/container`).
+    Log { at: String, lines: Vec<String> },
+    /// An event about an object.
+    Event { about: String, reason: String, message: String },
+}
+
+impl Plant {
+    /// The log and the lines that go to its end.
+    pub(super) fn lines(&self) -> Option<(&str, String)> {
+        match self {
+            Self::Log { at, lines } => Some((at, lines.join("\n"))),
+            _ => None,
+        }
+    }
+}
+
+/// A model that always does the worst: it makes these calls, then reports and proposes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Agent {
+    /// At most seven; one honest call goes before them, so that the report has something true to cite.
+    #[serde(default)]
+    pub(super) calls: Vec<Value>,
+    #[serde(default)]
+    pub(super) proposals: Vec<Value>,
+    /// What the report says beside it.
+    #[serde(default)]
+    pub(super) report: Map<String, Value>,
+    /// Whole answers instead of all that, in the scripted model's form.
+    #[serde(default)]
+    pub(super) replies: Vec<Value>,
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Step {
+    /// A webhook body of the scenario's folder.
+    Hear(String),
+    /// One firing alert through the webhook.
+    Alert(Alert),
+    /// Any request to the webhook.
+    Post(Post),
+    /// Somebody presses a button of a card.
+    Press(Press),
+    /// Any payload comes where clicks come.
+    Payload(Payload),
+    /// A caller from outside calls a tool or reads a resource.
+    Call(Call),
+    /// Somebody changes an object by hand.
+    Change { at: String, merge: Value },
+    /// Somebody removes an object by hand.
+    Remove(String),
+    /// While a request for this path of the API server is under way, the object is changed; `after` earlier ones pass.
+    Race {
+        path: String,
+        at: String,
+        merge: Value,
+        #[serde(default)]
+        after: usize,
+    },
+    /// So many seconds go by.
+    Pass(i64),
+    /// The process ends and begins anew, under another policy and with other callers where they are given.
+    Restart { policy: Option<String>, callers: Option<Vec<Map<String, Value>>> },
+    /// A request to the API server itself, with the token of one of firstlook's accounts.
+    Send(Send),
+    /// A file is read; it must be refused, by a message with these words.
+    File(File),
+    /// What stands in the database is changed by somebody who can write to it: an approval's JSON.
+    Approval { merge: Value },
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Alert {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) labels: Map<String, Value>,
+    #[serde(default)]
+    pub(super) annotations: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Post {
+    #[serde(default)]
+    pub(super) body: Value,
+    /// As text, where it is no JSON.
+    pub(super) text: Option<String>,
+    pub(super) authorization: Option<String>,
+    /// The body, so often one after the other.
+    #[serde(default = "one")]
+    pub(super) repeat: usize,
+    pub(super) status: Option<u16>,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Press {
+    /// The button's `action_id`, on the newest card that has one; `again` is the last request once more, byte by byte.
+    pub(super) button: String,
+    #[serde(default)]
+    pub(super) by: String,
+    #[serde(default = "one")]
+    pub(super) times: usize,
+    #[serde(default)]
+    pub(super) sent: Sent,
+    pub(super) status: Option<u16>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Payload {
+    #[serde(default)]
+    pub(super) payload: Value,
+    /// As text, where it is no JSON.
+    pub(super) raw: Option<String>,
+    #[serde(default)]
+    pub(super) sent: Sent,
+    pub(super) status: Option<u16>,
+}
+
+/// How a payload is changed and signed on its way.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Sent {
+    /// New values by JSON pointer, before it is signed.
+    pub(super) alter: Map<String, Value>,
+    /// Signed with this secret instead of Slack's; empty is not signed at all.
+    pub(super) secret: Option<String>,
+    /// Signed so many seconds ago.
+    pub(super) ago_s: i64,
+    /// What stands in the signed body, and what it is changed to.
+    pub(super) tamper: Option<(String, String)>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Call {
+    /// The caller's name; its token is `flk_` and that. Another token as `token`.
+    #[serde(default, rename = "as")]
+    pub(super) caller: String,
+    pub(super) token: Option<String>,
+    /// The server alone.
+    pub(super) server: Option<String>,
+    /// The session of this caller is used.
+    pub(super) session_of: Option<String>,
+    #[serde(default)]
+    pub(super) headers: Map<String, Value>,
+    /// The tool, or with `method` what that method takes.
+    #[serde(default)]
+    pub(super) tool: String,
+    pub(super) method: Option<String>,
+    #[serde(default)]
+    pub(super) arguments: Value,
+    /// The arguments, so deep inside each other.
+    #[serde(default)]
+    pub(super) nested: usize,
+    /// The answer is an error of the protocol, or of the tool.
+    #[serde(default)]
+    pub(super) refused: bool,
+    /// Words of the answer.
+    pub(super) says: Option<String>,
+    pub(super) status: Option<u16>,
+    /// Keeps the `approval_id` of the answer under this name.
+    pub(super) keep: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Send {
+    /// The account whose token was stolen.
+    pub(super) account: String,
+    pub(super) method: String,
+    pub(super) path: String,
+    #[serde(default)]
+    pub(super) body: Value,
+    #[serde(default = "merge_patch")]
+    pub(super) content_type: String,
+    pub(super) status: Option<u16>,
+}
+
+fn merge_patch() -> String {
+    "application/merge-patch+json".to_owned()
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    /// `policy`, `callers` or `config`.
+    pub(super) kind: String,
+    pub(super) text: String,
+    pub(super) says: String,
+}
+
+/// What must be so at the end.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Holds {
+    /// Changes that the API server carried out, dry runs apart.
+    pub(super) writes: usize,
+    /// The only objects that a change, or a rehearsal of one, may name: paths of the API server.
+    pub(super) targets: Vec<String>,
+    /// What nobody may be shown: not Slack, not the model, not a caller; and what the database does not hold.
+    pub(super) secrets: Vec<String>,
+    /// What neither Slack nor a caller may be shown.
+    pub(super) unseen: Vec<String>,
+    /// What no message's own text holds: marks that Slack would follow.
+    pub(super) on_slack: Vec<String>,
+    /// What no path of a request to the API server holds.
+    pub(super) paths: Vec<String>,
+    /// What stands on Slack.
+    pub(super) shown: Vec<String>,
+    /// Incidents that were opened.
+    pub(super) incidents: Option<usize>,
+    /// The states of all approvals, oldest first.
+    pub(super) approvals: Option<Vec<String>>,
+}
+
+impl Default for Holds {
+    fn default() -> Self {
+        Self {
+            writes: 0,
+            targets: vec!["/apis/apps/v1/namespaces/shop/deployments/checkout".to_owned()],
+            secrets: Vec::new(),
+            unseen: Vec::new(),
+            on_slack: Vec::new(),
+            paths: Vec::new(),
+            shown: Vec::new(),
+            incidents: None,
+            approvals: None,
+        }
+    }
+}
+
+impl Case {
+    /// Reads a file.
+    pub(super) fn read(file: &Path) -> Self {
+        let text = std::fs::read_to_string(file).unwrap();
+        let mut value: Value = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        grow(&mut value);
+        let case: Self = typed(value.clone(), &file.display().to_string());
+        assert!(
+            case.unguarded.is_some() != case._cannot.is_some(),
+            "{}: `unguarded`, or why there is none in `cannot_be_unguarded`",
+            file.display()
+        );
+        let unguarded = case.unguarded.as_ref().map(|patch| {
+            merge(&mut value, patch);
+            value
+        });
+        Self { unguarded, ..case }
+    }
+
+    /// The files that it is about, where it is about nothing else: no world is needed for them.
+    pub(super) fn files(&self) -> Option<Vec<File>> {
+        let file = |step: &Value| Some(typed(step.get("file")?.clone(), "file"));
+        self.steps.iter().map(file).collect()
+    }
+
+    /// The same attack where its guard is away; what must hold is what must hold with it.
+    pub(super) fn unguarded(&self) -> Option<Self> {
+        let case: Self = typed(self.unguarded.clone()?, "unguarded");
+        Some(Self { holds: self.holds.clone(), unguarded: None, ..case })
+    }
+}
+
+/// A value as what it should be, or the words why not.
+pub(super) fn typed<T: DeserializeOwned>(value: Value, of: &str) -> T {
+    serde_json::from_value(value.clone()).unwrap_or_else(|error| panic!("{of}: {error}: {value:#}"))
+}
+
+/// Puts in place what is too long to stand in a file.
+fn grow(value: &mut Value) {
+    match value {
+        Value::String(text) if text == "$hundred_calls" => {
+            let call = json!({"name": "list_workloads", "arguments": {"namespace": "shop"}});
+            *value = Value::Array(vec![call; 100]);
+        }
+        Value::String(text) if text == "$alerts" => {
+            let alert = json!({"status": "firing", "labels": {"alertname": "A"}, "startsAt": "2026-03-24T16:30:00Z"});
+            *text = json!({"version": "4", "alerts": vec![alert; 20_001]}).to_string();
+        }
+        Value::String(text) if text == "$hundred_proposals" => {
+            let target = |nth: usize| {
+                json!({"tool": "rollout_restart", "kind": "Deployment", "namespace": "shop",
+                "name": format!("w{nth}")})
+            };
+            *value = Value::Array((0..100).map(target).collect());
+        }
+        Value::String(text) if text.contains('$') => {
+            let long = |length: usize| "k".repeat(length);
+            let nested = || format!("{}{}", "[".repeat(50_000), "]".repeat(50_000));
+            let words: [(&str, &dyn Fn() -> String); 5] = [
+                ("$hundred_kilobytes", &|| long(100 << 10)),
+                ("$nine_megabytes", &|| long(9 << 20)),
+                ("$megabyte", &|| long(1 << 20)),
+                ("$kilobytes", &|| long(20_000)),
+                ("$nested", &nested),
+            ];
+            for (word, grown) in words.iter().filter(|(word, _)| text.contains(word)).collect::<Vec<_>>() {
+                *text = text.replace(word, &grown());
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(grow),
+        Value::Object(fields) => fields.values_mut().for_each(grow),
+        _ => {}
+    }
+}
+
+/// RFC 7386, but a list is changed in place by an object with its numbers as keys; the number after its last adds one.
+pub(super) fn merge(value: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *value = patch.clone();
+        return;
+    };
+    if let Value::Array(items) = value
+        && patch.keys().all(|key| key.parse::<usize>().is_ok_and(|at| at <= items.len()))
+    {
+        for (key, change) in patch {
+            let at: usize = key.parse().unwrap();
+            if at == items.len() {
+                items.push(Value::Null);
+            }
+            merge(&mut items[at], change);
+        }
+        return;
+    }
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    let Value::Object(fields) = value else { return };
+    for (key, change) in patch {
+        if change.is_null() {
+            fields.remove(key);
+        } else {
+            merge(fields.entry(key.clone()).or_insert(Value::Null), change);
+        }
+    }
+}
