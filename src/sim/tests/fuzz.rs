@@ -43,9 +43,34 @@ const TRIES: u32 = 192;
 const SECONDS: &str = "FIRSTLOOK_FUZZ_SECONDS";
 /// What parsers stumble over.
 const WORDS: [&str; 28] = [
-    "", "\0", "null", "-1", "1e999", "18446744073709551616", "9223372036854775807", "[[[[[[[[[[", "{\"a\":", "\"", "\\u0000",
-    "\u{202e}", "é", "😀", "\u{fffd}", "\r\n", "\t", "${x}", "%2e%2e%2f", "../..", "*", "&a *a", "- ", ": ", "<!channel>",
-    "</data>", "password=hunter22", "-----BEGIN PRIVATE KEY-----",
+    "",
+    "\0",
+    "null",
+    "-1",
+    "1e999",
+    "18446744073709551616",
+    "9223372036854775807",
+    "[[[[[[[[[[",
+    "{\"a\":",
+    "\"",
+    "\\u0000",
+    "\u{202e}",
+    "é",
+    "😀",
+    "\u{fffd}",
+    "\r\n",
+    "\t",
+    "${x}",
+    "%2e%2e%2f",
+    "../..",
+    "*",
+    "&a *a",
+    "- ",
+    ": ",
+    "<!channel>",
+    "</data>",
+    "password=hunter22",
+    "-----BEGIN PRIVATE KEY-----",
 ];
 
 /// One way to damage an input, by numbers that are taken modulo what there is.
@@ -135,9 +160,25 @@ fn put(value: &mut Value, nth: &Cell<usize>, new: &Value) {
 /// A value that does not belong there.
 fn odd(which: usize) -> Value {
     let values = [
-        json!(null), json!(true), json!(-1), json!(i64::MIN), json!(u64::MAX), json!(1e300), json!(0.1), json!([]), json!({}),
-        json!([null]), json!([[[[[[]]]]]]), json!({"": {"": ""}}), json!("0001-01-01T00:00:00Z"), json!("9999-12-31T23:59:59Z"),
-        json!("2026-13-01T00:00:00Z"), json!("k".repeat(3_000)), json!("999999999999Gi"), json!("-5m"), json!("1e400Ei"),
+        json!(null),
+        json!(true),
+        json!(-1),
+        json!(i64::MIN),
+        json!(u64::MAX),
+        json!(1e300),
+        json!(0.1),
+        json!([]),
+        json!({}),
+        json!([null]),
+        json!([[[[[[]]]]]]),
+        json!({"": {"": ""}}),
+        json!("0001-01-01T00:00:00Z"),
+        json!("9999-12-31T23:59:59Z"),
+        json!("2026-13-01T00:00:00Z"),
+        json!("k".repeat(3_000)),
+        json!("999999999999Gi"),
+        json!("-5m"),
+        json!("1e400Ei"),
     ];
     let all = values.len() + WORDS.len();
     values.get(which % all).cloned().unwrap_or_else(|| json!(WORDS[which % all - values.len()]))
@@ -190,7 +231,13 @@ fn files(at: &str, ending: &str) -> Vec<Vec<u8>> {
 /// The objects of a scenario, one of each kind.
 pub(crate) fn one_of_each_kind() -> Vec<Vec<u8>> {
     let mut kinds = std::collections::BTreeMap::new();
-    for scenario in ["bad-image-rollout", "d06-node-lost-kubelet", "hpa-at-maximum", "cronjob-suspended", "pvc-storage-class-missing"] {
+    for scenario in [
+        "bad-image-rollout",
+        "d06-node-lost-kubelet",
+        "hpa-at-maximum",
+        "cronjob-suspended",
+        "pvc-storage-class-missing",
+    ] {
         let snapshot = folder(scenario).json("cluster.json").unwrap();
         for item in snapshot["items"].as_array().unwrap() {
             kinds.entry(item["kind"].as_str().unwrap().to_owned()).or_insert_with(|| item.to_string().into_bytes());
@@ -245,13 +292,20 @@ fn clicks_are_read_or_refused() {
 
 #[test]
 fn files_of_settings_are_read_or_refused() {
-    let policies = [files("deploy", "policy.yaml"), vec![br#"
+    let policies = [
+        files("deploy", "policy.yaml"),
+        vec![
+            br#"
 tiers: {rollout_restart: destructive}
 approvers: [{who: [U024BE7LH, "group:S0614TZR7"], tiers: [reversible], namespaces: ["shop-*"], people: 2}]
 deny: [{labels: {a: "true"}, namespaces: [kube-system], tools: [rollout_undo]}]
 freeze: [{cron: "0 18 * * FRI", for: 60h, timezone: Europe/Paris, except: {severity: critical}}]
 limits: {writes_per_hour: 6, tools: {rollout_undo: {per_hour: 1}}, callers: {"*": {}}}
-"#.to_vec()]].concat();
+"#
+            .to_vec(),
+        ],
+    ]
+    .concat();
     try_hard("policy", &policies, |bytes| drop(Policy::parse(&String::from_utf8_lossy(bytes), "policy.yaml")));
     let callers = format!(
         "callers:\n  - {{name: kimi, for: U024BE7LH, token_sha256: {}, namespaces: [shop], tiers: [read-only]}}\n",
@@ -273,8 +327,15 @@ limits: {writes_per_hour: 6, tools: {rollout_undo: {per_hour: 1}}, callers: {"*"
 fn texts_are_redacted_folded_and_bounded() {
     let own = "own-credential-9f2";
     let redactor = Redactor::new([own.to_owned()]);
-    let logs: Vec<Vec<u8>> = folder("bad-image-rollout").files.iter().filter(|(path, _)| path.ends_with(".log")).map(|(_, log)| log.clone()).collect();
-    let secrets = format!("2026-03-24T16:40:00Z DB_PASSWORD=hunter22 Bearer abcdefgh12345678 {own} postgres://a:b@c/d xoxb-1-a eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abc");
+    let logs: Vec<Vec<u8>> = folder("bad-image-rollout")
+        .files
+        .iter()
+        .filter(|(path, _)| path.ends_with(".log"))
+        .map(|(_, log)| log.clone())
+        .collect();
+    let secrets = format!(
+        "2026-03-24T16:40:00Z DB_PASSWORD=hunter22 Bearer abcdefgh12345678 {own} postgres://a:b@c/d xoxb-1-a eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abc"
+    );
     let seeds = [logs, vec![secrets.into_bytes()]].concat();
     try_hard("log", &seeds, |bytes| {
         let text = String::from_utf8_lossy(bytes);
@@ -288,7 +349,14 @@ fn texts_are_redacted_folded_and_bounded() {
         assert!(!clean.as_str().contains(own), "{clean}");
         drop((clean.one_line(), clean.cut(7), redactor.redact_value("password", &text)));
     });
-    let names = [b"checkout-7d9f".to_vec(), b"0 3 * * 1-5".to_vec(), b"e12".to_vec(), b"a0123".to_vec(), b"1500m".to_vec(), b"2Gi".to_vec()];
+    let names = [
+        b"checkout-7d9f".to_vec(),
+        b"0 3 * * 1-5".to_vec(),
+        b"e12".to_vec(),
+        b"a0123".to_vec(),
+        b"1500m".to_vec(),
+        b"2Gi".to_vec(),
+    ];
     try_hard("name", &names, |bytes| {
         let text = String::from_utf8_lossy(bytes);
         if let Some(name) = Name::parse(&text) {
@@ -367,19 +435,22 @@ fn replies_of_the_model_are_read_or_refused() {
         room: Room::default(),
     };
     let llm = Llm::new(options, Redactor::default()).unwrap();
-    let call = |name: &str, arguments: Value| {
-        json!({"id": "c1", "type": "function", "function": {"name": name, "arguments": arguments.to_string()}})
-    };
+    let call = |name: &str, arguments: Value| json!({"id": "c1", "type": "function", "function": {"name": name, "arguments": arguments.to_string()}});
     let reply = |calls: Value| {
         json!({"id": "x", "choices": [{"index": 0, "finish_reason": "tool_calls",
             "message": {"role": "assistant", "content": "I look.", "tool_calls": calls}}],
-            "usage": {"prompt_tokens": 1, "completion_tokens": 2}}).to_string().into_bytes()
+            "usage": {"prompt_tokens": 1, "completion_tokens": 2}})
+        .to_string()
+        .into_bytes()
     };
     let submitted = json!({"headline": "x is down", "cause": "y", "certainty": "proved",
         "culprit": {"kind": "Deployment", "namespace": "shop", "name": "checkout"}, "citations": [{"evidence": "e1", "quote": "a quote of some length"}],
         "ruled_out": ["z"], "proposals": [{"tool": "rollout_undo", "kind": "Deployment", "namespace": "shop", "name": "checkout", "to_revision": 6}],
         "reasoning": ["r"]});
-    let seeds = [reply(json!([call("get_workload", json!({"namespace": "shop"}))])), reply(json!([call("submit_report", submitted.clone())]))];
+    let seeds = [
+        reply(json!([call("get_workload", json!({"namespace": "shop"}))])),
+        reply(json!([call("submit_report", submitted.clone())])),
+    ];
     try_hard("model's reply", &seeds, |bytes| {
         *parrot.says.lock().unwrap() = bytes.to_vec();
         let messages = [json!({"role": "user", "content": "x"})];
@@ -402,15 +473,22 @@ fn answers_of_prometheus_are_read_or_refused() {
     let web = WebOptions { url: parrot.url.clone(), ..WebOptions::default() };
     let options = PrometheusOptions { web, namespace_label: "namespace".into() };
     let prometheus = Prometheus::new(options, Redactor::default()).unwrap();
-    let answer = |result: Value| json!({"status": "success", "data": result, "warnings": ["w"]}).to_string().into_bytes();
+    let answer =
+        |result: Value| json!({"status": "success", "data": result, "warnings": ["w"]}).to_string().into_bytes();
     let seeds = [
-        answer(json!({"resultType": "vector", "result": [{"metric": {"__name__": "up", "pod": "a"}, "value": [1774370400.1, "1"]}]})),
-        answer(json!({"resultType": "matrix", "result": [{"metric": {"pod": "a"}, "values": [[1774370400, "1"], [1774370460, "NaN"]],
-            "histograms": [[1774370400, {"count": "1"}]]}]})),
+        answer(
+            json!({"resultType": "vector", "result": [{"metric": {"__name__": "up", "pod": "a"}, "value": [1774370400.1, "1"]}]}),
+        ),
+        answer(
+            json!({"resultType": "matrix", "result": [{"metric": {"pod": "a"}, "values": [[1774370400, "1"], [1774370460, "NaN"]],
+            "histograms": [[1774370400, {"count": "1"}]]}]}),
+        ),
         answer(json!({"resultType": "scalar", "result": [1774370400, "+Inf"]})),
-        answer(json!({"groups": [{"name": "g", "rules": [{"type": "alerting", "name": "A", "query": "up == 0", "alerts": [
+        answer(
+            json!({"groups": [{"name": "g", "rules": [{"type": "alerting", "name": "A", "query": "up == 0", "alerts": [
             {"labels": {"alertname": "A", "namespace": "shop"}, "annotations": {"summary": "s"}, "state": "firing",
-                "activeAt": "2026-03-24T16:00:00Z", "value": "1e+00"}]}]}]})),
+                "activeAt": "2026-03-24T16:00:00Z", "value": "1e+00"}]}]}]}),
+        ),
         answer(json!(["up", "http_requests_total"])),
         answer(json!({"up": [{"type": "gauge", "help": "h", "unit": ""}]})),
     ];

@@ -33,7 +33,9 @@ fn watched_objects_are_taken_as_far_as_they_go() {
         live(bytes, &clock, |happened| nodes.hear(happened));
         live(bytes, &clock, |happened| leases.hear(happened));
         live(bytes, &clock, |happened| sets.hear(happened));
-        for kind in [Kind::Deployment, Kind::Job, Kind::CronJob, Kind::HorizontalPodAutoscaler, Kind::PersistentVolumeClaim] {
+        for kind in
+            [Kind::Deployment, Kind::Job, Kind::CronJob, Kind::HorizontalPodAutoscaler, Kind::PersistentVolumeClaim]
+        {
             let mut states = States::new(kind, speaker.clone());
             live(bytes, &clock, |happened| states.hear(happened));
         }

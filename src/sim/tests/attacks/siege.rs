@@ -153,7 +153,8 @@ impl Siege {
                 if let Some(text) = policy {
                     self.town.setup.policy = Policy::parse(&text, "policy.yaml").unwrap();
                 }
-                self.town.setup.outlet = self.town.world.outlet(&self.town.setup.redactor, &self.town.setup.metrics).unwrap();
+                self.town.setup.outlet =
+                    self.town.world.outlet(&self.town.setup.redactor, &self.town.setup.metrics).unwrap();
                 self.town.stages = Stages::new(&self.town.setup).await.unwrap();
                 self.pass(30);
                 let (slack_url, mcp_url, doors) = open_doors(&self.town, &self.case.callers).await;

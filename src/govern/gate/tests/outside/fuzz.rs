@@ -23,10 +23,19 @@ fn arguments_of_tools_are_answered_whatever_they_are() {
         ("rollout_history", workload.clone()),
         ("list_events", workload.clone()),
         ("rollout_restart", workload.clone()),
-        ("rollout_undo", json!({"namespace": "fleet-ops", "kind": "Deployment", "name": "dispatch-api", "to_revision": 3})),
-        ("pod_logs", json!({"namespace": "fleet-ops", "pod": pod, "container": "app", "previous": true, "tail_lines": 5})),
-        ("search_logs", json!({"namespace": "fleet-ops", "kind": "Deployment", "name": "dispatch-api", "pattern": "a+",
-            "regex": true, "since_minutes": 5})),
+        (
+            "rollout_undo",
+            json!({"namespace": "fleet-ops", "kind": "Deployment", "name": "dispatch-api", "to_revision": 3}),
+        ),
+        (
+            "pod_logs",
+            json!({"namespace": "fleet-ops", "pod": pod, "container": "app", "previous": true, "tail_lines": 5}),
+        ),
+        (
+            "search_logs",
+            json!({"namespace": "fleet-ops", "kind": "Deployment", "name": "dispatch-api", "pattern": "a+",
+            "regex": true, "since_minutes": 5}),
+        ),
         ("query_metrics", json!({"query": "up", "namespace": "fleet-ops", "minutes_ago": 3})),
         ("get_evidence", json!({"incident": "i1", "evidence": "e1"})),
         ("get_approval", json!({"approval_id": "a1"})),
@@ -34,7 +43,9 @@ fn arguments_of_tools_are_answered_whatever_they_are() {
     let seeds: Vec<Vec<u8>> =
         calls.iter().map(|(tool, arguments)| json!([tool, arguments]).to_string().into_bytes()).collect();
     try_hard("tool's arguments", &seeds, |bytes| {
-        let Ok((tool, arguments)) = serde_json::from_slice::<(String, serde_json::Map<String, Value>)>(bytes) else { return };
+        let Ok((tool, arguments)) = serde_json::from_slice::<(String, serde_json::Map<String, Value>)>(bytes) else {
+            return;
+        };
         let request = CallToolRequestParams::new(tool).with_arguments(arguments);
         let answer = runtime.block_on(async { tokio::time::timeout(PATIENCE, client.call_tool(request)).await });
         assert!(answer.is_ok(), "it was never answered");
