@@ -283,7 +283,7 @@ pub(crate) fn on_click(store: Store) -> OnClick {
 mod tests {
     use super::*;
     use crate::clock::from_ms;
-    use crate::store::Options;
+    use crate::store::{Anchor, Options};
 
     fn setup(store: &Store, config: &str, policy: &str) -> Setup {
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -314,6 +314,7 @@ mod tests {
     async fn starts_and_stops_are_audited_and_sealed_and_a_changed_policy_or_configuration_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
+        let anchors = folder.path().join("anchors");
         let open = async || {
             let options = Options::new(ClusterName::parse("prod").unwrap());
             Store::open(&url, Clock::manual(from_ms(1_800_000_000_000)), options).await.unwrap()
@@ -326,7 +327,9 @@ mod tests {
         ];
         for (start, (config, policy)) in texts.into_iter().enumerate() {
             let store = open().await;
-            let app = App::start(setup(&store, config, policy), Listeners::default()).await.unwrap();
+            let lines = std::fs::OpenOptions::new().append(true).create(true).open(&anchors).unwrap();
+            let setup = Setup { anchors: Anchors::to(lines), ..setup(&store, config, policy) };
+            let app = App::start(setup, Listeners::default()).await.unwrap();
             let began = store.audit_last("start").await.unwrap().unwrap();
             assert_eq!(began["version"], env!("CARGO_PKG_VERSION"));
             assert!(began["config_sha256"].is_string() && began["policy_sha256"].is_string(), "{began}");
@@ -334,7 +337,12 @@ mod tests {
             assert_eq!(began[audit::CONFIG_BEFORE].is_string(), start == 3, "{began}");
             app.stop().await;
             let store = open().await;
-            let verdict = store.audit_verify(&[]).await.unwrap();
+            // The last head that was written down has the stop in it.
+            let written = std::fs::read_to_string(&anchors).unwrap();
+            let heads: Vec<Anchor> = written.lines().filter_map(Anchor::parse).collect();
+            assert_eq!(heads.last().map(|head| head.number), Some(2 * (start as i64 + 1)), "{written}");
+            let verdict = store.audit_verify(&heads).await.unwrap();
+            assert_eq!(verdict.anchored, heads.len() as u64);
             assert_eq!((verdict.sealed, verdict.unsealed, verdict.fault), (2 * (start as u64 + 1), 0, None));
             assert!(store.audit_last("stop").await.unwrap().is_some());
             store.close().await;

@@ -61,7 +61,12 @@ def a_standing_leave_rolls_back_what_a_finding_supports_and_the_card_names_its_p
     slack.wait_for_card("✅", timeout_s=60)
     exported = daemon.command("audit", "export").stdout
     assert '"standing_leave":{"counted"' in exported, "the audit does not tell of the leave"
-    assert "the chain holds" in daemon.audit_verifies()
+    # The card's last line is an anchor: it agrees with the chain, and one that was made up does not.
+    anchor = slack.wait_for_card("audit ")["plain"].strip().splitlines()[-1]
+    assert "agrees with 1 anchors" in daemon.command("audit", "verify", "--anchor", anchor).stdout, anchor
+    forged = anchor[:anchor.index("audit ") + 6] + "0123456789abcdef" + anchor[anchor.rindex(" (#"):]
+    broken = daemon.command("audit", "verify", "--anchor", forged, check=False)
+    assert broken.returncode == 1 and "BROKEN" in broken.stdout, broken.stdout
     report = daemon.command("report").stdout
     assert any(line.split()[:4] == ["rollout_undo", "leave-given", "1", "1"] for line in report.splitlines()), report
 
