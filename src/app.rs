@@ -123,8 +123,10 @@ impl App {
             let health = watch::Health::default();
             let shown = health.clone();
             conditions.push(Arc::new(move || ("watches".to_owned(), shown.state())));
-            // The watch client keeps kube's own retries: it may wait as long as it takes.
-            let client = kube::Client::try_from(setup.kubernetes.clone())?;
+            // The watches wait by themselves, and say so: kube's own retries would hide it for many minutes.
+            let mut config = setup.kubernetes.clone();
+            config.default_retry = false;
+            let client = kube::Client::try_from(config)?;
             let watch = watch::Watch {
                 client,
                 store: setup.store.clone(),

@@ -1,11 +1,13 @@
 //! One watch, followed for as long as it takes: lists, changes, errors waited out, and a tick for what must hold a while.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Resource;
 use kube::core::{ApiResource, DynamicResourceScope, GroupVersionKind};
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -55,6 +57,8 @@ pub(super) struct Source {
     pub(super) needed: bool,
     pub(super) health: Health,
     pub(super) motion: Motion,
+    /// How many pages may be read at once, of all watches.
+    pub(super) pages: Arc<Semaphore>,
     pub(super) heard: Sender<Vec<Signal>>,
     pub(super) stop: CancellationToken,
 }
@@ -94,7 +98,7 @@ pub(super) async fn follow<K>(
     // One at a time: what is not heard yet is not read.
     let (tell, told) = channel(1);
     tokio::select! {
-        () = listen(api, fields, tell) => {}
+        () = listen(api, fields, Arc::clone(&source.pages), tell) => {}
         () = hear_all(source, told, hear) => {}
     }
 }

@@ -1,6 +1,7 @@
 //! One collection of the API server, listed and then watched for as long as it takes; what goes wrong is told and waited out.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -9,11 +10,16 @@ use kube::Resource;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::Status;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Objects of one page: a page is in memory whole, as text and decoded, and real pods have 10 KB.
-const PAGE: u32 = 200;
+/// Objects of one page: a page is in memory whole, thrice as text and once decoded, and real pods have 7 to 10 KB.
+const PAGE: u32 = 100;
+/// Pages that are read at once, of all watches together: what they take is never given back to the system.
+pub(super) const PAGES_AT_ONCE: usize = 2;
+/// A page that is not there by then would hold up the lists of all others.
+const PAGE_WITHIN: Duration = Duration::from_secs(60);
 /// The API server ends a watch after this; one that says nothing for a little longer is dead.
 const WATCH_SECONDS: u32 = 290;
 const IDLE_MAX: Duration = Duration::from_secs(295);
@@ -53,6 +59,12 @@ enum Halt {
     Unheard,
 }
 
+impl Halt {
+    fn late() -> Self {
+        Self::Failed { why: "no answer in time".to_owned(), wait: None }
+    }
+}
+
 impl From<kube::Error> for Halt {
     fn from(error: kube::Error) -> Self {
         match error {
@@ -73,12 +85,16 @@ impl From<Status> for Halt {
 }
 
 /// Tells of every object that `api` shows and `fields` selects, until nobody listens.
-pub(super) async fn listen<K>(api: kube::Api<K>, fields: Option<&'static str>, told: Sender<Told<K>>)
-where
+pub(super) async fn listen<K>(
+    api: kube::Api<K>,
+    fields: Option<&'static str>,
+    pages: Arc<Semaphore>,
+    told: Sender<Told<K>>,
+) where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
-    let mut listener =
-        Listener { api, fields: fields.map(str::to_owned), told, bookmarks: true, refused: 0, pause: pause() };
+    let fields = fields.map(str::to_owned);
+    let mut listener = Listener { api, fields, pages, told, bookmarks: true, refused: 0, pause: pause() };
     loop {
         let halt = match listener.list().await {
             Ok(version) => listener.follow(version).await,
@@ -105,6 +121,7 @@ fn pause() -> ExponentialBackoff {
 struct Listener<K> {
     api: kube::Api<K>,
     fields: Option<String>,
+    pages: Arc<Semaphore>,
     told: Sender<Told<K>>,
     bookmarks: bool,
     /// Watches in a row that were answered with an error 500 alone.
@@ -122,10 +139,12 @@ where
         let field_selector = self.fields.clone();
         let mut ask = ListParams { field_selector, limit: Some(PAGE), ..ListParams::default() };
         loop {
-            let page = self.api.list(&ask).await?;
+            let turn = Arc::clone(&self.pages).acquire_owned().await;
+            let page = timeout(PAGE_WITHIN, self.api.list(&ask)).await.map_err(|_| Halt::late())??;
             for object in page.items {
                 self.tell(Told::Listed(object)).await?;
             }
+            drop(turn);
             ask.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
             if ask.continue_token.is_none() {
                 self.tell(Told::Whole).await?;

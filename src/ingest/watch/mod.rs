@@ -19,9 +19,11 @@ mod seen;
 mod sights;
 mod states;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::ingest::watch::follow::Source;
 pub use crate::ingest::watch::health::Health;
+use crate::ingest::watch::listen::PAGES_AT_ONCE;
 use crate::model::{ClusterName, Kind, Patience, Signal, SignalBody};
 use crate::observe::motion::Motion;
 use crate::redact::Redactor;
@@ -43,7 +46,7 @@ const COMMIT_MAX: usize = 500;
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// What the watches need. `client` may retry by itself: a watch may wait as long as it takes.
+/// What the watches need. `client` is one that does not retry by itself.
 pub struct Watch {
     pub client: kube::Client,
     pub store: Store,
@@ -87,11 +90,13 @@ impl Watch {
         let (heard, waiting) = channel(WAITING_MAX);
         let mark = speaker.arrival.then(|| self.health.clone());
         let commit = commit(self.store.clone(), self.metrics.clone(), waiting, mark, stop.clone());
+        let pages = Arc::new(Semaphore::new(PAGES_AT_ONCE));
         let source = |kind: Kind, needed| Source {
             name: kind.resource().2,
             needed,
             health: self.health.clone(),
             motion: self.motion.clone(),
+            pages: Arc::clone(&pages),
             heard: heard.clone(),
             stop: stop.clone(),
         };
