@@ -1,4 +1,5 @@
-//! Edits of a ConfigMap that the subject reads: they break pods without any rollout, and a rollback does not help.
+//! Edits of what stands around the subject, ConfigMaps above all: they break pods without any rollout, and a rollback does
+//! not help.
 
 use jiff::Timestamp;
 
@@ -6,9 +7,10 @@ use super::proof;
 use super::rollout;
 use super::say;
 use super::view;
+use crate::model::evidence::Citation;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::object::Kind;
-use crate::model::scene::{Change, ConfigMap, LogLine, LogTail, Scene};
+use crate::model::scene::{Change, ConfigMap, DiffLine, LogLine, LogTail, Scene};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -30,6 +32,48 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
         (complaint.is_some() || close).then(|| cause(scene, now, began, map, edit, complaint))
     });
     found.into_iter().collect()
+}
+
+/// The edits that made what a rule found to be the cause what it is: of that very object, in a field that the rule is about.
+pub(super) fn behind(scene: &Scene, found: &[Finding], now: Timestamp) -> Vec<Finding> {
+    let warned = || scene.events.items().iter().filter(|event| event.warning).map(|event| event.first_at).min();
+    let began = view::trouble_began(scene).or_else(warned);
+    let causes = found.iter().filter(|finding| finding.role == Role::Cause);
+    let told = causes.filter_map(|cause| {
+        let edits = scene.changes.items().iter().filter(|change| change.to_revision.is_none());
+        let mut edits = edits.filter(|change| began.is_none_or(|began| change.changed_at <= began));
+        edits.find_map(|edit| behind_one(scene, cause, edit, now))
+    });
+    told.collect()
+}
+
+fn behind_one(scene: &Scene, cause: &Finding, edit: &Change, now: Timestamp) -> Option<Finding> {
+    let object = &edit.object;
+    // The API server names a quota in its refusal; the finding is about whom it refuses.
+    let named = || has_word(cause.says.as_str(), object.name()) && object.namespace == scene.subject.namespace;
+    let (same, fields) = match (object.kind, cause.rule.as_str()) {
+        (Kind::ResourceQuota, "quota") => (named(), "hard "),
+        (Kind::HorizontalPodAutoscaler, "autoscaler-at-maximum") => (cause.about == *object, "maxReplicas"),
+        (Kind::HorizontalPodAutoscaler, _) => (cause.about == *object, "metrics"),
+        (Kind::Service | Kind::Ingress | Kind::NetworkPolicy, _) => (cause.about == *object, ""),
+        _ => return None,
+    };
+    let lines: Vec<_> = edit.lines.iter().filter(|line| line.field.as_str().starts_with(fields)).collect();
+    let first = lines.first().filter(|_| same)?;
+    let by = edit.by.as_ref().map_or_else(Redacted::default, |by| text!(" by {}", by));
+    let differences: Vec<Redacted> = lines.iter().map(|line| say::diff(line, false)).collect();
+    let when = say::at(edit.changed_at, now);
+    let says =
+        text!("{} {} was changed at {}{}: {}.", object.kind, object.name, when, by, say::list(&differences, LINES_SHOWN));
+    let brief = text!("{} {} was changed at {}", object.kind, object.name, when);
+    let finding = Finding::new("edit-behind", Role::Change, Certainty::Likely, object, says, brief.cut(90));
+    Some(Finding { citations: quoted(scene, edit, first).into_iter().collect(), ..finding })
+}
+
+/// A line of an edit as it stands in the evidence.
+fn quoted(scene: &Scene, edit: &Change, line: &DiffLine) -> Option<Citation> {
+    let side = |sign, value: &Option<Redacted>| Some(text!("{} {}: {}", sign, line.field, value.as_ref()?));
+    proof::quote(scene, edit.at, &side("+", &line.after).or_else(|| side("-", &line.before))?)
 }
 
 /// The newest write to a ConfigMap after it was made.
@@ -120,10 +164,7 @@ fn cause(
     let blamed = rollout::blame(scene).is_some();
     let mut citations: Vec<_> =
         complaint.as_ref().and_then(|(log, line, _)| proof::line(scene, log, line)).into_iter().collect();
-    let changed = edit.lines.first().and_then(|line| {
-        let side = |sign, value: &Option<Redacted>| Some(text!("{} {}: {}", sign, line.field, value.as_ref()?));
-        proof::quote(scene, edit.at, &side("+", &line.after).or_else(|| side("-", &line.before))?)
-    });
+    let changed = edit.lines.first().and_then(|line| quoted(scene, edit, line));
     citations.extend(changed.or_else(|| proof::field(scene, map.at, "name", &text!("{}", map.object.name))));
     let brief = match &complaint {
         Some((_, _, key)) => text!("ConfigMap {} ({}) was changed at {}", map.object.name, key, when),

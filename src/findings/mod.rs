@@ -96,6 +96,7 @@ pub fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     found.extend(scaling::find(scene, now));
     found.extend(budgets::find(scene));
     found.extend(recovered::find(scene, now));
+    found.extend(edits::behind(scene, &found, now));
     let explained = found.iter().any(|finding| {
         finding.role == Role::Cause && finding.certainty >= Certainty::Likely && finding.rule != rollout::BAD_REVISION
     });

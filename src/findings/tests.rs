@@ -2,6 +2,7 @@
 
 mod admission;
 mod around;
+mod edits;
 mod jobs;
 mod silent;
 mod surroundings;
