@@ -18,7 +18,7 @@ pub use crate::config::model::Model;
 pub use crate::config::overlay::environment;
 use crate::config::overlay::{inline_secret, line_of, overlay, password, read_secret};
 pub use crate::config::record::{Audit, Price, Promotion};
-pub use crate::config::sources::{QueryServer, Runbooks};
+pub use crate::config::sources::{PagerDuty, QueryServer, Runbooks};
 use crate::model::{ClusterName, Patience};
 
 /// The environment overlay: `FIRSTLOOK_SLACK__CHANNEL=C1` sets `slack.channel`.
@@ -44,6 +44,10 @@ pub struct Config {
     pub prometheus: Option<QueryServer>,
     /// Without it the model has no tool for runbooks; what an alert links is on the card all the same.
     pub runbooks: Option<Runbooks>,
+    /// Logs that are kept: without it there is no tool server `loki`.
+    pub loki: Option<QueryServer>,
+    /// Who is on call and what is open there: without it there is no tool server `pagerduty`.
+    pub pagerduty: Option<PagerDuty>,
     /// The policy file; without it nobody may approve anything.
     pub policy_file: Option<PathBuf>,
     /// Who may call through `listeners.mcp`: a file with the hashes of their tokens.
@@ -244,6 +248,7 @@ impl Config {
         if let Some(model) = &self.model {
             all.push(&model.api_key);
         }
+        all.extend(self.pagerduty.iter().map(|pagerduty| &pagerduty.token));
         all.extend(self.query_servers().flat_map(|(_, server)| [&server.bearer_token, &server.basic_password]));
         let store = self.store.url.as_ref().and_then(|url| password(url.expose_secret()));
         all.into_iter().flatten().map(|secret| secret.expose_secret().to_owned()).chain(store).collect()
@@ -271,12 +276,20 @@ impl Config {
         if let Some(server) = &mut self.prometheus {
             server.read_secret_files("prometheus")?;
         }
+        if let Some(server) = &mut self.loki {
+            server.read_secret_files("loki")?;
+        }
+        if let Some(pagerduty) = &mut self.pagerduty {
+            read_secret("pagerduty.token", &mut pagerduty.token, &pagerduty.token_file)?;
+        }
         Ok(())
     }
 
     /// The servers that are asked by a query language, with their keys.
     fn query_servers(&self) -> impl Iterator<Item = (&'static str, &QueryServer)> {
-        [("prometheus", &self.prometheus)].into_iter().filter_map(|(key, server)| Some((key, server.as_ref()?)))
+        [("prometheus", &self.prometheus), ("loki", &self.loki)]
+            .into_iter()
+            .filter_map(|(key, server)| Some((key, server.as_ref()?)))
     }
 
     fn check(&self) -> Result<(), String> {
@@ -288,6 +301,9 @@ impl Config {
             sources::is_web(url, "runbooks.url")?;
         }
         self.model.as_ref().map_or(Ok(()), Model::check)?;
+        if let Some(pagerduty) = &self.pagerduty {
+            pagerduty.check()?;
+        }
         if self.store.size_max_mib < SIZE_MIN_MIB {
             return Err(format!("store.size_max_mib: at least {SIZE_MIN_MIB}"));
         }
@@ -374,6 +390,18 @@ mod tests {
         refused(&model("context_tokens: 4096"), &[], &["model.context_tokens", "8000"]);
         refused(&model("tools_at_once: 1"), &[], &["model.tools_at_once", "3"]);
         refused("cluster: a b\n", &[], &["cluster", "letters"]);
+    }
+
+    #[test]
+    fn what_is_read_outside_needs_its_key_and_plain_urls() {
+        refused("cluster: a\nloki: {url: 'loki:3100'}", &[], &["loki.url", "http(s)"]);
+        refused("cluster: a\nloki: {url: 'http://loki', namespace_label: 'a b'}", &[], &["loki.namespace_label"]);
+        refused("cluster: a\npagerduty: {}", &[], &["pagerduty.token_file", "read-only"]);
+        let key = [("FIRSTLOOK_PAGERDUTY__TOKEN", "y_NbAkKc66ryYTWUXYEu")];
+        refused("cluster: a\npagerduty: {services: ['shop api']}", &key, &["pagerduty.services", "PIJ90N7"]);
+        let key = [(key[0].0.to_owned(), key[0].1.to_owned())];
+        let config = Config::parse("cluster: a\npagerduty: {services: [PIJ90N7]}", &key).unwrap();
+        assert_eq!(config.secrets(), [key[0].1.as_str()], "the redactor knows it");
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! Text from outside becomes `Redacted` here; the store, prompts and cards accept no other text. Pure.
 
+mod keys;
+mod pairs;
+mod rules;
+
+use std::borrow::Cow;
 use std::fmt;
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::LazyLock;
 
-use regex::Captures;
-use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest, Sha256};
+
+pub use keys::is_secret_key;
 
 /// Text that went through a `Redactor`, or is composed of literals and other `Redacted`.
 ///
@@ -187,12 +190,14 @@ impl schemars::JsonSchema for Redacted {
 /// Replaces secrets by placeholders: pattern rules, and the exact values it was given. Clones are cheap.
 #[derive(Clone, Default)]
 pub struct Redactor {
-    /// firstlook's own secrets and their base64, longest first.
+    /// firstlook's own secrets and how they are encoded, longest first.
     own: Arc<[String]>,
 }
 
 /// Shorter values would redact ordinary words.
 const OWN_SECRET_MIN_CHARS: usize = 6;
+/// How often something may be encoded before it is looked at: a registry's login lies in base64 within base64.
+const BASE64_DEPTH: u8 = 2;
 
 impl Redactor {
     /// A redactor that also knows firstlook's own secrets, whatever they look like.
@@ -200,8 +205,15 @@ impl Redactor {
         use base64::Engine as _;
         let mut all: Vec<String> = Vec::new();
         for secret in own.into_iter().filter(|secret| secret.len() >= OWN_SECRET_MIN_CHARS) {
-            all.push(base64::engine::general_purpose::STANDARD.encode(&secret));
+            let json = serde_json::Value::from(secret.as_str()).to_string();
+            let mut forms = vec![
+                base64::engine::general_purpose::STANDARD.encode(&secret),
+                percent_encoding::utf8_percent_encode(&secret, percent_encoding::NON_ALPHANUMERIC).to_string(),
+                json[1..json.len() - 1].to_owned(),
+            ];
+            forms.retain(|form| *form != secret);
             all.push(secret);
+            all.extend(forms);
         }
         all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         Self { own: all.into() }
@@ -209,29 +221,40 @@ impl Redactor {
 
     /// `text` with every secret that the rules know replaced by a placeholder that is equal for equal secrets.
     pub fn redact(&self, text: &str) -> Redacted {
+        Redacted(self.clean(text, BASE64_DEPTH).into())
+    }
+
+    fn clean<'a>(&self, text: &'a str, depth: u8) -> Cow<'a, str> {
+        let mut clean = Cow::Borrowed(text);
         if text.len() < OWN_SECRET_MIN_CHARS {
-            return Redacted(text.into());
+            return clean;
         }
-        let mut clean = std::borrow::Cow::Borrowed(text);
         for secret in self.own.iter() {
             if clean.contains(secret.as_str()) {
-                clean = clean.replace(secret.as_str(), &placeholder("secret", secret)).into();
+                clean = clean.replace(secret.as_str(), &rules::placeholder("secret", secret)).into();
             }
         }
-        if ANY.is_match(&clean) {
-            for rule in RULES.iter() {
-                if let std::borrow::Cow::Owned(changed) = rule.pattern.replace_all(&clean, rule.replace) {
-                    clean = changed.into();
-                }
-            }
+        if !rules::may_hold(&clean) {
+            return clean;
         }
-        Redacted(clean.into())
+        if let Cow::Owned(changed) = rules::known(&clean) {
+            clean = changed.into();
+        }
+        // After the known shapes: parts of a token decode too.
+        let holds = |inner: &str| depth > 0 && self.clean(inner, depth - 1) != inner;
+        if let Cow::Owned(changed) = rules::without_base64(&clean, holds) {
+            clean = changed.into();
+        }
+        if let Cow::Owned(changed) = rules::looking_random(&clean) {
+            clean = changed.into();
+        }
+        clean
     }
 
     /// The value stored under `key`: masked whole where the key's name says it is a secret, else by the rules.
     pub fn redact_value(&self, key: &str, value: &str) -> Redacted {
         if is_secret_key(key) && !value.is_empty() {
-            Redacted(placeholder("value", value).into())
+            Redacted(rules::placeholder("value", value).into())
         } else {
             self.redact(value)
         }
@@ -240,186 +263,9 @@ impl Redactor {
 
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Redactor({} own secrets)", self.own.len() / 2)
+        write!(f, "Redactor({} forms of own secrets)", self.own.len())
     }
-}
-
-/// Whether a field, variable or key with this name holds a secret, by the words in it.
-pub fn is_secret_key(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    let names_it = SECRET_WORDS.iter().any(|word| key.contains(word));
-    names_it && !NOT_A_VALUE.iter().any(|end| key.ends_with(end))
-}
-
-const SECRET_WORDS: [&str; 14] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "token",
-    "apikey",
-    "api_key",
-    "api-key",
-    "access_key",
-    "accesskey",
-    "private_key",
-    "privatekey",
-    "credential",
-    "dockerconfigjson",
-];
-/// Keys that speak of a secret without holding one: references, paths, lifetimes.
-const NOT_A_VALUE: [&str; 14] = [
-    "name",
-    "names",
-    "ref",
-    "refs",
-    "seconds",
-    "path",
-    "file",
-    "dir",
-    "namespace",
-    "secrets",
-    "tokens",
-    "kind",
-    "mount",
-    "type",
-];
-
-/// Four hex digits of the SHA-256: enough to tell the few secrets of one incident apart, too few to guess one from.
-fn placeholder(what: &str, secret: &str) -> String {
-    let digest = Sha256::digest(secret.as_bytes());
-    format!("[redacted {what} {}]", hex::encode(&digest[..2]))
-}
-
-struct Rule {
-    pattern: Regex,
-    replace: fn(&Captures<'_>) -> String,
-}
-
-/// What any secret must contain; text without it is passed on untouched (nearly all text).
-static ANY: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
-        r"(?i)-----BEGIN|eyJ|bearer|basic |://[^\s/]*@|passw|passphrase|secret|token|api.?key|access.?key|private.?key|credential|auth|xox|xapp-|gh[pousr]_|glpat-|AKIA|AIza|sk-|[A-Za-z0-9+/]{40}",
-    )
-});
-
-static RULES: LazyLock<[Rule; 8]> = LazyLock::new(|| {
-    let whole = |expression: &str| Rule { pattern: pattern(expression), replace: |c| placeholder("secret", &c[0]) };
-    [
-        Rule {
-            pattern: pattern(
-                r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)",
-            ),
-            replace: |c| placeholder("private key", &c[0]),
-        },
-        whole(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
-        Rule {
-            pattern: pattern(r"(?i)\b(bearer|basic)(\s+)([A-Za-z0-9._~+/-]{8,}=*)"),
-            replace: |c| format!("{}{}{}", &c[1], &c[2], placeholder("secret", &c[3])),
-        },
-        Rule {
-            pattern: pattern(r"(://)([^\s/@:]*:[^\s/@]+)(@)"),
-            replace: |c| format!("{}{}{}", &c[1], placeholder("login", &c[2]), &c[3]),
-        },
-        whole(
-            r"xox[a-z]-[A-Za-z0-9-]{8,}|xapp-[A-Za-z0-9-]{8,}|gh[pousr]_[A-Za-z0-9]{20,}|glpat-[A-Za-z0-9_-]{16,}|AKIA[0-9A-Z]{16}|AIza[A-Za-z0-9_-]{30,}|\bsk-[A-Za-z0-9_-]{16,}",
-        ),
-        Rule { pattern: PAIR.clone(), replace: key_and_value },
-        // The auth of a registry login: base64 of user:password.
-        Rule {
-            pattern: pattern(r#"("auth\\?"\s*:\s*\\?")([A-Za-z0-9+/=]{8,})"#),
-            replace: |c| format!("{}{}", &c[1], placeholder("login", &c[2])),
-        },
-        Rule { pattern: pattern(r"[A-Za-z0-9+/_-]{40,}={0,2}"), replace: random_looking },
-    ]
-});
-
-/// A key and its value, as in `KEY=value`, `key: value`, JSON, and JSON inside JSON.
-static PAIR: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r#"([A-Za-z0-9_.-]*)(\\?"?\s*[:=]\s*\\?"?)([^\s"'\\,;&{}\[\]()]{3,})"#));
-
-fn key_and_value(c: &Captures<'_>) -> String {
-    let plain = matches!(&c[3], "true" | "false" | "null" | "none") || c[3].starts_with("[redacted");
-    if plain {
-        return c[0].to_owned();
-    }
-    if !is_secret_key(&c[1]) {
-        // The value may be a pair itself: `"command": "password=..."`.
-        return format!("{}{}{}", &c[1], &c[2], PAIR.replace_all(&c[3], key_and_value));
-    }
-    format!("{}{}{}", &c[1], &c[2], placeholder("value", &c[3]))
-}
-
-/// Long runs with upper case, lower case and digits mixed look random; digests (hex) and paths do not.
-fn random_looking(c: &Captures<'_>) -> String {
-    let run = &c[0];
-    let has = |class: fn(&char) -> bool| run.chars().filter(class).count() >= 4;
-    let mixed = has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase) && has(char::is_ascii_digit);
-    let worded = run.split(['-', '_', '/']).filter(|word| word.len() >= 2).count() >= 4;
-    if mixed && !worded { placeholder("secret", run) } else { run.to_owned() }
-}
-
-fn pattern(expression: &str) -> Regex {
-    #[expect(clippy::expect_used, reason = "constant patterns, each compiled by a test")]
-    Regex::new(expression).expect("a constant pattern compiles")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(text: &str, gone: &str) {
-        let clean = Redactor::default().redact(text);
-        assert!(!clean.as_str().contains(gone), "{clean}");
-        assert_eq!(Redactor::default().redact(clean.as_str()), clean, "redacting twice changes nothing");
-    }
-
-    #[test]
-    fn secrets_of_every_shape_are_replaced() {
-        check("-----BEGIN RSA PRIVATE KEY-----\\nMIIabc\\n-----END RSA PRIVATE KEY-----", "MIIabc");
-        check("key: -----BEGIN PRIVATE KEY-----\nMIIabcdef cut off", "MIIabcdef");
-        check("authorization: Bearer abcdefgh12345678", "abcdefgh12345678");
-        check("dial postgres://app:hunter22@db:5432/app failed", "hunter22");
-        check("DB_PASSWORD=hunter22 starting", "hunter22");
-        check(r#"{"command": "password=hunter22"}"#, "hunter22");
-        check("args: --db-url=host:5432 --opts=user:app,password:hunter22", "hunter22");
-        check(r#"{"apiKey": "k-3f9a88"}"#, "k-3f9a88");
-        check(r#"{\"password\":\"hunter22\"}"#, "hunter22");
-        check("token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abc", "eyJzdWIi");
-        check("xoxb-1234567890-abcdefgh", "1234567890");
-        check("7xBEM1m9hD2ZDvr42rqf0WOz6mzaqTzP6HQQ3sk1GJ5MNQMB5i1nSppGn6M9lJ5G", "7xBEM1m9");
-    }
-
-    #[test]
-    fn what_is_no_secret_stays_readable() {
-        for text in [
-            "secretName: checkout-tls",
-            r#"MountVolume.SetUp failed for volume "certs" : secret "checkout-tls" not found"#,
-            "sha256:9b2cf54b3a1c6b1e0e1de7d2d3a5a0c4f7a9f0aa1b2c3d4e5f60718293a4b5c6",
-            "tokenExpirationSeconds: 3607",
-            "/var/log/pods/kube-system_coredns-674b8bbfcf-x2lkq_0f1e2d3c/coredns/0.log",
-            "image: registry.example/fleet/dispatch-api:4.17.3",
-        ] {
-            assert_eq!(Redactor::default().redact(text).as_str(), text);
-        }
-    }
-
-    #[test]
-    fn only_what_was_stored_is_rebuilt_without_the_rules() {
-        let written = r#""password=hunter22""#;
-        let read = || serde_json::from_str::<Redacted>(written).unwrap();
-        assert_eq!(as_stored(read).as_str(), "password=hunter22");
-        assert!(!read().as_str().contains("hunter22"), "outside of it the rules stand");
-    }
-
-    #[test]
-    fn two_secrets_can_be_told_apart_and_own_secrets_go_whatever_they_look_like() {
-        let redactor = Redactor::new(["plainwords".to_owned()]);
-        assert_eq!(redactor.redact("a plainwords b").as_str(), "a [redacted secret 0c8a] b");
-        let twice = redactor.redact("password=first1 password=second2 password=first1");
-        let masks: Vec<_> = twice.as_str().split(' ').map(|part| part.trim_start_matches("password=")).collect();
-        assert_eq!(masks[..3], masks[6..]);
-        assert_ne!(masks[2], masks[5]);
-    }
-}
+mod tests;

@@ -3,11 +3,11 @@
 use anyhow::Context as _;
 
 use crate::config::{Config, QueryServer};
-use crate::observe::Prometheus;
-use crate::observe::Runbooks;
-use crate::observe::Sources;
+use crate::observe::loki::LokiOptions;
+use crate::observe::pagerduty::PagerDutyOptions;
 use crate::observe::prometheus::PrometheusOptions;
 use crate::observe::web::{Login, WebOptions};
+use crate::observe::{Loki, PagerDuty, Prometheus, Runbooks, Sources};
 use crate::redact::Redactor;
 
 /// Everything that the configuration names; nothing is asked yet.
@@ -24,7 +24,25 @@ pub fn from(config: &Config, redactor: &Redactor) -> anyhow::Result<Sources> {
             .map_err(|why| anyhow::anyhow!("runbooks.folder: {why}"))?,
         None => Runbooks::default(),
     };
-    Ok(Sources { prometheus: prometheus.transpose()?, runbooks })
+    let loki = config.loki.as_ref().map(|server| {
+        let options = LokiOptions { web: web(server), namespace_label: server.namespace_label.clone() };
+        Loki::new(options, redactor.clone()).context("loki")
+    });
+    let pagerduty = config.pagerduty.as_ref().map(|settings| {
+        let web = WebOptions {
+            url: settings.url.trim_end_matches('/').to_owned(),
+            login: settings.token.clone().map_or(Login::None, Login::Token),
+            ..WebOptions::default()
+        };
+        let options = PagerDutyOptions { web, services: settings.services.clone() };
+        PagerDuty::new(options, redactor.clone()).context("pagerduty")
+    });
+    Ok(Sources {
+        prometheus: prometheus.transpose()?,
+        loki: loki.transpose()?,
+        pagerduty: pagerduty.transpose()?,
+        runbooks,
+    })
 }
 
 fn web(server: &QueryServer) -> WebOptions {

@@ -161,6 +161,20 @@ async fn sources(config: &Config, redactor: &Redactor, report: &mut Report) {
             Err(error) => report.failed("prometheus", format!("{error}; see prometheus.url and its token")),
         },
     }
+    match &sources.loki {
+        None => report.skipped("loki", "not configured: only logs of pods that are there are read"),
+        Some(loki) => match loki.ready(now).await {
+            Ok(()) => report.passed("loki", "it answers"),
+            Err(error) => report.failed("loki", format!("{error}; see loki.url, its token and tenant")),
+        },
+    }
+    match &sources.pagerduty {
+        None => report.skipped("pagerduty", "not configured: nobody is asked who is on call"),
+        Some(pagerduty) => match pagerduty.incidents().await {
+            Ok(open) => report.passed("pagerduty", format!("it answers: {} open incidents", open.items.len())),
+            Err(error) => report.failed("pagerduty", format!("{error}; see pagerduty.url and its token")),
+        },
+    }
 }
 
 async fn slack(config: &Config, redactor: &Redactor, send_card: bool, report: &mut Report) {

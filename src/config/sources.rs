@@ -60,6 +60,38 @@ pub struct Runbooks {
     pub url: Option<String>,
 }
 
+/// PagerDuty's REST API, with a read-only key.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PagerDuty {
+    /// `https://api.eu.pagerduty.com` for accounts of the EU region.
+    #[serde(default = "pagerduty_url")]
+    pub url: String,
+    pub token: Option<SecretString>,
+    pub token_file: Option<PathBuf>,
+    /// Ids of the services that are looked at; empty: all that the key may read.
+    #[serde(default)]
+    pub services: Vec<String>,
+}
+
+fn pagerduty_url() -> String {
+    "https://api.pagerduty.com".into()
+}
+
+impl PagerDuty {
+    pub(super) fn check(&self) -> Result<(), String> {
+        is_web(&self.url, "pagerduty.url")?;
+        if self.token.is_none() {
+            return Err("pagerduty.token_file: a read-only REST API key is needed".into());
+        }
+        let is_id = |id: &&String| !id.is_empty() && id.chars().all(|c| c.is_ascii_alphanumeric());
+        match self.services.iter().find(|id| !is_id(id)) {
+            Some(id) => Err(format!("pagerduty.services: `{id}` is no id of a service, such as PIJ90N7")),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Whether `url` is one of the web, without a login in it.
 pub(super) fn is_web(url: &str, key: &str) -> Result<(), String> {
     if !url.starts_with("https://") && !url.starts_with("http://") {

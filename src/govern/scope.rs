@@ -121,7 +121,7 @@ pub fn was_read(scene: Option<&Scene>, evidence: &[Evidence], object: &ObjectRef
         Source::Object { object: of } | Source::Event { object: of, .. } | Source::Rollout { object: of } => {
             of == object
         }
-        Source::Log { .. } | Source::Metric { .. } | Source::Summary => false,
+        Source::Log { .. } | Source::Metric { .. } | Source::Query { .. } | Source::Summary => false,
     })
 }
 

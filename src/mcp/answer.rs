@@ -26,19 +26,10 @@ pub struct Told {
     pub segments: Vec<Segment>,
 }
 
-/// The `outputSchema` of every read tool: [`Told`]. Kept short: a
-/// client holds it once for each tool.
+/// The `outputSchema` of every read tool: [`Told`], or an error by its kind. Kept short: a client holds it once for each
+/// tool.
 pub(super) fn schema() -> Arc<JsonObject> {
-    let text = json!({"type": "string"});
-    let segment = json!({"type": "object", "required": ["source", "text", "verbatim"], "properties": {
-        "source": {"type": "object", "required": ["type"], "properties": {"type": text}},
-        "text": text,
-        "verbatim": {"type": "boolean"},
-    }});
-    let properties = json!({
-        "asked": text, "segments": {"type": "array", "maxItems": SEGMENTS_MAX, "items": segment},
-    });
-    let schema = json!({"type": "object", "required": ["asked", "segments"], "properties": properties});
+    let schema = json!({"type": "object", "properties": {"segments": {"type": "array"}}});
     match schema {
         Value::Object(schema) => Arc::new(schema),
         _ => Arc::default(),
@@ -53,9 +44,31 @@ pub(super) struct Answer {
 
 struct Shown {
     heading: Redacted,
-    text: Redacted,
-    /// What is cut when there is no room: the beginning (logs) or the end.
-    keep_end: bool,
+    body: Body,
+}
+
+enum Body {
+    /// Without room its end is cut.
+    Text(Redacted),
+    /// Lines with their worth: without room those of least worth are cut, of equal ones the first.
+    Lines(Vec<(u8, Redacted)>),
+}
+
+impl Body {
+    fn chars(&self) -> usize {
+        let chars = |text: &Redacted| text.as_str().chars().count();
+        match self {
+            Body::Text(text) => chars(text),
+            Body::Lines(lines) => lines.iter().map(|(_, line)| chars(line) + 1).sum(),
+        }
+    }
+
+    fn fit(&self, max: usize) -> Redacted {
+        match self {
+            Body::Text(text) => fit(text, max),
+            Body::Lines(lines) => fit_lines(lines, max),
+        }
+    }
 }
 
 impl Answer {
@@ -67,13 +80,13 @@ impl Answer {
     pub(super) fn say(&mut self, heading: Redacted, lines: &[Redacted]) {
         let text = Redacted::join(lines, "\n");
         self.push(Source::Summary, text.clone(), false);
-        self.shown.push(Shown { heading, text, keep_end: false });
+        self.show(heading, text);
     }
 
     /// The source's own words.
     pub(super) fn quote(&mut self, heading: Redacted, source: Source, text: Redacted) {
         self.push(source, text.clone(), true);
-        self.shown.push(Shown { heading, text, keep_end: false });
+        self.show(heading, text);
     }
 
     /// The source's own words that are shown in another form (counted, or as one line of a list).
@@ -81,13 +94,13 @@ impl Answer {
         self.push(source, text, true);
     }
 
-    /// Lines that belong to segments given before; the last ones are kept when there is no room.
-    pub(super) fn show_tail(&mut self, heading: Redacted, text: Redacted) {
-        self.shown.push(Shown { heading, text, keep_end: true });
+    /// Lines that belong to segments given before, each with its worth: without room those of least worth go.
+    pub(super) fn show_lines(&mut self, heading: Redacted, lines: Vec<(u8, Redacted)>) {
+        self.shown.push(Shown { heading, body: Body::Lines(lines) });
     }
 
     pub(super) fn show(&mut self, heading: Redacted, text: Redacted) {
-        self.shown.push(Shown { heading, text, keep_end: false });
+        self.shown.push(Shown { heading, body: Body::Text(text) });
     }
 
     fn push(&mut self, source: Source, text: Redacted, verbatim: bool) {
@@ -98,10 +111,9 @@ impl Answer {
 
     /// All sections within `TEXT_MAX_CHARS`: the short ones whole, the long ones share what is left.
     fn text(&self) -> Redacted {
-        let chars = |shown: &Shown| shown.text.as_str().chars().count();
         let headings: usize = self.shown.iter().map(|s| s.heading.as_str().chars().count() + 2).sum();
         let mut room = TEXT_MAX_CHARS.saturating_sub(headings);
-        let mut lengths: Vec<usize> = self.shown.iter().map(chars).collect();
+        let mut lengths: Vec<usize> = self.shown.iter().map(|shown| shown.body.chars()).collect();
         lengths.sort_unstable();
         let mut share = room;
         for (done, length) in lengths.iter().enumerate() {
@@ -113,7 +125,7 @@ impl Answer {
         }
         let mut parts = Vec::new();
         for shown in &self.shown {
-            let text = fit(&shown.text, share, shown.keep_end);
+            let text = shown.body.fit(share);
             parts.push(if shown.heading.is_empty() { text } else { text!("{}:\n{}", shown.heading, text) });
         }
         Redacted::join(&parts, "\n")
@@ -126,22 +138,40 @@ impl Answer {
     }
 }
 
+/// Room for the remark that something was cut.
+const REMARK_CHARS: usize = 60;
+
 /// At most `max` characters of a text, with a remark where something was cut.
-fn fit(text: &Redacted, max: usize, keep_end: bool) -> Redacted {
+fn fit(text: &Redacted, max: usize) -> Redacted {
     let length = text.as_str().chars().count();
     if length <= max {
         return text.clone();
     }
-    // Room for the remark.
-    let kept = max.saturating_sub(60);
-    let at = |n: usize| text.as_str().char_indices().nth(n).map_or(text.as_str().len(), |(at, _)| at);
-    if keep_end {
-        let end = text.part(&text.as_str()[at(length - kept)..]).unwrap_or_default();
-        text!("[cut: the last {} of {} characters]\n{}", kept, length, end)
-    } else {
-        let start = text.part(&text.as_str()[..at(kept)]).unwrap_or_default();
-        text!("{}\n[cut: the first {} of {} characters]", start, kept, length)
+    let kept = max.saturating_sub(REMARK_CHARS);
+    let end = text.as_str().char_indices().nth(kept).map_or(text.as_str().len(), |(at, _)| at);
+    let start = text.part(&text.as_str()[..end]).unwrap_or_default();
+    text!("{}\n[cut: the first {} of {} characters]", start, kept, length)
+}
+
+/// Lines within `max` characters in their order, those of least worth left out and counted.
+fn fit_lines(lines: &[(u8, Redacted)], max: usize) -> Redacted {
+    let mut order: Vec<usize> = (0..lines.len()).collect();
+    order.sort_by_key(|&at| std::cmp::Reverse((lines[at].0, at)));
+    let chars = |at: usize| lines[at].1.as_str().chars().count() + 1;
+    let all: usize = (0..lines.len()).map(chars).sum();
+    let mut room = if all <= max { max } else { max.saturating_sub(REMARK_CHARS) };
+    let mut keep = vec![false; lines.len()];
+    for at in order {
+        if chars(at) <= room {
+            room -= chars(at);
+            keep[at] = true;
+        }
     }
+    let cut = keep.iter().filter(|kept| !**kept).count();
+    let mut shown: Vec<Redacted> = Vec::new();
+    shown.extend((cut > 0).then(|| text!("[cut: {} of {} lines that tell less]", cut, lines.len())));
+    shown.extend(lines.iter().zip(&keep).filter(|(_, kept)| **kept).map(|((_, line), _)| line.clone()));
+    Redacted::join(&shown, "\n")
 }
 
 /// Why a tool has no answer, by remedy.
@@ -216,10 +246,17 @@ mod tests {
         answer.say("Short".into(), &["one line".into()]);
         let long = |letter: &str| crate::redact::Redactor::default().redact(&format!("{letter} ").repeat(9_000));
         answer.quote("First".into(), Source::Summary, long("a"));
-        answer.show_tail("Last".into(), long("b"));
+        let line = |n: usize| (u8::from(n == 3), text!("line {} of noise that has a certain length", n));
+        answer.show_lines("Last".into(), (0..400).map(line).collect());
         let text = answer.text();
         let length = text.as_str().chars().count();
         assert!((TEXT_MAX_CHARS - 200..=TEXT_MAX_CHARS + 60).contains(&length), "{length}");
-        assert!(text.as_str().contains("one line") && text.as_str().contains("[cut: the last"));
+        let text = text.as_str();
+        assert!(text.contains("one line") && text.contains("[cut: the first"), "{text}");
+        assert!(
+            text.contains("of 400 lines that tell less]\nline 3 of")
+                && text.ends_with("line 399 of noise that has a certain length"),
+            "{text}"
+        );
     }
 }

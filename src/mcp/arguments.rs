@@ -12,15 +12,17 @@ use crate::text;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct InNamespace {
+pub(super) struct Workloads {
     pub(super) namespace: String,
+    /// Only names with this in them
+    pub(super) text: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OneWorkload {
     pub(super) namespace: String,
-    /// Deployment, StatefulSet, DaemonSet, Job, CronJob
+    /// Such as Deployment
     pub(super) kind: String,
     pub(super) name: String,
 }
@@ -28,11 +30,13 @@ pub(super) struct OneWorkload {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OneObject {
-    /// Such as Pod, Service, ConfigMap, Ingress, PersistentVolumeClaim, Node
+    /// Such as Pod, Service, ConfigMap, PersistentVolumeClaim, Node
     pub(super) kind: String,
     /// Leave out for a Node and others that live in none
     pub(super) namespace: Option<String>,
     pub(super) name: String,
+    /// Only this part, as a JSON pointer such as /status
+    pub(super) part: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -50,11 +54,11 @@ pub(super) struct Events {
 pub(super) struct OneLog {
     pub(super) namespace: String,
     pub(super) pod: String,
-    /// Leave out for all
+    /// Without it those in trouble, or all
     pub(super) container: Option<String>,
     /// true: only the run before the last restart; false: only the present one
     pub(super) previous: Option<bool>,
-    /// 500 if left out, at most 5000
+    /// All if left out
     pub(super) tail_lines: Option<u32>,
 }
 
@@ -91,7 +95,7 @@ pub(super) struct QueryRange {
     pub(super) query: String,
     /// As in query_metrics
     pub(super) namespace: Option<String>,
-    /// Length, 60 if left out, at most 10080
+    /// 60 if left out, at most 10080
     pub(super) minutes: Option<u32>,
     /// Its end; 0 if left out
     pub(super) minutes_ago: Option<u32>,
@@ -101,6 +105,25 @@ pub(super) struct QueryRange {
 #[serde(deny_unknown_fields)]
 pub(super) struct MaybeNamespace {
     pub(super) namespace: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct QueryLogs {
+    /// LogQL, such as {app="web"} |= "error", or a metric of it
+    pub(super) query: String,
+    pub(super) namespace: String,
+    /// 60 if left out, at most 10080
+    pub(super) minutes: Option<u32>,
+    /// Its end; 0 if left out
+    pub(super) minutes_ago: Option<u32>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Narrow {
+    /// Only what has this in it
+    pub(super) text: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

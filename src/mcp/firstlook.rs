@@ -79,7 +79,7 @@ impl Firstlook {
     #[tool(
         description = "Tell of past incidents like this one: their cause, what was done, whether it helped.",
         output_schema = schema(),
-        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+        annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
     async fn similar_incidents(&self, Parameters(ask): Parameters<OneIncident>) -> Result<CallToolResult, ErrorData> {
         Ok(result(self.similar(&ask).await))
@@ -88,7 +88,7 @@ impl Firstlook {
     #[tool(
         description = "Read the runbooks that match the incident's alerts.",
         output_schema = schema(),
-        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+        annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
     async fn find_runbooks(&self, Parameters(ask): Parameters<OneIncident>) -> Result<CallToolResult, ErrorData> {
         Ok(result(self.matching(&ask).await))
@@ -132,7 +132,7 @@ impl Firstlook {
 
     #[tool(
         description = "Tell how far a change is that was asked for: pending, approved, executed, or why not.",
-        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+        annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
     async fn get_approval(&self, Parameters(ask): Parameters<OneApproval>) -> Result<Json<ApprovalTold>, String> {
         let id = ApprovalId::parse(&ask.approval_id).ok_or("that is no approval id")?;
@@ -146,7 +146,7 @@ impl Firstlook {
     #[tool(
         description = "Read one piece of an incident's evidence again, by its id.",
         output_schema = schema(),
-        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+        annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
     async fn get_evidence(&self, Parameters(ask): Parameters<OneEvidence>) -> Result<CallToolResult, ErrorData> {
         Ok(result(self.evidence(&ask).await))

@@ -1,6 +1,8 @@
 //! The tool server `k8s-logs`: one pod's log, and a search over the pods of a workload, bounded and folded.
 
+mod hits;
 mod read;
+mod runs;
 
 use rmcp::ErrorData;
 use rmcp::ServerHandler;
@@ -32,9 +34,9 @@ impl K8sLogs {
     }
 
     #[tool(
-        description = "Read the end of a pod's log, of the present run and of the one before a restart. Lines that repeat are counted (x12).",
+        description = "Read a pod's log, of the present run and of the one before a restart. Like lines are one with a count (x12).",
         output_schema = schema(),
-        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+        annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
     async fn pod_logs(&self, Parameters(ask): Parameters<OneLog>) -> Result<CallToolResult, ErrorData> {
         Ok(result(read::pod_logs(&self.reader, &ask).await))
@@ -43,7 +45,7 @@ impl K8sLogs {
     #[tool(
         description = "Find a text or regular expression in the logs of all pods of a workload.",
         output_schema = schema(),
-        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+        annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
     async fn search_logs(&self, Parameters(ask): Parameters<Search>) -> Result<CallToolResult, ErrorData> {
         Ok(result(read::search_logs(&self.reader, &ask).await))

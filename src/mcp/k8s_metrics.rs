@@ -16,6 +16,9 @@ use crate::mcp::arguments::{Find, MaybeNamespace, Query, QueryRange};
 use crate::mcp::info;
 use crate::observe::Prometheus;
 
+pub(in crate::mcp) use lines::{Range, course};
+pub(in crate::mcp) use read::{is_short, span, tell};
+
 /// The server's name.
 pub const SERVER: &str = "k8s-metrics";
 
@@ -37,7 +40,7 @@ impl K8sMetrics {
     #[tool(
         description = "Ask Prometheus for the present value of a query.",
         output_schema = schema(),
-        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+        annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
     async fn query_metrics(&self, Parameters(ask): Parameters<Query>) -> Result<CallToolResult, ErrorData> {
         Ok(result(read::query_metrics(&self.prometheus, &self.clock, &ask).await))
@@ -46,7 +49,7 @@ impl K8sMetrics {
     #[tool(
         description = "Ask Prometheus for the course of a query: of each series first, last, extremes and when its level changed.",
         output_schema = schema(),
-        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+        annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
     async fn query_metrics_range(&self, Parameters(ask): Parameters<QueryRange>) -> Result<CallToolResult, ErrorData> {
         Ok(result(read::query_metrics_range(&self.prometheus, &self.clock, &ask).await))
@@ -55,7 +58,7 @@ impl K8sMetrics {
     #[tool(
         description = "List the alerts that fire or are pending now, with their rules' queries.",
         output_schema = schema(),
-        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+        annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
     async fn list_alerts(&self, Parameters(ask): Parameters<MaybeNamespace>) -> Result<CallToolResult, ErrorData> {
         Ok(result(read::list_alerts(&self.prometheus, &self.clock, &ask).await))
@@ -64,7 +67,7 @@ impl K8sMetrics {
     #[tool(
         description = "Find metrics by a part of their name.",
         output_schema = schema(),
-        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+        annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
     async fn find_metrics(&self, Parameters(ask): Parameters<Find>) -> Result<CallToolResult, ErrorData> {
         Ok(result(read::find_metrics(&self.prometheus, &self.clock, &ask).await))

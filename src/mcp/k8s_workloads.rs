@@ -11,7 +11,7 @@ use rmcp::model::{CallToolResult, ServerConfig};
 use rmcp::{tool, tool_handler, tool_router};
 
 use crate::mcp::answer::{result, schema};
-use crate::mcp::arguments::{Events, InNamespace, OneObject, OneWorkload};
+use crate::mcp::arguments::{Events, OneObject, OneWorkload, Workloads};
 use crate::mcp::info;
 use crate::observe::Reader;
 
@@ -35,16 +35,16 @@ impl K8sWorkloads {
     #[tool(
         description = "List the workloads of a namespace with ready pods, revision and images; those in trouble first.",
         output_schema = schema(),
-        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+        annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
-    async fn list_workloads(&self, Parameters(ask): Parameters<InNamespace>) -> Result<CallToolResult, ErrorData> {
+    async fn list_workloads(&self, Parameters(ask): Parameters<Workloads>) -> Result<CallToolResult, ErrorData> {
         Ok(result(read::list_workloads(&self.reader, &ask).await))
     }
 
     #[tool(
         description = "Read one workload: its conditions, its pods, their restarts and why they wait or ended.",
         output_schema = schema(),
-        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+        annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
     async fn get_workload(&self, Parameters(ask): Parameters<OneWorkload>) -> Result<CallToolResult, ErrorData> {
         Ok(result(read::get_workload(&self.reader, &ask).await))
@@ -53,7 +53,7 @@ impl K8sWorkloads {
     #[tool(
         description = "Read one object of any kind as JSON. Secrets cannot be read; a ConfigMap shows its keys.",
         output_schema = schema(),
-        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+        annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
     async fn get_object(&self, Parameters(ask): Parameters<OneObject>) -> Result<CallToolResult, ErrorData> {
         Ok(result(read::get_object(&self.reader, &ask).await))
@@ -62,7 +62,7 @@ impl K8sWorkloads {
     #[tool(
         description = "List events of a namespace, or of one object and the pods it owns, newest first.",
         output_schema = schema(),
-        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+        annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
     async fn list_events(&self, Parameters(ask): Parameters<Events>) -> Result<CallToolResult, ErrorData> {
         Ok(result(read::list_events(&self.reader, &ask).await))
@@ -71,7 +71,7 @@ impl K8sWorkloads {
     #[tool(
         description = "Show what changed in a workload as a diff of its last revisions, and its ConfigMaps.",
         output_schema = schema(),
-        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+        annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
     async fn what_changed(&self, Parameters(ask): Parameters<OneWorkload>) -> Result<CallToolResult, ErrorData> {
         Ok(result(read::what_changed(&self.reader, &ask).await))
@@ -80,7 +80,7 @@ impl K8sWorkloads {
     #[tool(
         description = "List the revisions of a workload with age, images and pods; the running one is marked.",
         output_schema = schema(),
-        annotations(read_only_hint = true, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+        annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
     async fn rollout_history(&self, Parameters(ask): Parameters<OneWorkload>) -> Result<CallToolResult, ErrorData> {
         Ok(result(read::rollout_history(&self.reader, &ask).await))

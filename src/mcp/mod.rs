@@ -2,12 +2,16 @@
 
 mod answer;
 mod arguments;
+mod brief;
 pub mod firstlook;
+mod folded;
 pub mod k8s_logs;
 pub mod k8s_metrics;
 pub mod k8s_safe_restart;
 pub mod k8s_workloads;
+pub mod loki;
 mod near;
+pub mod pagerduty;
 mod pipe;
 mod revisions;
 mod traced;
@@ -44,6 +48,9 @@ pub const TOOLS: &[(&str, &str, Tier)] = &[
     ("query_metrics_range", k8s_metrics::SERVER, Tier::ReadOnly),
     ("list_alerts", k8s_metrics::SERVER, Tier::ReadOnly),
     ("find_metrics", k8s_metrics::SERVER, Tier::ReadOnly),
+    ("query_logs", loki::SERVER, Tier::ReadOnly),
+    ("list_pagerduty_incidents", pagerduty::SERVER, Tier::ReadOnly),
+    ("who_is_on_call", pagerduty::SERVER, Tier::ReadOnly),
     ("rollout_restart", k8s_safe_restart::SERVER, Tier::Reversible),
     ("rollout_undo", k8s_safe_restart::SERVER, Tier::Reversible),
     ("similar_incidents", firstlook::SERVER, Tier::ReadOnly),
@@ -78,6 +85,14 @@ pub async fn start(reader: &Reader, sources: &Sources) -> anyhow::Result<Vec<(&'
     if let Some(prometheus) = &sources.prometheus {
         let server = k8s_metrics::K8sMetrics::new(prometheus.clone(), reader.clock().clone());
         servers.push((k8s_metrics::SERVER, connect(server).await?));
+    }
+    if let Some(loki) = &sources.loki {
+        let server = loki::LokiLogs::new(loki.clone(), reader.clock().clone());
+        servers.push((loki::SERVER, connect(server).await?));
+    }
+    if let Some(pagerduty) = &sources.pagerduty {
+        let server = pagerduty::Pager::new(pagerduty.clone(), reader.clock().clone());
+        servers.push((pagerduty::SERVER, connect(server).await?));
     }
     Ok(servers)
 }

@@ -10,6 +10,7 @@ use rmcp::model::{
 use rmcp::service::RequestContext;
 use tracing::Instrument as _;
 
+use crate::mcp::brief::brief;
 use crate::model::IncidentId;
 use crate::telemetry;
 
@@ -31,7 +32,7 @@ impl<S: ServerHandler> ServerHandler for Traced<S> {
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        self.0.get_tool(name)
+        self.0.get_tool(name).map(brief)
     }
 
     async fn list_tools(
@@ -39,7 +40,9 @@ impl<S: ServerHandler> ServerHandler for Traced<S> {
         request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        self.0.list_tools(request, context).await
+        let mut listed = self.0.list_tools(request, context).await?;
+        listed.tools = listed.tools.into_iter().map(brief).collect();
+        Ok(listed)
     }
 
     async fn call_tool(

@@ -59,6 +59,11 @@ pub enum Source {
     Metric {
         query: Redacted,
     },
+    /// What another system answered: lines of Loki, rows of PagerDuty.
+    Query {
+        server: Redacted,
+        query: Redacted,
+    },
     /// The revisions of a workload, compared.
     Rollout {
         object: ObjectRef,

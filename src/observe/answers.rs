@@ -8,8 +8,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 
 use crate::observe::series::{Point, Track};
 
-/// Series that are kept of one answer: more than a tool shows.
-pub const SERIES_MAX: usize = 40;
+/// Series that are kept of one answer: a screen.
+pub const SERIES_MAX: usize = 30;
 /// Labels of one series, and characters of a label's value: hostile exporters write whatever they like.
 const LABELS_MAX: usize = 40;
 const VALUE_MAX_CHARS: usize = 200;

@@ -6,8 +6,10 @@ pub mod changes;
 pub mod edits;
 pub mod fold;
 pub mod json;
+pub mod loki;
 pub mod motion;
 pub mod owner;
+pub mod pagerduty;
 pub mod prometheus;
 pub mod queries;
 pub mod reader;
@@ -19,14 +21,18 @@ pub mod tables;
 pub mod typed;
 pub mod web;
 
+pub use loki::Loki;
+pub use pagerduty::PagerDuty;
 pub use prometheus::Prometheus;
-pub use reader::{Listed, LogAsk, ReadError, Reader, Selector};
+pub use reader::{Listed, LogAsk, LogRead, ReadError, Reader, Selector};
 pub use runbooks::{Runbook, Runbooks};
 
 /// What may be read beside the cluster; each is there only where it is configured.
 #[derive(Clone, Default)]
 pub struct Sources {
     pub prometheus: Option<Prometheus>,
+    pub loki: Option<Loki>,
+    pub pagerduty: Option<PagerDuty>,
     pub runbooks: Runbooks,
 }
 

@@ -1,12 +1,13 @@
 //! The reader: get, list, log and "may I" of one API server, bounded in time and size. There is no verb that writes.
 
+mod log;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::AsyncReadExt;
 use kube::core::Request;
 use kube::core::params::{GetParams, ListParams, PostParams};
-use kube::core::subresource::LogParams;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -17,6 +18,8 @@ use crate::observe::json::slim;
 use crate::redact::{Redacted, Redactor};
 use crate::text;
 
+pub use log::{LOG_TIMEOUT, LogAsk, LogRead};
+
 /// One request: an API server that works answers a page of 500 in far less.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Objects of one page, as kubectl asks for.
@@ -25,8 +28,6 @@ const PAGE: u32 = 500;
 const LIST_MAX: usize = 5_000;
 /// Bytes of one answer: a page of 500 objects is some 3 MB; etcd's largest object is 1.5 MB.
 const BODY_MAX_BYTES: u64 = 16 << 20;
-/// Bytes of one log answer.
-const LOG_MAX_BYTES: u64 = 1 << 20;
 /// Requests in flight: a storm of incidents must not become a storm of reads (API servers allow a client some hundred).
 const IN_FLIGHT_MAX: usize = 32;
 
@@ -100,18 +101,6 @@ impl Selector {
 pub struct Listed {
     pub items: Vec<Value>,
     pub more: bool,
-}
-
-/// Which part of which log.
-#[derive(Clone, Debug)]
-pub struct LogAsk<'a> {
-    pub pod: &'a ObjectRef,
-    /// None: the pod's only container.
-    pub container: Option<&'a str>,
-    /// The container's last run before the present one.
-    pub previous: bool,
-    pub tail_lines: u32,
-    pub since_seconds: Option<i64>,
 }
 
 /// Reads one cluster. Clones are cheap and share the bound on requests in flight.
@@ -227,31 +216,6 @@ impl Reader {
         Ok(items.iter().filter_map(name).collect())
     }
 
-    /// A container's log with a timestamp before each line: the last `tail_lines`, at most 1 MiB.
-    pub async fn log(&self, ask: &LogAsk<'_>) -> Result<String, ReadError> {
-        let log = self.log_once(ask, ask.tail_lines).await?;
-        if log.len() as u64 >= LOG_MAX_BYTES && ask.tail_lines > 8 {
-            // The server cuts at the end, where it matters most: ask for fewer, very long lines.
-            return self.log_once(ask, ask.tail_lines / 8).await;
-        }
-        Ok(log)
-    }
-
-    async fn log_once(&self, ask: &LogAsk<'_>, tail_lines: u32) -> Result<String, ReadError> {
-        let Some(path) = path(Kind::Pod, Some(ask.pod.namespace())) else { return Err(ReadError::NotFound) };
-        let params = LogParams {
-            container: ask.container.map(str::to_owned),
-            previous: ask.previous,
-            tail_lines: Some(i64::from(tail_lines)),
-            limit_bytes: Some(LOG_MAX_BYTES as i64),
-            since_seconds: ask.since_seconds,
-            timestamps: true,
-            ..LogParams::default()
-        };
-        let bytes = self.bytes(path, Ask::Log(ask.pod.name(), &params), LOG_MAX_BYTES).await?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
     /// Whether this client may use `verb` on objects of `kind` (`pods/log` is asked as sub-resource `log`).
     pub async fn may(
         &self,
@@ -291,25 +255,19 @@ impl Reader {
             Ask::Get(name) => request.get(name, &GetParams::default()),
             Ask::List(params) => request.list(params),
             Ask::Names(params) => request.list_metadata(params),
-            Ask::Log(pod, params) => request.logs(pod, params),
             Ask::May(review) => request.create(&PostParams::default(), review.to_string().into_bytes()),
         };
-        let request = request.map_err(|_| ReadError::Refused(Redacted::literal("no such request can be made")))?;
+        let request = request.map_err(|_| no_request())?;
         let answer = async {
             let _slot = self.0.slots.acquire().await;
             let body = self.0.client.request_stream(request).await.map_err(|error| self.why(&error))?;
             let (mut body, mut bytes) = (std::pin::pin!(body.take(max + 1)), Vec::new());
-            let broken = |_| ReadError::Unavailable(Redacted::literal("the answer broke off"));
             body.read_to_end(&mut bytes).await.map_err(broken)?;
             Ok(bytes)
         };
-        let mut bytes = timeout(REQUEST_TIMEOUT, answer).await.unwrap_or(Err(ReadError::TimedOut))?;
+        let bytes = timeout(REQUEST_TIMEOUT, answer).await.unwrap_or(Err(ReadError::TimedOut))?;
         if bytes.len() as u64 > max {
-            match ask {
-                // The server counts its limit in its own way; the rest of a log is no loss.
-                Ask::Log(..) => bytes.truncate(max as usize),
-                _ => return Err(ReadError::Unavailable(text!("the answer is longer than {} MiB", max >> 20))),
-            }
+            return Err(ReadError::Unavailable(text!("the answer is longer than {} MiB", max >> 20)));
         }
         Ok(bytes)
     }
@@ -330,13 +288,20 @@ impl Reader {
     }
 }
 
+fn no_request() -> ReadError {
+    ReadError::Refused(Redacted::literal("no such request can be made"))
+}
+
+fn broken(_: std::io::Error) -> ReadError {
+    ReadError::Unavailable(Redacted::literal("the answer broke off"))
+}
+
 /// What is asked of a path.
 #[derive(Clone, Copy)]
 enum Ask<'a> {
     Get(&'a str),
     List(&'a ListParams),
     Names(&'a ListParams),
-    Log(&'a str, &'a LogParams),
     /// A review of one's own rights: a POST that changes nothing.
     May(&'a Value),
 }

@@ -147,7 +147,7 @@ fn sees(visit: &Inside, evidence: &Evidence) -> bool {
             rights.has_object(object)
         }
         Source::Log { namespace, .. } => rights.has_namespace(namespace.as_str()),
-        Source::Metric { .. } => rights.cluster,
+        Source::Metric { .. } | Source::Query { .. } => rights.cluster,
         Source::Summary => true,
     })
 }

@@ -8,10 +8,10 @@ use crate::text;
 
 /// What a range was asked for, in seconds since the epoch.
 #[derive(Clone, Copy)]
-pub(super) struct Range {
-    pub(super) start: f64,
-    pub(super) end: f64,
-    pub(super) step: f64,
+pub(in crate::mcp) struct Range {
+    pub(in crate::mcp) start: f64,
+    pub(in crate::mcp) end: f64,
+    pub(in crate::mcp) step: f64,
 }
 
 /// The samples that tell most in the source's own words, as `promtool query` writes them: `up{job="x"} => 1 @[1774370400]`.
@@ -35,7 +35,7 @@ pub(super) fn value(series: &Series, common: &Labels, redactor: &Redactor) -> Re
 }
 
 /// One course.
-pub(super) fn course(series: &Series, common: &Labels, range: Range, redactor: &Redactor) -> Redacted {
+pub(in crate::mcp) fn course(series: &Series, common: &Labels, range: Range, redactor: &Redactor) -> Redacted {
     let labels = redactor.redact(&answers::written(&series.labels, common)).one_line();
     let track = &series.track;
     let (Some(first), Some(last), Some((low, high))) = (track.first(), track.last(), track.extremes()) else {

@@ -54,25 +54,51 @@ pub(super) async fn query_metrics_range(
 ) -> Result<Answer, ToolError> {
     let namespace = arguments::maybe_namespace(ask.namespace.as_deref())?;
     let query = held(server, &ask.query, namespace.as_ref())?;
-    let minutes = ask.minutes.unwrap_or(MINUTES).clamp(1, MINUTES_MAX);
-    let end = ago(clock.now(), ask.minutes_ago)?;
-    let start = ago(end, Some(minutes))?;
-    let step = (minutes * 60).div_ceil(SAMPLES_MAX).max(STEP_MIN_SECONDS);
-    let answered = server.query_range(&query, start, end, step).await?;
+    let span = span(clock.now(), ask.minutes, ask.minutes_ago)?;
+    let Span { start, end, step_seconds } = span;
+    let answered = server.query_range(&query, start, end, step_seconds).await?;
     let redactor = server.redactor();
     let asked = redactor.redact(&ask.query).one_line();
-    let range = Range { start: start.as_second() as f64, end: end.as_second() as f64, step: f64::from(step) };
-    let mut answer = Answer::new(text!("{} from {} to {}, a sample each {} s", asked, start, end, step));
-    let line = |series: &Series| lines::course(series, &answered.common, range, redactor);
+    let mut answer = Answer::new(text!("{} from {} to {}, a sample each {} s", asked, start, end, step_seconds));
+    let line = |series: &Series| lines::course(series, &answered.common, span.into(), redactor);
     tell(&mut answer, &answered, &asked, namespace.as_ref(), redactor, line);
     Ok(answer)
 }
 
+/// A range of time, and how far two samples are apart.
+#[derive(Clone, Copy)]
+pub(in crate::mcp) struct Span {
+    pub(in crate::mcp) start: Timestamp,
+    pub(in crate::mcp) end: Timestamp,
+    pub(in crate::mcp) step_seconds: u32,
+}
+
+impl From<Span> for Range {
+    fn from(span: Span) -> Self {
+        let (start, end) = (span.start.as_second() as f64, span.end.as_second() as f64);
+        Range { start, end, step: f64::from(span.step_seconds) }
+    }
+}
+
+/// The range that arguments name, within bounds.
+pub(in crate::mcp) fn span(now: Timestamp, minutes: Option<u32>, minutes_ago: Option<u32>) -> Result<Span, ToolError> {
+    let minutes = minutes.unwrap_or(MINUTES).clamp(1, MINUTES_MAX);
+    let end = ago(now, minutes_ago)?;
+    let start = ago(end, Some(minutes))?;
+    Ok(Span { start, end, step_seconds: (minutes * 60).div_ceil(SAMPLES_MAX).max(STEP_MIN_SECONDS) })
+}
+
+/// Refuses a query that is none, or too long.
+pub(in crate::mcp) fn is_short(query: &str) -> Result<(), ToolError> {
+    match query.trim().is_empty() || query.chars().count() > QUERY_MAX_CHARS {
+        true => Err(ToolError::Refused(text!("a query has 1 to {} characters", QUERY_MAX_CHARS))),
+        false => Ok(()),
+    }
+}
+
 /// The query as it may be asked.
 fn held(server: &Prometheus, query: &str, namespace: Option<&ObjectRef>) -> Result<String, ToolError> {
-    if query.trim().is_empty() || query.chars().count() > QUERY_MAX_CHARS {
-        return Err(ToolError::Refused(text!("a query has 1 to {} characters", QUERY_MAX_CHARS)));
-    }
+    is_short(query)?;
     server.hold(query, namespace.map(ObjectRef::name)).map_err(ToolError::Refused)
 }
 
@@ -82,7 +108,7 @@ fn ago(from: Timestamp, minutes: Option<u32>) -> Result<Timestamp, ToolError> {
 }
 
 /// Series as lines, and the samples of those that are shown as what can be quoted.
-fn tell(
+pub(in crate::mcp) fn tell(
     answer: &mut Answer,
     answered: &Answered,
     asked: &Redacted,
@@ -100,7 +126,7 @@ fn tell(
         let says = text!("no series {} matches; find_metrics tells which metrics there are", of);
         return answer.say("Nothing".into(), &[says]);
     }
-    let shown = &answered.series[..answered.series.len().min(SHOWN_MAX)];
+    let shown = &answered.series;
     let quoted: Vec<Redacted> = shown.iter().map(|series| lines::quoted(series, redactor)).collect();
     answer.quote_unshown(source, Redacted::join(&quoted, "\n"));
     let mut heading = text!("{} series", answered.total);
@@ -109,18 +135,16 @@ fn tell(
         let all = if answered.total > 1 { "all " } else { "" };
         heading = text!("{}, {}{}", heading, all, redactor.redact(&common).one_line().cut(300));
     }
-    let mut all: Vec<Redacted> = shown.iter().map(line).collect();
+    // Where there is no room for all, those go that tell least.
+    let mut all: Vec<(u8, Redacted)> = shown.iter().map(|series| (series.track.weight() as u8, line(series))).collect();
     let more = answered.total - shown.len();
     if more > 0 {
-        all.push(text!(
-            "({} more series not shown, these tell most: narrow the labels, or ask for topk(10, ...) or sum by (...) (...))",
-            more
-        ));
+        let says = "these tell most: narrow the labels, or ask for topk(10, ...) or sum by (...) (...)";
+        all.push((u8::MAX, text!("({} more series not shown, {})", more, says)));
     }
-    all.extend(
-        answered.warnings.iter().map(|said| text!("Prometheus warns: {}", redactor.redact(said).one_line().cut(200))),
-    );
-    answer.show(heading, Redacted::join(&all, "\n"));
+    let warned = |said: &String| text!("Prometheus warns: {}", redactor.redact(said).one_line().cut(200));
+    all.extend(answered.warnings.iter().map(|said| (u8::MAX, warned(said))));
+    answer.show_lines(heading, all);
 }
 
 pub(super) async fn list_alerts(server: &Prometheus, clock: &Clock, ask: &MaybeNamespace) -> Result<Answer, ToolError> {

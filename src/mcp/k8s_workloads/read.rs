@@ -2,18 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::clock::words;
 use crate::mcp::answer::{Answer, ToolError};
 use crate::mcp::arguments;
-use crate::mcp::arguments::{Events, InNamespace, OneObject, OneWorkload};
+use crate::mcp::arguments::{Events, OneObject, OneWorkload, Workloads};
 use crate::mcp::k8s_workloads::lines;
 use crate::mcp::near;
 use crate::mcp::revisions;
 use crate::mcp::revisions::HERE;
-use crate::model::scene::{Event, Pod, Workload};
+use crate::model::scene::{Event, Pod};
 use crate::model::{Kind, ObjectRef, Source};
 use crate::observe::Reader;
 use crate::observe::Selector;
@@ -23,7 +22,7 @@ use crate::observe::tables;
 use crate::observe::typed::Typed;
 use crate::observe::typed::template::config_maps;
 use crate::observe::typed::workload::selector;
-use crate::redact::Redacted;
+use crate::redact::{Redacted, Redactor};
 use crate::text;
 
 /// Workloads of one list: a screen or two.
@@ -41,17 +40,16 @@ const CONFIG_MAPS_MAX: usize = 10;
 
 const WORKLOADS: [Kind; 5] = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet, Kind::Job, Kind::CronJob];
 
-pub(super) async fn list_workloads(reader: &Reader, ask: &InNamespace) -> Result<Answer, ToolError> {
+pub(super) async fn list_workloads(reader: &Reader, ask: &Workloads) -> Result<Answer, ToolError> {
     let namespace = arguments::namespace(&ask.namespace)?;
-    let typed = Typed { redactor: reader.redactor() };
-    let all = Selector::all();
-    let lists = join_all(WORKLOADS.map(|kind| reader.list(kind, Some(namespace.name()), &all))).await;
-    let mut workloads: Vec<Workload> = Vec::new();
+    let wanted = ask.text.as_deref().map(str::trim).unwrap_or_default();
+    let mut workloads: Vec<Line> = Vec::new();
     let mut remarks = Vec::new();
     let mut failed = None;
-    for (kind, list) in WORKLOADS.into_iter().zip(lists) {
-        match list {
-            Ok(values) => workloads.extend(values.iter().filter_map(|value| typed.workload(value, HERE))),
+    // One kind after the other, and of each object only its line: lists of many megabytes are never held.
+    for kind in WORKLOADS {
+        match lines_of(reader, kind, &namespace, wanted, &mut workloads).await {
+            Ok(more) => remarks.extend(more.then(|| text!("there are more {}s than were read", kind))),
             Err(error) => {
                 remarks.push(text!("{}s could not be read: {}", kind, error.reason()));
                 failed = Some(error);
@@ -65,15 +63,51 @@ pub(super) async fn list_workloads(reader: &Reader, ask: &InNamespace) -> Result
         if reader.get(&namespace).await?.is_none() {
             return Err(near::not_found(reader, &namespace).await);
         }
-        remarks.push("there is no workload".into());
+        let such = if wanted.is_empty() { "" } else { " with this in its name" };
+        remarks.push(text!("there is no workload{}", such));
     }
-    workloads.sort_by_key(|workload| (!lines::in_trouble(workload), workload.object.clone()));
-    let rows = workloads.iter().map(lines::workload).collect();
-    let mut shown = vec![tables::table_of(&lines::COLUMNS, rows, WORKLOADS_MAX)];
+    workloads.sort_by(|a, b| (!a.in_trouble, &a.object).cmp(&(!b.in_trouble, &b.object)));
+    let all = workloads.len();
+    let rows = workloads.into_iter().take(WORKLOADS_MAX).map(|line| line.row);
+    let mut shown = vec![tables::table(&lines::COLUMNS, rows)];
     shown.extend(remarks);
+    let heading = match all > WORKLOADS_MAX {
+        true => text!(
+            "Workloads, {} of {}, those in trouble first ({} more: give `text`)",
+            WORKLOADS_MAX,
+            all,
+            all - WORKLOADS_MAX
+        ),
+        false => "Workloads".into(),
+    };
     let mut answer = Answer::new(namespace_text(&namespace));
-    answer.say("Workloads".into(), &shown);
+    answer.say(heading, &shown);
     Ok(answer)
+}
+
+/// What a list holds of one workload.
+struct Line {
+    object: ObjectRef,
+    in_trouble: bool,
+    row: Vec<Redacted>,
+}
+
+async fn lines_of(
+    reader: &Reader,
+    kind: Kind,
+    namespace: &ObjectRef,
+    wanted: &str,
+    lines: &mut Vec<Line>,
+) -> Result<bool, crate::observe::ReadError> {
+    let typed = Typed { redactor: reader.redactor() };
+    let take = |value: Value| {
+        let Some(workload) = typed.workload(&value, HERE) else { return };
+        if workload.object.name().contains(wanted) {
+            let (in_trouble, row) = (lines::in_trouble(&workload), lines::workload(&workload));
+            lines.push(Line { object: workload.object, in_trouble, row });
+        }
+    };
+    reader.each(kind, Some(namespace.name()), &Selector::all(), take).await
 }
 
 fn namespace_text(namespace: &ObjectRef) -> Redacted {
@@ -140,12 +174,34 @@ pub(super) async fn get_object(reader: &Reader, ask: &OneObject) -> Result<Answe
     let object = arguments::object(reader.redactor(), &ask.kind, ask.namespace.as_deref(), &ask.name)?;
     let value = workload_value(reader, &object).await?;
     let mut answer = Answer::new(text!("{}", object));
-    answer.quote(
-        text!("{}", object),
-        Source::Object { object: object.clone() },
-        json::evidence(&value, reader.redactor()),
-    );
+    let (heading, part) = part(&object, &value, ask.part.as_deref(), reader.redactor())?;
+    answer.quote(heading, Source::Object { object: object.clone() }, json::evidence(&part, reader.redactor()));
     Ok(answer)
+}
+
+/// The part of an object that is asked for, and its heading; a part that is not there is answered with those that are.
+fn part(
+    object: &ObjectRef,
+    value: &Value,
+    pointer: Option<&str>,
+    redactor: &Redactor,
+) -> Result<(Redacted, Value), ToolError> {
+    let Some(pointer) = pointer.filter(|pointer| !pointer.is_empty() && *pointer != "/") else {
+        return Ok((text!("{}", object), value.clone()));
+    };
+    // Values of keys that are masked by name must stay under that name, and a ConfigMap's are not read at all.
+    let inside = matches!(pointer.split('/').nth(1), Some("spec" | "status" | "metadata"));
+    match value.pointer(pointer).filter(|part| inside && (part.is_object() || part.is_array())) {
+        Some(part) => {
+            let shown = redactor.redact(pointer).one_line().cut(80);
+            let key = pointer.rsplit('/').next().unwrap_or_default();
+            Ok((text!("{}, its {}", object, shown), json!({ key: part })))
+        }
+        None => Err(ToolError::Refused(text!(
+            "{} has no such object or list within /metadata, /spec or /status; give one such as /status/conditions",
+            object
+        ))),
+    }
 }
 
 pub(super) async fn list_events(reader: &Reader, ask: &Events) -> Result<Answer, ToolError> {
@@ -280,7 +336,7 @@ pub(super) async fn what_changed(reader: &Reader, ask: &OneWorkload) -> Result<A
 
 /// How long ago, in words of ours.
 fn ago(now: jiff::Timestamp, at: jiff::Timestamp) -> Redacted {
-    crate::redact::Redactor::default().redact(&format!("{} ago", words(now.duration_since(at).as_secs())))
+    Redactor::default().redact(&format!("{} ago", words(now.duration_since(at).as_secs())))
 }
 
 fn config_map(map: &ObjectRef, value: &Value, typed: Typed<'_>, now: jiff::Timestamp) -> Redacted {

@@ -8,7 +8,8 @@ use crate::model::scene::{At, ContainerState, LogTail, Pod, ScenePart, State, Te
 use crate::model::{Kind, Name, ObjectRef, Source};
 use crate::observe::LogAsk;
 use crate::observe::Selector;
-use crate::observe::fold::{fold, joined};
+use crate::observe::fold::{Fold, joined};
+use crate::observe::reader::LOG_TIMEOUT;
 use crate::observe::scene::page::Page;
 use crate::observe::scene::pods::is_troubled;
 use crate::observe::scene::{Look, Shared, Told};
@@ -61,15 +62,20 @@ impl Look<'_> {
                 pod: &pick.pod,
                 container: Some(pick.container.as_str()),
                 previous: pick.previous,
-                tail_lines: TAIL_LINES,
+                tail_lines: Some(TAIL_LINES),
                 since_seconds: None,
             };
-            self.part(self.reader.log(&ask)).await
+            let read = async {
+                let mut fold = Fold::new(self.typed.redactor);
+                self.reader.log(&ask, LOG_TIMEOUT, |line| fold.push(line)).await?;
+                Ok(fold.finish().into_lines())
+            };
+            self.part(read).await
         });
         let mut tails = Vec::new();
         for (pick, log) in picks.iter().zip(join_all(read).await) {
             let (lines, missing) = match log {
-                Ok(log) => (fold(&log, self.typed.redactor), None),
+                Ok(lines) => (lines, None),
                 Err(why) => (Vec::new(), Some(why)),
             };
             // A previous run whose log is no longer kept is not worth a word.

@@ -96,6 +96,7 @@ fn cited(citation: &Citation) -> Option<Value> {
             json!({"type": "log", "path": format!("logs/{namespace}/{pod}/{container}{previous}.log")})
         }
         Source::Metric { query } => json!({"type": "metric", "query": query}),
+        Source::Query { .. } => return None,
         Source::Rollout { object } => {
             return Some(json!({"type": "rollout", "namespace": object.namespace, "deployment": object.name}));
         }

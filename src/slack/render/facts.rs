@@ -308,6 +308,9 @@ fn place(source: &Source) -> String {
             format!("log of {}{run}", escape::name(pod))
         }
         Source::Metric { query } => format!("metric {}", escape::code_cut(query.as_str(), 60)),
+        Source::Query { server, query } => {
+            format!("{} {}", escape::prose(server.as_str()), escape::code_cut(query.as_str(), 60))
+        }
         Source::Rollout { object } => format!("revisions of {}", escape::name(&object.name)),
         Source::Summary => "summary".to_owned(),
     }
