@@ -297,6 +297,7 @@ mod tests {
             citations: Vec::new(),
             proposal: None,
             advice: None,
+            shared: None,
         };
         let alone = prove(&arguments(cited.clone()), &evidence(), &[], &Redactor::default()).unwrap();
         let agreed = prove(&arguments(cited), &evidence(), &[finding], &Redactor::default()).unwrap();

@@ -14,11 +14,12 @@ use crate::stages::deliver::{Deliver, Edits};
 use crate::stages::execute::Execute;
 use crate::stages::expire::Expire;
 use crate::stages::investigate::Investigate;
+use crate::stages::listed::Listed;
 use crate::stages::pace::Pace;
 use crate::stages::preview::Preview;
 use crate::stages::resolve::Resolve;
 use crate::stages::seal::Seal;
-use crate::stages::verify::Verify;
+use crate::stages::verify::{Verify, Watched};
 
 /// Every stage, ready to be stepped.
 pub struct Stages {
@@ -82,6 +83,8 @@ impl Stages {
         let clock = || setup.clock.clone();
         let metrics = || setup.metrics.clone();
         let motion = Motion::default();
+        let listed = Listed::new(setup.sources.prometheus.clone());
+        let watched = Watched { motion: motion.clone(), listed };
         Ok(Self {
             resolve: Resolve { store: store(), reader: reader.clone(), clock: clock() },
             correlate: Correlate { store: store(), clock: clock(), metrics: metrics(), rules: setup.rules.clone() },
@@ -119,7 +122,7 @@ impl Stages {
                 clock: clock(),
                 metrics: metrics(),
             },
-            verify: Verify::new(gate.clone(), reader, clock(), metrics(), setup.rules.clone(), motion.clone()),
+            verify: Verify::new(gate.clone(), reader, clock(), metrics(), setup.rules.clone(), watched),
             expire: Expire {
                 store: store(),
                 actor,

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use crate::correlate::{ARRIVAL, Rules, fault, rank, root};
 use crate::model::{
-    ASKED, Cause, Certainty, Ending, Finding, Incident, IncidentId, IncidentState, Kind, Merge, Role, Scene,
+    ASKED, Cause, Certainty, Ending, Finding, Incident, IncidentId, IncidentState, InvestigationState, Kind, Merge,
+    ObjectRef, Origin, Proposal, Report, Role, Scene, Shared, Source,
 };
 use crate::redact::Redacted;
 use crate::text;
@@ -16,61 +17,136 @@ const ABSORBED_MAX: usize = 50;
 /// likely. What is only possible merges nothing.
 pub fn cause(scene: &Scene, findings: &[Finding]) -> Option<Cause> {
     if let Some(root) = root::of(scene) {
-        return Some(Cause { object: root.object, because: root.because });
+        return Some(Cause { object: root.object, because: root.because, by_model: false });
     }
     let found = findings.iter().filter(|finding| finding.role == Role::Cause).max_by_key(|f| f.certainty)?;
-    // A pod or a template of the subject is the subject; a namespace holds what has nothing in common.
-    let own = matches!(found.about.kind, Kind::Pod | Kind::ReplicaSet | Kind::ControllerRevision | Kind::Namespace);
-    let elsewhere = found.about != scene.subject && !own && found.certainty >= Certainty::Likely;
-    elsewhere.then(|| Cause { object: found.about.clone(), because: found.says.clone() })
+    let elsewhere = is_elsewhere(&found.about, scene) && found.certainty >= Certainty::Likely;
+    elsewhere.then(|| Cause { object: found.about.clone(), because: found.says.clone(), by_model: false })
+}
+
+/// What the subject has its cause in that others may have theirs in too, by its strongest finding. A finding that is only
+/// possible counts here: that two subjects have one and the same is what makes it more.
+pub fn shared(findings: &[Finding]) -> Option<Shared> {
+    // They stand in the order in which they explain.
+    let strongest = findings.iter().find(|finding| finding.role == Role::Cause)?;
+    Some(Shared { what: strongest.shared.clone()?, because: strongest.says.clone() })
+}
+
+/// The object at fault as a model's report names it: at least likely, and seen by code: quoted in its proof, or joined
+/// to the subject by an edge of the scene. What a log line says that it is merges nothing.
+pub fn told(scene: &Scene, report: &Report) -> Option<Cause> {
+    let sure = report.origin == Origin::Model && report.certainty >= Certainty::Likely;
+    let object = report.culprit.as_ref().filter(|object| sure && is_elsewhere(object, scene))?;
+    let quoted = report.citations.iter().any(|citation| match &citation.source {
+        Some(
+            Source::Object { object: seen } | Source::Event { object: seen, .. } | Source::Rollout { object: seen },
+        ) => seen == object,
+        _ => false,
+    });
+    let because = if report.cause.is_empty() { &report.headline } else { &report.cause };
+    let because = text!("the model's report: {}", because.cut(200));
+    (quoted || joins(scene, object)).then(|| Cause { object: object.clone(), because, by_model: true })
+}
+
+/// A pod or a template of the subject is the subject; a namespace holds what has nothing in common.
+fn is_elsewhere(object: &ObjectRef, scene: &Scene) -> bool {
+    let own = matches!(object.kind, Kind::Pod | Kind::ReplicaSet | Kind::ControllerRevision | Kind::Namespace);
+    *object != scene.subject && !own
+}
+
+/// Whether the subject stands on the object, calls it or reads it.
+fn joins(scene: &Scene, object: &ObjectRef) -> bool {
+    let nodes = scene.nodes.items().iter().map(|node| &node.object);
+    let services = scene.services.items().iter().map(|service| &service.object);
+    let behind = scene.services.items().iter().filter_map(|service| Some(&service.behind.as_ref()?.object));
+    let maps = scene.config_maps.items().iter().filter(|map| map.referenced).map(|map| &map.object);
+    let claims = scene.claims.items().iter().map(|claim| &claim.object);
+    nodes.chain(services).chain(behind).chain(maps).chain(claims).any(|seen| seen == object)
 }
 
 /// The incident that `looked_at` now belongs with: the one that stays and the one that goes, each as it then is.
 ///
 /// They belong together if one has its cause in the other's subject, or both have the same cause, or they are of the
-/// same subject and fault. The one at the cause stays, else the older; but the one that was paid for never goes for
-/// one that was not, so that no fault is paid for twice.
+/// same subject and fault. The one at the cause stays, since there the step is that helps; else the one that was paid
+/// for; else the older.
 pub fn merge(looked_at: &Incident, open: &[Incident], rules: &Rules, now: Timestamp) -> Option<(Incident, Incident)> {
     let candidate = |other: &&Incident| other.id != looked_at.id && may(other) && may(looked_at);
-    let (other, because, at_cause) =
-        open.iter().filter(candidate).find_map(|other| together(looked_at, other).map(|(why, at)| (other, why, at)))?;
+    let (other, why) = open.iter().filter(candidate).find_map(|other| Some((other, together(looked_at, other)?)))?;
     let paid = |incident: &Incident| incident.investigation.turns > 0;
-    let looked_at_stays = match at_cause {
-        _ if paid(looked_at) != paid(other) => paid(looked_at),
+    let looked_at_stays = match why.at_cause {
         Some(at) => *at == looked_at.id,
+        None if paid(looked_at) != paid(other) => paid(looked_at),
         None => (looked_at.opened_at, &looked_at.id) < (other.opened_at, &other.id),
     };
     let (stays, goes) = if looked_at_stays { (looked_at, other) } else { (other, looked_at) };
-    Some(absorb(stays.clone(), goes.clone(), because, rules, now))
+    Some(absorb(stays.clone(), goes.clone(), &why, rules, now))
 }
 
 fn may(incident: &Incident) -> bool {
     incident.state == IncidentState::Open && ![ARRIVAL, ASKED].contains(&incident.fault.as_str())
 }
 
-/// Why two incidents are one, and which of them is at the cause, if one is.
-fn together<'a>(a: &'a Incident, b: &'a Incident) -> Option<(Redacted, Option<&'a IncidentId>)> {
-    let lies_in = |victim: &Incident, other: &Incident| {
-        let cause = victim.cause.as_ref().filter(|cause| cause.object == other.subject)?;
-        (other.fault == fault(&cause.object)).then(|| cause.because.clone())
-    };
-    if let Some(because) = lies_in(a, b) {
-        return Some((because, Some(&b.id)));
-    }
-    if let Some(because) = lies_in(b, a) {
-        return Some((because, Some(&a.id)));
+/// Whether a step of the one that went is still one in the one that stays: what mends the cause, or, where the two had
+/// a cause in common, what mends each. A victim recovers by itself, and a model's word gives no new object to change.
+pub fn carries(stays: &ObjectRef, goes: &Incident, step: &Proposal) -> bool {
+    let Some(merge) = goes.absorbed_by.as_deref() else { return false };
+    let is_victim = goes.cause.as_ref().is_some_and(|cause| cause.object == *stays);
+    *step.object() == *stays || *step.object() == goes.subject && !is_victim && !merge.by_model
+}
+
+/// Whether an incident waits for no further turn of a model: it took in one that a model was paid for, and the rules know
+/// its own cause.
+pub fn is_settled(incident: &Incident, report: Option<&Report>) -> bool {
+    let known = report.is_some_and(|report| report.certainty >= Certainty::Likely);
+    known && incident.investigation.turns == 0 && incident.absorbed.iter().any(|merge| merge.paid)
+}
+
+/// Why two incidents are one.
+struct Together<'a> {
+    because: Redacted,
+    by_model: bool,
+    /// The one of them that is at the cause, if one is.
+    at_cause: Option<&'a IncidentId>,
+}
+
+fn together<'a>(a: &'a Incident, b: &'a Incident) -> Option<Together<'a>> {
+    if let Some(why) = lies_in(a, b).or_else(|| lies_in(b, a)) {
+        return Some(why);
     }
     if a.subject == b.subject && a.fault == b.fault {
-        return Some((text!("same {}", a.subject), None));
+        return Some(Together { because: text!("same {}", a.subject), by_model: false, at_cause: None });
+    }
+    // The same image in two namespaces may be wrong in both and yet be two faults: of two teams, of two stages.
+    if let (Some(one), Some(other)) = (&a.shares, &b.shares)
+        && one.what == other.what
+        && a.subject.namespace == b.subject.namespace
+    {
+        let because = text!("same cause, {}: {}", one.what, one.because);
+        return Some(Together { because, by_model: false, at_cause: None });
     }
     let (cause, same) = (a.cause.as_ref()?, b.cause.as_ref()?);
-    (cause.object == same.object).then(|| (text!("same cause, {}: {}", cause.object, cause.because), None))
+    (cause.object == same.object).then(|| Together {
+        because: text!("same cause, {}: {}", cause.object, cause.because),
+        by_model: cause.by_model || same.by_model,
+        at_cause: None,
+    })
+}
+
+/// One has its cause in the other's subject, which a model's word alone does not make ill.
+fn lies_in<'a>(victim: &Incident, other: &'a Incident) -> Option<Together<'a>> {
+    let cause = victim.cause.as_ref().filter(|cause| cause.object == other.subject)?;
+    let ill = !cause.by_model || other.unhealthy_at.is_some() && other.healthy_since.is_none();
+    (ill && other.fault == fault(&cause.object)).then(|| Together {
+        because: cause.because.clone(),
+        by_model: cause.by_model,
+        at_cause: Some(&other.id),
+    })
 }
 
 fn absorb(
     mut stays: Incident,
     mut goes: Incident,
-    because: Redacted,
+    why: &Together<'_>,
     rules: &Rules,
     now: Timestamp,
 ) -> (Incident, Incident) {
@@ -78,10 +154,15 @@ fn absorb(
         incident: other.id.clone(),
         subject: other.subject.clone(),
         at: now,
-        because: because.clone(),
+        because: why.because.clone(),
+        by_model: why.by_model,
+        carried: Vec::new(),
+        paid: false,
     };
     if stays.absorbed.len() < ABSORBED_MAX {
-        stays.absorbed.push(merge(&goes));
+        let answered = matches!(goes.investigation.state, InvestigationState::Done);
+        let paid = answered && goes.investigation.turns > 0 && stays.investigation.turns == 0;
+        stays.absorbed.push(Merge { paid, ..merge(&goes) });
     }
     goes.absorbed_by = Some(Box::new(merge(&stays)));
     let listed_max = rules.listed_max;
@@ -93,10 +174,14 @@ fn absorb(
     let room = listed_max.saturating_sub(stays.why.len());
     stays.why.extend(goes.why.iter().take(room).cloned());
     stays.began_at = stays.began_at.min(goes.began_at);
-    stays.severity = stays.severity.max(goes.severity);
+    if goes.severity > stays.severity {
+        (stays.severity, stays.severity_why) = (goes.severity, goes.severity_why.clone());
+    }
     if goes.alert_severity.as_ref().map_or(0, rank) > stays.alert_severity.as_ref().map_or(0, rank) {
         stays.alert_severity.clone_from(&goes.alert_severity);
     }
+    stays.waits_for = None;
+    stays.listed = stays.listed.or(goes.listed);
     stays.updated_at = now;
     goes.state = IncidentState::Over { at: now, how: Ending::Absorbed };
     goes.updated_at = now;
@@ -109,7 +194,7 @@ mod tests {
 
     use super::*;
     use crate::correlate::{Change, Resolved, plan};
-    use crate::model::{ClusterName, ObjectRef, Severity, Signal, SignalBody, SignalId, Warning, WarningSource};
+    use crate::model::{ClusterName, Severity, Signal, SignalBody, SignalId, Warning, WarningSource, Weight};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
@@ -141,7 +226,11 @@ mod tests {
 
     fn changes(known: &[Incident], object: &ObjectRef, second: i64) -> Vec<Change> {
         let signals = [heard(object, second)];
-        plan(known, &signals, &BTreeMap::new(), &|_| Severity::High, &Rules::default(), at(second))
+        plan(known, &signals, &BTreeMap::new(), &|_| high(), &Rules::default(), at(second))
+    }
+
+    fn high() -> Weight {
+        Weight { severity: Severity::High, why: "".into() }
     }
 
     fn opened(object: &ObjectRef, second: i64) -> Incident {
@@ -151,11 +240,11 @@ mod tests {
 
     fn with_cause(incident: Incident, cause: &ObjectRef) -> Incident {
         let because = "it says so".into();
-        Incident { cause: Some(Box::new(Cause { object: cause.clone(), because })), ..incident }
+        Incident { cause: Some(Box::new(Cause { object: cause.clone(), because, by_model: false })), ..incident }
     }
 
     #[test]
-    fn the_incident_at_the_cause_stays_unless_only_the_other_was_paid_for() {
+    fn the_incident_at_the_cause_stays_and_no_fault_is_paid_for_twice() {
         let (node, cart) = (object(Kind::Node, None, "n1"), object(Kind::Deployment, Some("shop"), "cart"));
         let (of_node, of_cart) = (opened(&node, 60), with_cause(opened(&cart, 0), &node));
         let (stays, goes) = merge(&of_cart, std::slice::from_ref(&of_node), &Rules::default(), at(61)).unwrap();
@@ -164,8 +253,69 @@ mod tests {
         assert_eq!(stays.absorbed[0].because.as_str(), "it says so");
         let mut paid = of_cart;
         paid.investigation.turns = 3;
+        paid.investigation.state = InvestigationState::Done;
         let (stays, goes) = merge(&paid, &[of_node], &Rules::default(), at(61)).unwrap();
-        assert_eq!((stays.id, goes.subject), (paid.id, node));
+        assert_eq!((&stays.subject, &goes.id), (&node, &paid.id));
+        let known = |certainty| is_settled(&stays, Some(&report(certainty, Origin::Findings, &node)));
+        assert!(known(Certainty::Likely) && !known(Certainty::Unknown), "what nobody knows is still looked for");
+    }
+
+    fn report(certainty: Certainty, origin: Origin, culprit: &ObjectRef) -> Report {
+        Report {
+            origin,
+            headline: "".into(),
+            cause: "it says so".into(),
+            certainty,
+            culprit: Some(culprit.clone()),
+            citations: Vec::new(),
+            ruled_out: Vec::new(),
+            advice: None,
+            proposals: Vec::new(),
+            reasoning: Vec::new(),
+            struck: 0,
+            review: crate::model::report::Review::default(),
+        }
+    }
+
+    #[test]
+    fn a_models_word_merges_only_what_code_has_seen_and_what_is_ill() {
+        let [cart, prices] = ["cart", "prices"].map(|name| object(Kind::Deployment, Some("shop"), name));
+        let scene = Scene::unread(cart.clone(), at(0), &"not read yet".into());
+        let mut said = report(Certainty::Likely, Origin::Model, &prices);
+        assert_eq!(told(&scene, &said), None, "nothing that was read speaks of it");
+        said.citations = vec![crate::model::Citation {
+            evidence: crate::model::EvidenceId(12),
+            segment: Some(0),
+            quote: "revision 7".into(),
+            source: Some(Source::Rollout { object: prices.clone() }),
+        }];
+        let cause = told(&scene, &said).unwrap();
+        assert!(cause.by_model && cause.object == prices);
+        assert_eq!(told(&scene, &Report { certainty: Certainty::Possible, ..said.clone() }), None);
+        assert_eq!(told(&scene, &Report { origin: Origin::Findings, ..said }), None);
+
+        let victim = Incident { cause: Some(Box::new(cause)), ..opened(&cart, 0) };
+        let mut other = opened(&prices, 5);
+        assert!(merge(&victim, std::slice::from_ref(&other), &Rules::default(), at(9)).is_none(), "it may be well");
+        other.unhealthy_at = Some(at(6));
+        let (stays, goes) = merge(&victim, &[other], &Rules::default(), at(9)).unwrap();
+        assert_eq!((&stays.subject, &goes.subject, stays.absorbed[0].by_model), (&prices, &cart, true));
+    }
+
+    #[test]
+    fn a_step_goes_along_where_it_still_helps() {
+        let [a, b] = ["cart", "web"].map(|name| object(Kind::Deployment, Some("shop"), name));
+        let config = object(Kind::ConfigMap, Some("shop"), "settings");
+        let back = |object: &ObjectRef| Proposal::RolloutRestart { object: object.clone() };
+        let one = |cause_of_b: &ObjectRef| {
+            let (first, second) = (with_cause(opened(&a, 0), &config), with_cause(opened(&b, 9), cause_of_b));
+            merge(&second, &[first], &Rules::default(), at(20)).unwrap()
+        };
+        let (stays, goes) = one(&config);
+        assert!(carries(&stays.subject, &goes, &back(&b)), "what had a cause in common is mended each by itself");
+        let (stays, goes) = one(&a);
+        assert!(!carries(&stays.subject, &goes, &back(&b)), "a victim recovers by itself");
+        assert!(carries(&stays.subject, &goes, &back(&a)));
     }
 
     #[test]
@@ -177,6 +327,33 @@ mod tests {
         assert_eq!((stays.id, goes.id), (a.id, b.id));
         let said = stays.absorbed[0].because.as_str();
         assert!(said.starts_with("same cause, ConfigMap shop/settings"), "{said}");
+    }
+
+    #[test]
+    fn two_that_share_what_no_incident_is_of_are_one_and_like_names_are_not_the_same() {
+        let shares = |name: &str, second: i64, what: &'static str| {
+            let shared = Shared { what: what.into(), because: "it cannot be pulled".into() };
+            let incident = opened(&object(Kind::Deployment, Some("shop"), name), second);
+            Incident { shares: Some(Box::new(shared)), ..incident }
+        };
+        let (a, b) = (shares("cart", 0, "image r.example/app:2"), shares("web", 9, "image r.example/app:2"));
+        let (stays, _) = merge(&b, std::slice::from_ref(&a), &Rules::default(), at(20)).unwrap();
+        assert_eq!(stays.absorbed[0].because.as_str(), "same cause, image r.example/app:2: it cannot be pulled");
+        let elsewhere = Incident { subject: object(Kind::Deployment, Some("shop-eu"), "web"), ..b };
+        assert!(merge(&elsewhere, std::slice::from_ref(&a), &Rules::default(), at(20)).is_none());
+        assert!(merge(&shares("web", 9, "image r.example/app:21"), &[a], &Rules::default(), at(20)).is_none());
+    }
+
+    #[test]
+    fn what_is_shared_is_that_of_the_strongest_finding() {
+        let cart = object(Kind::Deployment, Some("shop"), "cart");
+        let finding = |certainty, shared: Option<&'static str>| Finding {
+            shared: shared.map(Into::into),
+            ..Finding::new("rule", Role::Cause, certainty, &cart, "it says so".into(), "".into())
+        };
+        let found = [finding(Certainty::Likely, None), finding(Certainty::Possible, Some("host db"))];
+        assert_eq!(shared(&found), None, "a better cause is known");
+        assert_eq!(shared(&found[1..]).unwrap().what.as_str(), "host db");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
-    Alert, AlertStatus, Ending, Incident, IncidentState, Investigation, InvestigationState, Kind, Name, ObjectRef,
-    Scene, Severity, Signal, SignalBody, SignalId, Why,
+    Alert, AlertStatus, Cause, Ending, Incident, IncidentState, Investigation, InvestigationState, Kind, Name,
+    ObjectRef, Scene, Severity, Signal, SignalBody, SignalId, Weight, Why,
 };
 use crate::redact::Redacted;
 use crate::text;
@@ -89,7 +89,7 @@ pub fn plan(
     incidents: &[Incident],
     signals: &[Resolved],
     scenes: &BTreeMap<ObjectRef, Arc<Scene>>,
-    severity: &dyn Fn(&Scene) -> Severity,
+    severity: &dyn Fn(&Scene) -> Weight,
     rules: &Rules,
     now: Timestamp,
 ) -> Vec<Change> {
@@ -105,7 +105,7 @@ fn place(
     known: &mut Vec<Incident>,
     resolved: &Resolved,
     scenes: &BTreeMap<ObjectRef, Arc<Scene>>,
-    severity: &dyn Fn(&Scene) -> Severity,
+    severity: &dyn Fn(&Scene) -> Weight,
     rules: &Rules,
     now: Timestamp,
 ) -> Change {
@@ -187,7 +187,8 @@ fn arrive(known: &mut Vec<Incident>, signal: &Signal, heard_of: &ObjectRef, rule
     };
     let subject = ObjectRef { kind: Kind::Alert, namespace: None, name };
     let nothing = BTreeMap::new();
-    let mut incident = open(signal, &subject, heard_of, None, &nothing, &|_| Severity::Low, now);
+    let low = |_: &Scene| Weight { severity: Severity::Low, why: Redacted::default() };
+    let mut incident = open(signal, &subject, heard_of, None, &nothing, &low, now);
     incident.fault = ARRIVAL.to_owned();
     incident.severity = Severity::Low;
     known.push(incident.clone());
@@ -268,19 +269,21 @@ fn open(
     heard_of: &ObjectRef,
     because: Option<Redacted>,
     scenes: &BTreeMap<ObjectRef, Arc<Scene>>,
-    severity: &dyn Fn(&Scene) -> Severity,
+    severity: &dyn Fn(&Scene) -> Weight,
     now: Timestamp,
 ) -> Incident {
     let scene = scenes.get(subject).or_else(|| scenes.get(heard_of));
-    let sentence = match because {
+    let sentence = match &because {
         Some(because) => text!("{} opened it: {}", named(signal), because),
         None => text!("{} opened it", named(signal)),
     };
+    let Weight { severity, why } = scene.map_or_else(|| said_severity(signal), |scene| severity(scene));
     Incident {
-        severity: scene.map_or_else(|| said_severity(signal), |scene| severity(scene)),
+        severity,
+        severity_why: why,
         alert_severity: alert_severity(signal),
         began_at: began_at(signal).min(now),
-        why: vec![Why { signal: signal.id.clone(), at: now, sentence }],
+        why: vec![Why { signal: signal.id.clone(), at: now, sentence, joined: joined(heard_of, because) }],
         also: if heard_of == subject { Vec::new() } else { vec![heard_of.clone()] },
         investigation: Investigation::unbegun(InvestigationState::Waiting),
         ..Incident::opened(signal.cluster.clone(), subject.clone(), &fault(subject), now)
@@ -294,19 +297,19 @@ fn join(
     heard_of: &ObjectRef,
     because: Option<Redacted>,
     scenes: &BTreeMap<ObjectRef, Arc<Scene>>,
-    severity: &dyn Fn(&Scene) -> Severity,
+    severity: &dyn Fn(&Scene) -> Weight,
     rules: &Rules,
     now: Timestamp,
 ) {
     let signal = &resolved.signal;
     let apart = apart(began_at(signal), incident.began_at);
-    let sentence = match because {
+    let sentence = match &because {
         Some(because) => text!("{}: {}", named(signal), because),
         None if *heard_of == incident.subject => text!("{}: same {}, {} apart", named(signal), heard_of, apart),
         None => text!("{}: {} is part of this incident, {} apart", named(signal), heard_of, apart),
     };
     if incident.why.len() < rules.listed_max {
-        incident.why.push(Why { signal: signal.id.clone(), at: now, sentence });
+        incident.why.push(Why { signal: signal.id.clone(), at: now, sentence, joined: joined(heard_of, because) });
     }
     let edit = matches!(&signal.body, SignalBody::Rollout(rollout) if rollout.is_edit());
     if *heard_of != incident.subject
@@ -325,9 +328,14 @@ fn join(
         incident.alert_severity = Some(said);
     }
     if let Some(scene) = scenes.get(&incident.subject) {
-        incident.severity = severity(scene);
+        Weight { severity: incident.severity, why: incident.severity_why } = severity(scene);
     }
     incident.updated_at = now;
+}
+
+/// What a signal is about, where that is not where its fault lies.
+fn joined(heard_of: &ObjectRef, because: Option<Redacted>) -> Option<Cause> {
+    because.map(|because| Cause { object: heard_of.clone(), because, by_model: false })
 }
 
 /// The signal in words.
@@ -378,12 +386,13 @@ fn rank(severity: &Redacted) -> u8 {
 }
 
 /// Without a scene the alert's own word is all there is.
-fn said_severity(signal: &Signal) -> Severity {
-    match alert_severity(signal).as_ref().map_or(2, rank) {
+fn said_severity(signal: &Signal) -> Weight {
+    let severity = match alert_severity(signal).as_ref().map_or(2, rank) {
         4 => Severity::High,
         3 | 2 => Severity::Medium,
         _ => Severity::Low,
-    }
+    };
+    Weight { severity, why: "nothing that it names could be read".into() }
 }
 
 #[cfg(test)]

@@ -4,6 +4,10 @@ use super::*;
 use crate::model::{Ending, Heard, Warning, WarningSource};
 use crate::redact::Redactor;
 
+fn weight(severity: Severity) -> Weight {
+    Weight { severity, why: "".into() }
+}
+
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }
@@ -60,7 +64,9 @@ fn run(signals: &[(Signal, Option<ObjectRef>)]) -> (Vec<Incident>, usize) {
     for (signal, subject) in signals {
         let resolved = [Resolved { signal: signal.clone(), subject: subject.clone() }];
         let now = signal.heard_at;
-        for change in plan(&incidents, &resolved, &BTreeMap::new(), &|_| Severity::Medium, &Rules::default(), now) {
+        for change in
+            plan(&incidents, &resolved, &BTreeMap::new(), &|_| weight(Severity::Medium), &Rules::default(), now)
+        {
             match change {
                 Change::Ignore { .. } => ignored += 1,
                 Change::Open { incident, .. } => incidents.push(*incident),
@@ -118,8 +124,14 @@ fn what_fires_always_opens_nothing() {
 fn a_house_has_its_own_alerts_that_fire_always() {
     let rules = Rules { always_firing: vec!["heartbeat-prod".into()], ..Rules::default() };
     let signal = alert("HeartbeatProd", &[], AlertStatus::Firing, 0);
-    let changes =
-        plan(&[], &[Resolved { signal, subject: None }], &BTreeMap::new(), &|_| Severity::High, &rules, Timestamp::MIN);
+    let changes = plan(
+        &[],
+        &[Resolved { signal, subject: None }],
+        &BTreeMap::new(),
+        &|_| weight(Severity::High),
+        &rules,
+        Timestamp::MIN,
+    );
     assert!(matches!(&changes[..], [Change::Ignore { .. }]), "{changes:?}");
 }
 
@@ -176,13 +188,41 @@ fn an_incident_ends_as_its_alerts_and_its_subject_tell() {
 }
 
 #[test]
+fn the_list_of_alerts_keeps_an_incident_open_and_ends_one_whose_subject_was_never_ill() {
+    let (incidents, _) = run(&[(alert("A", &[], AlertStatus::Firing, 0), Some(workload("shop", "checkout")))]);
+    let heard = Heard { alerts: 1, alerts_firing: 1, ..Heard::default() };
+    let fresh = incidents[0].clone();
+    assert!(ending::asks_list(&fresh, &heard));
+    let mut elsewhere = fresh.clone();
+    assert!(!ending::note_listed(&mut elsewhere, false, at(0)), "a rule of another server was never in this list");
+    assert_eq!(ending::of(&elsewhere, &heard, at(3600)), None);
+
+    let mut listed = fresh.clone();
+    assert!(ending::note_listed(&mut listed, true, at(10)));
+    assert_eq!(ending::of(&listed, &heard, at(25 * 3600)), None, "it fires still, however old it is");
+    assert!(ending::note_listed(&mut listed, false, at(100)) && !ending::note_listed(&mut listed, false, at(130)));
+    assert_eq!(ending::of(&listed, &heard, at(399)), None, "its resolve may be under way");
+    assert_eq!(ending::of(&listed, &heard, at(400)), Some(Ending::Unlisted));
+
+    let mut ill = fresh;
+    ending::note_health(&mut ill, ending::Health::Unhealthy, at(10));
+    assert!(!ending::asks_list(&ill, &heard), "its own state says that it is not over");
+    ending::note_health(&mut ill, ending::Health::Healthy, at(70));
+    ending::note_listed(&mut ill, true, at(71));
+    assert_eq!(ending::of(&ill, &heard, at(70 + 3600)), None);
+    ending::note_listed(&mut ill, false, at(3700));
+    assert_eq!(ending::of(&ill, &heard, at(3701)), Some(Ending::Presumed));
+}
+
+#[test]
 fn ten_thousand_repeats_of_one_alert_are_one_incident_of_bounded_size() {
     let mut incidents: Vec<Incident> = Vec::new();
     let checkout = workload("shop", "checkout");
     for repeat in 0..10_000 {
         let signal = alert("KubePodCrashLooping", &[("namespace", "shop")], AlertStatus::Firing, repeat);
         let resolved = [Resolved { signal, subject: Some(checkout.clone()) }];
-        let changes = plan(&incidents, &resolved, &BTreeMap::new(), &|_| Severity::High, &Rules::default(), at(repeat));
+        let changes =
+            plan(&incidents, &resolved, &BTreeMap::new(), &|_| weight(Severity::High), &Rules::default(), at(repeat));
         match changes.into_iter().next() {
             Some(Change::Open { incident, .. } | Change::Join { incident, .. }) => incidents = vec![*incident],
             other => panic!("{other:?}"),

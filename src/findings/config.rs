@@ -131,6 +131,7 @@ fn object(scene: &Scene, now: Timestamp, missing: &Missing) -> Finding {
         citations,
         advice: Some(advice(&what, near)),
         proposal: if lines.is_empty() { None } else { blame.as_ref().and_then(|blame| blame.undo(scene)) },
+        shared: subject.namespace.as_ref().map(|namespace| text!("{} {}/{}", missing.kind, namespace, missing.name)),
         ..Finding::new(
             "config-missing",
             Role::Cause,

@@ -120,6 +120,7 @@ fn unresolved(
     Finding {
         citations,
         proposal: brought.and_then(|blame| blame.undo(scene)),
+        shared: shared(scene, host),
         advice: Some(text!(
             "Check the name {} with its owner (wrong name, expired domain or missing record), then run it again. Keep the failed pod until then: its log is the evidence.",
             host,
@@ -136,6 +137,19 @@ fn unresolved(
             }
             .cut(90),
         )
+    }
+}
+
+/// The host or address as others may name it too: a short name means another host in each namespace, and each pod's own
+/// address another pod.
+fn shared(scene: &Scene, address: &Redacted) -> Option<Redacted> {
+    let host = address.as_str().rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+    if host == "localhost" || host.starts_with("127.") || host.contains("::1") {
+        return None;
+    }
+    match &scene.subject.namespace {
+        Some(namespace) if !host.contains('.') => Some(text!("{} as named in {}", address, namespace)),
+        _ => Some(address.clone()),
     }
 }
 
@@ -168,6 +182,7 @@ fn unreached(
     citations.extend(more);
     Finding {
         citations,
+        shared: shared(scene, address),
         advice: Some(match &outside {
             Some(found) => text!(
                 "Ask who runs {}, and check the way out of the cluster (egress rules, NAT, proxy): a restart or a rollback here does not help if it is down.",

@@ -172,6 +172,7 @@ fn cause(
     };
     Finding {
         citations,
+        shared: Some(text!("{}", map.object)),
         advice: Some(advice(scene, map, edit, &by)),
         ..Finding::new(
             "config-edited",

@@ -204,6 +204,7 @@ fn cause(
         citations,
         advice: proposal.is_none().then_some(advice),
         proposal,
+        shared: Some(text!("image {}", image)),
         ..Finding::new("image-pull", Role::Cause, Certainty::Proved, &scene.subject, says, brief)
     }
 }

@@ -55,7 +55,7 @@ use crate::model::scene::Scene;
 pub use conclude::conclude;
 pub use health::Health;
 pub use health::health;
-pub use severity::severity;
+pub use severity::{severity, weight};
 
 /// More findings than this nobody reads; the deepest causes come first.
 const FINDINGS_MAX: usize = 30;

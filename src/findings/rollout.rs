@@ -162,8 +162,11 @@ fn brought(scene: &Scene, now: Timestamp, blame: &Blame<'_>) -> Vec<Finding> {
         let number = blame.newest.number;
         let says = text!("The trouble began with revision {} ({}), which changed {}; {}.", number, since, said, before);
         let brief = text!("since revision {} ({})", number, said).cut(90);
+        // The one change is another image: whoever took the same one may fail for the same reason.
+        let image = lines.first().filter(|line| lines.len() == 1 && is_field(line, &["image"]));
         found.push(Finding {
             citations,
+            shared: image.and_then(|line| line.after.as_ref()).map(|image| text!("image {}", image)),
             proposal: blame.undo(scene),
             ..Finding::new(BAD_REVISION, Role::Cause, Certainty::Likely, &scene.subject, says, brief)
         });

@@ -10,47 +10,66 @@ use super::policies;
 use super::ports;
 use super::recovered;
 use super::rollout;
+use super::say;
 use super::view;
 use crate::model::finding::{Certainty, Finding, Role};
-use crate::model::incident::Severity;
+use crate::model::incident::{Severity, Weight};
 use crate::model::object::Kind;
-use crate::model::scene::{Scene, Workload};
+use crate::model::scene::{Neighbour, Scene, Service, Workload};
+use crate::redact::Redacted;
+use crate::text;
 
 /// A workload that was made this recently and never had a ready pod has nobody yet who misses it.
 const NEW_SECONDS: i64 = 3600;
+/// The reason stands within one line of the card.
+const WHY_MAX: usize = 80;
 
 /// How bad the state of a scene's subject is: high when nothing serves, medium when it is degraded, low when all that
 /// served still serves, none when it is well. One level more where a tier label calls the workload critical.
 pub fn severity(scene: &Scene, now: Timestamp) -> Severity {
-    let level = match scene.subject.kind {
-        Kind::Node => node(scene),
-        Kind::Service | Kind::Ingress => {
-            if is_well(scene) {
-                Severity::None
-            } else {
-                Severity::High
-            }
-        }
-        _ => match view::workload(scene) {
-            Some(job) if matches!(job.object.kind, Kind::Job | Kind::CronJob) => {
-                if is_well(scene) {
-                    Severity::None
-                } else {
-                    Severity::Medium
-                }
-            }
-            Some(workload) => of_workload(scene, workload, now),
-            None => {
-                if is_well(scene) {
-                    Severity::None
-                } else {
-                    Severity::Medium
-                }
-            }
-        },
+    weight(scene, now).severity
+}
+
+/// The same, with what it is reckoned by.
+pub fn weight(scene: &Scene, now: Timestamp) -> Weight {
+    let ill = |severity| if is_well(scene) { Severity::None } else { severity };
+    let own = match (scene.subject.kind, view::workload(scene)) {
+        (Kind::Node, _) => node(scene),
+        (Kind::Service | Kind::Ingress, _) => ill(Severity::High),
+        (_, Some(job)) if matches!(job.object.kind, Kind::Job | Kind::CronJob) => ill(Severity::Medium),
+        (_, Some(workload)) => of_workload(scene, workload, now),
+        (_, None) => ill(Severity::Medium),
     };
-    let level = level.max(reaches_others(scene, now));
-    if level > Severity::None && view::workload(scene).is_some_and(is_critical) { next(level) } else { level }
+    let (reach, victims) = reaches_others(scene, now);
+    let (level, why) = if reach > own { (reach, victims) } else { (own, state(scene, own)) };
+    match view::workload(scene).and_then(critical_label).filter(|_| level > Severity::None) {
+        Some(label) => Weight { severity: next(level), why: say::list(&[why, label], 2).cut(WHY_MAX) },
+        None => Weight { severity: level, why: why.cut(WHY_MAX) },
+    }
+}
+
+/// What of the subject's own state tells how bad it is: endpoints before pods, since they are what callers reach.
+fn state(scene: &Scene, level: Severity) -> Redacted {
+    if scene.subject.kind == Kind::Node && level == Severity::High {
+        let gone = scene.neighbours.items().iter().filter(|other| is_gone(other)).count() as u32;
+        return text!("{} left without a ready pod", say::count(gone, "workload is", "workloads are"));
+    }
+    let own = |service: &&Service| service.because.as_str().contains("selects the subject");
+    let short = scene.services.items().iter().filter(own).find(|service| service.not_ready_endpoints > 0);
+    if let Some(service) = short {
+        let (ready, all) = (service.ready_endpoints, service.ready_endpoints + service.not_ready_endpoints);
+        let are = if ready == 1 { "is" } else { "are" };
+        return text!("{} of {} {} left", ready, say::count(all, "endpoint", "endpoints"), are);
+    }
+    match (health::health(scene), view::workload(scene)) {
+        (Health::Unhealthy { .. }, Some(workload)) if workload.wanted > 0 && level == Severity::Low => {
+            text!("all {} still serve", say::count(workload.ready, "pod", "pods"))
+        }
+        (Health::Unhealthy { why }, _) => why,
+        (Health::Healthy, _) => "its own state is healthy".into(),
+        (Health::Gone, _) => "it does not exist".into(),
+        (Health::Unknown, _) => "its state could not be read".into(),
+    }
 }
 
 fn is_well(scene: &Scene) -> bool {
@@ -86,28 +105,29 @@ fn node(scene: &Scene) -> Severity {
     if is_well(scene) {
         return Severity::None;
     }
-    let gone = scene
-        .neighbours
-        .items()
-        .iter()
-        .any(|other| other.wanted > 0 && other.ready == 0 && other.object.kind != Kind::Job);
-    if gone { Severity::High } else { Severity::Medium }
+    if scene.neighbours.items().iter().any(is_gone) { Severity::High } else { Severity::Medium }
 }
 
-/// A Service or an Ingress in the scene that serves nobody, where that is proved to matter here.
-fn reaches_others(scene: &Scene, now: Timestamp) -> Severity {
+fn is_gone(other: &Neighbour) -> bool {
+    other.wanted > 0 && other.ready == 0 && other.object.kind != Kind::Job
+}
+
+/// A Service or an Ingress in the scene that serves nobody, where that is proved to matter here, in a few words.
+fn reaches_others(scene: &Scene, now: Timestamp) -> (Severity, Redacted) {
     let mut found = network::find(scene, now);
     found.extend(backends::find(scene, now));
     found.extend(ports::find(scene, now));
     found.extend(policies::find(scene, now));
-    let causes = found.iter().filter(|finding| finding.role == Role::Cause);
-    match causes.map(|finding| finding.certainty).max() {
-        Some(Certainty::Proved) => Severity::High,
+    let causes = found.into_iter().filter(|finding| finding.role == Role::Cause);
+    match causes.max_by_key(|finding| finding.certainty) {
+        Some(cause) if cause.certainty == Certainty::Proved => (Severity::High, cause.brief),
         // How many calls fail is not known from here.
-        Some(Certainty::Likely) => Severity::Medium,
+        Some(cause) if cause.certainty == Certainty::Likely => (Severity::Medium, cause.brief),
         // Its own pods are ready, yet something is the matter: calls that may fail, no more growth, a drain that waits.
-        _ if super::find(scene, now).iter().any(is_live) => Severity::Low,
-        _ => Severity::None,
+        _ => match super::find(scene, now).into_iter().find(is_live) {
+            Some(cause) => (Severity::Low, cause.brief),
+            None => (Severity::None, Redacted::default()),
+        },
     }
 }
 
@@ -116,13 +136,14 @@ fn is_live(finding: &Finding) -> bool {
     finding.role == Role::Cause && finding.rule != recovered::ROLLED_BACK
 }
 
-/// Whether a label such as `tier: critical` is on the workload.
-fn is_critical(workload: &Workload) -> bool {
-    let labels = workload.labels.iter().chain(&workload.template.labels);
-    labels.into_iter().any(|(key, value)| {
-        let name = key.rsplit('/').next().unwrap_or(key);
-        let speaks = matches!(name, "tier" | "criticality" | "priority" | "service-tier");
-        speaks && matches!(value.as_str(), "critical" | "0" | "tier0" | "tier-0" | "p0" | "P0")
+/// The label that calls the workload critical, such as `tier: critical`.
+fn critical_label(workload: &Workload) -> Option<Redacted> {
+    const NAMES: [&str; 4] = ["tier", "criticality", "priority", "service-tier"];
+    let mut labels = workload.labels.iter().chain(&workload.template.labels);
+    labels.find_map(|(key, value)| {
+        let name = NAMES.into_iter().find(|name| key.rsplit('/').next() == Some(name))?;
+        let speaks = matches!(value.as_str(), "critical" | "0" | "tier0" | "tier-0" | "p0" | "P0");
+        speaks.then(|| text!("label {}={}", name, value))
     })
 }
 

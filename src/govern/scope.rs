@@ -88,15 +88,17 @@ impl Scope {
     }
 }
 
-/// Whether `object` may be changed for this incident, else why not: its subject, or what an edge of the scene connects
-/// to it and a finding names as changed or unhealthy. A citation never widens this.
+/// Whether `object` may be changed for this incident, else why not: its subject, the subject of another that code saw to
+/// be one with it, or what an edge of the scene connects to it and a finding names as changed or unhealthy. Neither a
+/// citation nor a merge by a model's word widens this.
 pub fn may_change(
     incident: &Incident,
     scene: Option<&Scene>,
     findings: &[Finding],
     object: &ObjectRef,
 ) -> Result<(), Redacted> {
-    if *object == incident.subject {
+    let took_in = incident.absorbed.iter().any(|merge| !merge.by_model && merge.subject == *object);
+    if *object == incident.subject || took_in {
         return Ok(());
     }
     let named = findings

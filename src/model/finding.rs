@@ -25,6 +25,10 @@ pub struct Finding {
     pub proposal: Option<Proposal>,
     /// Advice in words where no action fits.
     pub advice: Option<Redacted>,
+    /// What it names that others may name as well and that no subject of theirs is: an image, a host, a missing object.
+    /// Equal texts are the same thing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<Redacted>,
 }
 
 impl Finding {
@@ -48,6 +52,7 @@ impl Finding {
             citations: Vec::new(),
             proposal: None,
             advice: None,
+            shared: None,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::model::action::Proposal;
 use crate::model::ids::{ClusterName, IncidentId, SignalId};
 use crate::model::object::ObjectRef;
 use crate::redact::{Redacted, Safe};
@@ -21,6 +22,9 @@ pub struct Incident {
     /// The class of fault: `workload`, `node`, `job`, `service`, `ingress`, `arrival`, ...
     pub fault: String,
     pub severity: Severity,
+    /// What the severity is reckoned by.
+    #[serde(default)]
+    pub severity_why: Redacted,
     /// What the alert's own label says, where it says something.
     pub alert_severity: Option<Redacted>,
     pub state: IncidentState,
@@ -32,12 +36,21 @@ pub struct Incident {
     /// When the subject was first seen unhealthy in this incident, and since when it has been healthy again.
     pub unhealthy_at: Option<Timestamp>,
     pub healthy_since: Option<Timestamp>,
+    /// What the alert rules say of its alerts, once they were seen to raise one.
+    #[serde(default)]
+    pub listed: Option<Listed>,
     pub why: Vec<Why>,
     /// Other objects that signals of this incident are about (pods, nodes), at most 200.
     pub also: Vec<ObjectRef>,
     /// The object at fault, where that is not the subject itself, as it was last seen.
     #[serde(default)]
     pub cause: Option<Box<Cause>>,
+    /// What it has its cause in that no incident is of: an image, a host, a ConfigMap.
+    #[serde(default)]
+    pub shares: Option<Box<Shared>>,
+    /// The subject of one that it took in which is still in trouble when its own is not.
+    #[serde(default)]
+    pub waits_for: Option<ObjectRef>,
     /// Where it went, once it was seen to be the fault of another incident.
     #[serde(default)]
     pub absorbed_by: Option<Box<Merge>>,
@@ -56,6 +69,7 @@ impl Incident {
             subject,
             fault: fault.to_owned(),
             severity: Severity::None,
+            severity_why: Redacted::default(),
             alert_severity: None,
             state: IncidentState::Open,
             opened_at: now,
@@ -63,9 +77,12 @@ impl Incident {
             updated_at: now,
             unhealthy_at: None,
             healthy_since: None,
+            listed: None,
             why: Vec::new(),
             also: Vec::new(),
             cause: None,
+            shares: None,
+            waits_for: None,
             absorbed_by: None,
             absorbed: Vec::new(),
             investigation: Investigation::unbegun(InvestigationState::Off),
@@ -78,6 +95,34 @@ impl Incident {
 pub struct Cause {
     pub object: ObjectRef,
     pub because: Redacted,
+    /// A model says so; else an edge of the scene or a finding does.
+    #[serde(default)]
+    pub by_model: bool,
+}
+
+/// A cause that others may have too.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shared {
+    /// Equal texts are the same thing.
+    pub what: Redacted,
+    pub because: Redacted,
+}
+
+/// How bad an incident is, and what that is reckoned by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weight {
+    pub severity: Severity,
+    /// `1 of 4 pods ready`, in at most 80 characters.
+    pub why: Redacted,
+}
+
+/// An incident's alerts in the list of those that rules raise now.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listed {
+    /// When one of them was first seen there.
+    pub since: Timestamp,
+    /// Since when none is.
+    pub gone_since: Option<Timestamp>,
 }
 
 /// Two open incidents that became one, as one of them remembers it.
@@ -88,6 +133,23 @@ pub struct Merge {
     pub subject: ObjectRef,
     pub at: Timestamp,
     pub because: Redacted,
+    /// A model says that they are one; else an edge of the scene or a finding does.
+    #[serde(default)]
+    pub by_model: bool,
+    /// Steps that were asked for, or about to be, in the one that went; the one that stays asks for them.
+    #[serde(default)]
+    pub carried: Vec<Carried>,
+    /// A model was paid for the one that went, and not for the one that stays.
+    #[serde(default)]
+    pub paid: bool,
+}
+
+/// A step of an incident that went into another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Carried {
+    pub proposal: Proposal,
+    /// Whose idea it was: the model's, or a rule's.
+    pub by_model: bool,
 }
 
 /// Why one signal belongs to the incident.
@@ -96,6 +158,9 @@ pub struct Why {
     pub signal: SignalId,
     pub at: Timestamp,
     pub sentence: Redacted,
+    /// What it is about, where that is not the incident's subject, and what joins the two.
+    #[serde(default)]
+    pub joined: Option<Cause>,
 }
 
 /// Open or over.
@@ -118,6 +183,8 @@ pub enum Ending {
     Presumed,
     /// The alert reached its greatest age without a resolve.
     ResolveNotSeen,
+    /// The alert's resolve never came, but the rules that raised it do not any more.
+    Unlisted,
     /// It was seen to be the fault of another incident, which took it in.
     Absorbed,
     /// What was asked for was answered, and done where the answer was yes.

@@ -27,7 +27,8 @@ pub use evidence::{Citation, Evidence, Reading, Segment, Source};
 pub use finding::{Certainty, Finding, Role};
 pub use ids::{ApprovalId, CallId, ClusterName, EvidenceId, IncidentId, Nonce, SignalId};
 pub use incident::{
-    ASKED, Cause, Ending, Incident, IncidentState, Investigation, InvestigationState, Merge, Severity, Why,
+    ASKED, Carried, Cause, Ending, Incident, IncidentState, Investigation, InvestigationState, Listed, Merge, Severity,
+    Shared, Weight, Why,
 };
 pub use object::{Kind, Name, ObjectRef};
 pub use past::Past;

@@ -60,7 +60,7 @@ impl Correlate {
         let signals: Vec<Resolved> =
             unplaced.into_iter().map(|(signal, subject, _)| Resolved { signal, subject }).collect();
         let scenes = self.scenes(&signals, &incidents).await?;
-        let severity = |scene: &Scene| findings::severity(scene, now);
+        let severity = |scene: &Scene| findings::weight(scene, now);
         let changes = correlate::plan(&incidents, &signals, &scenes, &severity, &self.rules, now);
         let mut writes = self.writes(changes, &scenes).await?;
         writes.push(Write::Release(claim.clone()));

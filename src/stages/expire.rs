@@ -12,7 +12,7 @@ use crate::model::{Approval, ApprovalState, Ending, IncidentState};
 use crate::observe::motion::Motion;
 use crate::redact::Redacted;
 use crate::stages::Ran;
-use crate::stages::pace::Pace;
+use crate::stages::pace::{News, Pace};
 use crate::store::{CommitError, Durability, Store, Write, is_near};
 use crate::telemetry;
 use crate::text;
@@ -60,7 +60,7 @@ impl Expire {
             let moved = approval.action.as_ref().and_then(|action| self.motion.of(action.object()));
             let every = if moved.is_some() { LOOK_EVERY } else { LOOK_ALONE_EVERY };
             let over = self.clock.now() >= approval.expires_at;
-            if !over && !self.pace.is_due(approval.id.as_str(), every, (None, moved), now) {
+            if !over && !self.pace.is_due(approval.id.as_str(), every, News { moved, ..News::default() }, now) {
                 continue;
             }
             let span = telemetry::incident(&approval.incident);
@@ -126,7 +126,7 @@ impl Expire {
         if let Some(incident) = self.store.incident(&approval.incident).await?
             && let IncidentState::Over { how, .. } = incident.state
             // A presumption withdraws nothing: the person may know better.
-            && !matches!(how, Ending::Presumed | Ending::ResolveNotSeen)
+            && !matches!(how, Ending::Presumed | Ending::Unlisted | Ending::ResolveNotSeen)
         {
             let why = match how {
                 Ending::Resolved => "alert resolved by itself",

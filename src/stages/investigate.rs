@@ -13,10 +13,12 @@ use crate::agent::step::Budget;
 use crate::agent::turn::{Mark, Turn};
 use crate::clock::Clock;
 use crate::correlate::ARRIVAL;
+use crate::correlate::late;
 use crate::govern::budget::Price;
 use crate::govern::gate::{Gate, Suggestion};
 use crate::govern::scope::Scope;
-use crate::model::{Caller, Card, IncidentState, Investigation, InvestigationState, Origin};
+use crate::model::{ApprovalState, Caller, Card, Carried, Incident, IncidentState, Investigation, InvestigationState};
+use crate::model::{Origin, Proposal};
 use crate::redact::{Redacted, Redactor};
 use crate::stages::Ran;
 use crate::stages::investigate::ask::Prepared;
@@ -99,7 +101,8 @@ impl Investigate {
         let Some(llm) = &self.llm else {
             return self.conclude(&card, InvestigationState::Off, claim).await;
         };
-        if card.report.as_ref().is_some_and(|report| report.origin == Origin::Model) {
+        let spoken = card.report.as_ref().is_some_and(|report| report.origin == Origin::Model);
+        if spoken || late::is_settled(&card.incident, card.report.as_ref()) {
             return self.conclude(&card, InvestigationState::Done, claim).await;
         }
         let transcript = self.store.transcript(&card.incident.id).await?;
@@ -173,15 +176,15 @@ impl Investigate {
     /// Ends the investigation: what the report proposes goes through the gate (which makes nothing twice).
     async fn conclude(&self, card: &Card, state: InvestigationState, claim: Claim) -> anyhow::Result<()> {
         let id = card.incident.id.clone();
-        let report = card.report.as_ref().filter(|_| card.incident.state == IncidentState::Open);
-        for proposal in report.iter().flat_map(|report| report.proposals.iter().take(PROPOSALS_MAX)) {
-            let by_model = report.is_some_and(|report| report.origin == Origin::Model);
+        // Read again: it may have taken in another meanwhile, whose steps it asks for, or be part of one.
+        let incident = self.store.incident(&id).await?.unwrap_or_else(|| card.incident.clone());
+        for step in steps(card, &incident) {
             let suggestion = Suggestion {
-                incident: &card.incident,
+                incident: &incident,
                 scene: card.scene.as_deref(),
                 findings: &card.findings,
-                proposal,
-                caller: if by_model { Caller::Agent } else { Caller::Findings },
+                proposal: &step.proposal,
+                caller: if step.by_model { Caller::Agent } else { Caller::Findings },
                 undoes: None,
             };
             if let Err(error) = self.gate.propose(suggestion).await {
@@ -206,4 +209,30 @@ fn why(error: LlmError) -> Redacted {
         LlmError::TooLong => "the investigation grew beyond the model's context".into(),
         LlmError::Refused(why) | LlmError::Unavailable(why) => why,
     }
+}
+
+/// What is to be asked for: the report's own steps, then those of incidents that it took in. What was answered, ran out
+/// or was done is not asked for again by itself.
+fn steps(card: &Card, incident: &Incident) -> Vec<Carried> {
+    if incident.state != IncidentState::Open {
+        return Vec::new();
+    }
+    let answered = |step: &Proposal| {
+        card.approvals.iter().any(|approval| {
+            let again = matches!(approval.state, ApprovalState::Withdrawn | ApprovalState::Refused);
+            approval.state.is_final() && !again && approval.proposal == *step
+        })
+    };
+    let report = card.report.iter().flat_map(|report| {
+        let own = |step: &Proposal| Carried { proposal: step.clone(), by_model: report.origin == Origin::Model };
+        report.proposals.iter().take(PROPOSALS_MAX).map(own)
+    });
+    let carried = incident.absorbed.iter().flat_map(|merge| &merge.carried).take(PROPOSALS_MAX).cloned();
+    let mut steps: Vec<Carried> = Vec::new();
+    for step in report.chain(carried) {
+        if !answered(&step.proposal) && steps.iter().all(|known| known.proposal != step.proposal) {
+            steps.push(step);
+        }
+    }
+    steps
 }

@@ -8,6 +8,7 @@ pub mod execute;
 pub mod expire;
 pub mod investigate;
 pub mod lease;
+pub mod listed;
 pub mod pace;
 pub mod preview;
 pub mod resolve;

@@ -9,8 +9,16 @@ use jiff::{SignedDuration, Timestamp};
 #[derive(Debug, Default)]
 pub struct Pace(Mutex<BTreeMap<String, (Timestamp, News)>>);
 
-/// What makes a unit due before its time: when it was last changed, and how often its object moved.
-pub type News = (Option<Timestamp>, Option<u64>);
+/// What makes a unit due before its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// When it was last changed.
+    pub at: Option<Timestamp>,
+    /// Turns that a model took for it.
+    pub turns: u32,
+    /// How often its object moved.
+    pub moved: Option<u64>,
+}
 
 impl Pace {
     /// Whether `unit` is due: never looked at, not for `every`, or with other news than last time (not later news: two
@@ -43,7 +51,10 @@ mod tests {
     #[test]
     fn a_unit_is_looked_at_once_in_a_while_and_at_once_when_there_is_news() {
         let (pace, every) = (Pace::default(), SignedDuration::from_secs(5));
-        let due = |news: Option<i64>, now: i64| pace.is_due("a", every, (news.map(from_ms), None), from_ms(now));
+        let due = |news: Option<i64>, now: i64| {
+            let news = News { at: news.map(from_ms), ..News::default() };
+            pace.is_due("a", every, news, from_ms(now))
+        };
         assert!(due(None, 1_000));
         assert!(!due(None, 1_500) && due(Some(900), 2_000) && !due(Some(900), 2_000));
         assert!(due(Some(900), 7_000));

@@ -19,7 +19,6 @@ use crate::model::{
     Approval, ApprovalState, Caller, Click, ClusterName, Incident, IncidentId, Kind, ObjectRef, Pressed, Proposal,
     Severity, Verification,
 };
-use crate::observe::motion::Motion;
 use crate::observe::{Reader, scene};
 use crate::redact::Redactor;
 use crate::sim::cluster::{Cluster, Shift};
@@ -27,7 +26,7 @@ use crate::stages::Ran;
 use crate::stages::deliver::Outlet;
 use crate::stages::execute::Execute;
 use crate::stages::preview::Preview;
-use crate::stages::verify::Verify;
+use crate::stages::verify::{Verify, Watched};
 use crate::store::{Durability, Options, Store, Write};
 use crate::telemetry::Metrics;
 
@@ -102,7 +101,7 @@ impl World {
                 clock.clone(),
                 metrics,
                 Rules::default(),
-                Motion::default(),
+                Watched::default(),
             ),
             cluster,
             clock,

@@ -15,8 +15,8 @@ use crate::findings;
 use crate::govern::gate::Gate;
 use crate::model::scene::Pod;
 use crate::model::{
-    ASKED, Action, Approval, ApprovalState, Card, Ending, Finding, Incident, IncidentId, IncidentState, Investigation,
-    InvestigationState, Kind, ObjectRef, Origin, Scene, Verification,
+    ASKED, Action, Approval, ApprovalState, Card, Carried, Ending, Finding, Incident, IncidentId, IncidentState,
+    Investigation, InvestigationState, Kind, ObjectRef, Origin, Scene, Verification, Weight,
 };
 use crate::observe::motion::Motion;
 use crate::observe::{Reader, scene};
@@ -25,7 +25,8 @@ use crate::stages::Ran;
 use crate::stages::absorb;
 use crate::stages::changed;
 use crate::stages::lease::LEASE;
-use crate::stages::pace::Pace;
+use crate::stages::listed::Listed;
+use crate::stages::pace::{News, Pace};
 use crate::store::{AuditEntry, Durability, Store, Write};
 use crate::telemetry;
 use crate::telemetry::{IncidentLabels, Metrics};
@@ -60,13 +61,23 @@ pub struct Verify {
     rules: Rules,
     pace: Pace,
     motion: Motion,
+    listed: Listed,
+}
+
+/// What tells the stage of things beside its own reads.
+#[derive(Default)]
+pub struct Watched {
+    /// What the watches see move.
+    pub motion: Motion,
+    /// The alerts that rules raise.
+    pub listed: Listed,
 }
 
 impl Verify {
     /// The stage, with nothing looked at yet.
-    pub fn new(gate: Gate, reader: Reader, clock: Clock, metrics: Metrics, rules: Rules, motion: Motion) -> Self {
-        let store = gate.store().clone();
-        Self { store, gate, reader, clock, metrics, rules, pace: Pace::default(), motion }
+    pub fn new(gate: Gate, reader: Reader, clock: Clock, metrics: Metrics, rules: Rules, watched: Watched) -> Self {
+        let (store, Watched { motion, listed }) = (gate.store().clone(), watched);
+        Self { store, gate, reader, clock, metrics, rules, pace: Pace::default(), motion, listed }
     }
 
     /// Looks at what is due.
@@ -86,14 +97,15 @@ impl Verify {
                 Verification::NotStarted | Verification::Watching { .. } | Verification::WaitsFor { .. }
             );
             if open
-                && self.is_due(approval.id.as_str(), approval.action.as_ref().map(Action::object), None)
+                && self.is_due(approval.id.as_str(), approval.action.as_ref().map(Action::object), News::default())
                 && self.follow_within(approval).await?
             {
                 ran = Ran::Worked;
             }
         }
         for incident in open {
-            if self.is_due(incident.id.as_str(), Some(&incident.subject), Some(incident.updated_at))
+            let news = News { at: Some(incident.updated_at), turns: incident.investigation.turns, moved: None };
+            if self.is_due(incident.id.as_str(), Some(&incident.subject), news)
                 && self.look(&incident).instrument(telemetry::incident(&incident.id)).await?
             {
                 ran = Ran::Worked;
@@ -103,15 +115,15 @@ impl Verify {
     }
 
     /// Whether a unit is due: an incident, with its latest news, or an approval.
-    fn is_due(&self, unit: &str, object: Option<&ObjectRef>, news_at: Option<Timestamp>) -> bool {
+    fn is_due(&self, unit: &str, object: Option<&ObjectRef>, news: News) -> bool {
         let moved = object.and_then(|object| self.motion.of(object));
-        let every = match (moved, news_at) {
+        let every = match (moved, news.at) {
             (Some(_), Some(_)) => LOOK_EVERY,
             (Some(_), None) => FOLLOW_EVERY,
             (None, Some(_)) => LOOK_ALONE_EVERY,
             (None, None) => FOLLOW_ALONE_EVERY,
         };
-        self.pace.is_due(unit, every, (news_at, moved), self.clock.now())
+        self.pace.is_due(unit, every, News { moved, ..news }, self.clock.now())
     }
 
     async fn follow_within(&self, approval: Approval) -> anyhow::Result<bool> {
@@ -174,12 +186,13 @@ impl Verify {
             return self.close_answered(incident).await;
         }
         let scene = self.read(&incident.subject, &incident.also).await?;
+        let waits_for = absorb::still_ill(&self.reader, incident).await;
         // Correlate writes incidents too: while its claim is held here nothing that it wrote is overwritten.
         let Some(claim) = self.store.claim("correlate", "all", LEASE).await? else {
             self.pace.forget(incident.id.as_str());
             return Ok(false);
         };
-        let noted = self.note(&incident.id, scene).await;
+        let noted = self.note(&incident.id, scene, waits_for).await;
         match noted {
             Ok((mut writes, changed)) if !writes.is_empty() => {
                 writes.push(Write::Release(claim.clone()));
@@ -197,7 +210,12 @@ impl Verify {
     }
 
     /// What a look at the subject changes about its incident as it is stored now; whether the incident changes.
-    async fn note(&self, id: &IncidentId, scene: Scene) -> anyhow::Result<(Vec<Write>, bool)> {
+    async fn note(
+        &self,
+        id: &IncidentId,
+        scene: Scene,
+        waits_for: Option<ObjectRef>,
+    ) -> anyhow::Result<(Vec<Write>, bool)> {
         let now = self.clock.now();
         let health = health(&scene);
         let Some(card) = self.store.card(id).await? else { return Ok((Vec::new(), false)) };
@@ -209,15 +227,26 @@ impl Verify {
         let mut changed = ending::note_health(&mut next, health, now);
         let mut writes = Vec::new();
         let found = findings::find(&scene, now);
-        if !matches!(health, Health::Gone | Health::Unknown) {
-            let cause = late::cause(&scene, &found).map(Box::new);
-            changed |= cause != next.cause;
-            next.cause = cause;
+        let unread = matches!(health, Health::Gone | Health::Unknown);
+        let seen = if unread { None } else { late::cause(&scene, &found) };
+        let cause = seen.or_else(|| card.report.as_ref().and_then(|report| late::told(&scene, report))).map(Box::new);
+        let shares = late::shared(&found).map(Box::new);
+        if cause.is_some() || !unread {
+            changed |= cause != next.cause || shares != next.shares;
+            (next.cause, next.shares) = (cause, shares);
         }
+        changed |= waits_for != next.waits_for;
+        next.waits_for = waits_for;
+        if ending::asks_list(&next, &card.heard)
+            && let Some(raised) = self.listed.of(&self.store, id, now).await?
+        {
+            changed |= ending::note_listed(&mut next, raised, now);
+        }
+        writes.extend(asks_again(&card));
         if health == Health::Unhealthy {
-            let severity = findings::severity(&scene, now);
-            changed |= severity != next.severity;
-            next.severity = severity;
+            let Weight { severity, why } = findings::weight(&scene, now);
+            changed |= severity != next.severity || why != next.severity_why;
+            (next.severity, next.severity_why) = (severity, why);
             writes.extend(self.refresh(&card, &scene, found, now));
         }
         if let Some(how) = ending::of(&next, &card.heard, now) {
@@ -272,6 +301,18 @@ impl Verify {
         writes.push(Write::Findings { incident, findings: found });
         writes
     }
+}
+
+/// Begins the end of an investigation anew where the incident took in another whose steps nobody has asked for yet.
+fn asks_again(card: &Card) -> Option<Write> {
+    let incident = &card.incident;
+    let ended = matches!(incident.investigation.state, InvestigationState::Off | InvestigationState::Done);
+    let mut carried = incident.absorbed.iter().flat_map(|merge| &merge.carried);
+    let asked = |step: &Carried| card.approvals.iter().any(|approval| approval.proposal == step.proposal);
+    (ended && carried.any(|step| !asked(step))).then(|| {
+        let investigation = Investigation { state: InvestigationState::Waiting, ..incident.investigation.clone() };
+        Write::Investigation { incident: incident.id.clone(), investigation }
+    })
 }
 
 /// How far the rollout of an executed approval is, and whether it helped.

@@ -110,7 +110,12 @@ impl Inside {
         let options = self.gate.options();
         let now = options.clock.now();
         let id = IncidentId::fresh();
-        let why = Why { signal: SignalId::derive(&["asked", id.as_str()]), at: now, sentence: asked_by(caller) };
+        let why = Why {
+            signal: SignalId::derive(&["asked", id.as_str()]),
+            at: now,
+            sentence: asked_by(caller),
+            joined: None,
+        };
         Incident {
             id,
             why: vec![why],

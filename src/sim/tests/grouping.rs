@@ -194,6 +194,167 @@ async fn near_names_are_not_merged() {
     assert_eq!(town.open().await.len(), 2, "a name that does not exist is no part of one that does");
 }
 
+/// The scenario with a second set of the objects whose names begin with `name`, under the name `twin`; `kept` keeps its
+/// name in both.
+fn with_twin(scenario: &str, name: &str, twin: &str, kept: &[&str]) -> Scenario {
+    let mut scenario = without_model(folder(scenario));
+    let renamed = |text: &str| {
+        let text = text.replace(name, twin);
+        kept.iter().fold(text, |text, kept| text.replace(&kept.replace(name, twin), kept))
+    };
+    let logs: Vec<(String, Vec<u8>)> = scenario
+        .files
+        .iter()
+        .filter(|(path, _)| path.starts_with("logs/") && path.contains(name))
+        .map(|(path, bytes)| (path.replace(name, twin), renamed(&String::from_utf8_lossy(bytes)).into_bytes()))
+        .collect();
+    scenario.files.extend(logs);
+    edit(&mut scenario, |items| {
+        let of_name = |item: &&Value| item["metadata"]["name"].as_str().is_some_and(|own| own.starts_with(name));
+        let own: Vec<&Value> = items.iter().filter(of_name).collect();
+        let uids: Vec<&str> = own.iter().filter_map(|item| item["metadata"]["uid"].as_str()).collect();
+        let copy = |item: &&Value| -> Value {
+            let text = renamed(&item.to_string());
+            let text = uids.iter().fold(text, |text, uid| text.replace(uid, &format!("f{}", &uid[1..])));
+            serde_json::from_str(&text).unwrap()
+        };
+        let copies: Vec<Value> = own.iter().map(copy).filter(|copy| !items.contains(copy)).collect();
+        items.extend(copies);
+    });
+    scenario
+}
+
+/// An alert on a Deployment.
+fn of_deployment(name: &str, town: &Town, namespace: &str, workload: &str) -> Value {
+    alert(name, town.now(), &[("namespace", namespace), ("deployment", workload)])
+}
+
+/// The one incident that is left, after the looks that show it.
+async fn one_left(town: &Town) -> Incident {
+    town.pass(20).await;
+    town.pass(20).await;
+    let open = town.open().await;
+    let [incident] = &open[..] else {
+        panic!("{:#?}", open.iter().map(|i| (&i.subject, &i.shares)).collect::<Vec<_>>())
+    };
+    incident.clone()
+}
+
+#[tokio::test]
+async fn two_workloads_that_cannot_pull_one_image_are_one_incident_with_a_step_for_each() {
+    let town = Town::of(with_twin("bad-image-rollout", "checkout", "orders", &["shop/checkout:"])).await;
+    for workload in ["checkout", "orders"] {
+        town.hear(&body(&[of_deployment("KubeDeploymentRolloutStuck", &town, "shop", workload)])).await;
+    }
+    let incident = one_left(&town).await;
+    let because = incident.absorbed[0].because.as_str();
+    assert!(because.starts_with("same cause, image registry.harbour.example/shop/checkout:v2.4.0"), "{because}");
+    let card = town.store.card(&incident.id).await.unwrap().unwrap();
+    let mut asked: Vec<&ObjectRef> = card.approvals.iter().map(|approval| approval.proposal.object()).collect();
+    asked.sort();
+    assert_eq!(asked, [&deployment("shop", "checkout"), &deployment("shop", "orders")]);
+    assert_eq!(incident.waits_for, None, "its own subject is in trouble still");
+    let shown: Vec<String> = town.channel().iter().map(Message::plain).collect();
+    assert!(shown.iter().any(|card| card.contains("Took in 1 incident")), "{shown:#?}");
+    assert!(shown.iter().any(|card| card.contains("Taken in")), "{shown:#?}");
+}
+
+#[tokio::test]
+async fn two_workloads_that_read_one_changed_config_map_are_one_incident() {
+    let scenario = with_twin("configmap-value-changed", "rate-router", "rate-limiter", &[]);
+    let town = Town::of(scenario).await;
+    for workload in ["rate-router", "rate-limiter"] {
+        town.hear(&body(&[of_deployment("KubePodCrashLooping", &town, "edge-routing", workload)])).await;
+    }
+    let incident = one_left(&town).await;
+    let because = incident.absorbed[0].because.as_str();
+    assert!(because.starts_with("same cause, ConfigMap edge-routing/router-limits"), "{because}");
+}
+
+#[tokio::test]
+async fn two_workloads_whose_logs_name_one_host_that_does_not_answer_are_one_incident() {
+    let town = Town::of(with_twin("external-dependency-down", "charge-gateway", "refund-gateway", &[])).await;
+    for workload in ["charge-gateway", "refund-gateway"] {
+        let name = "KubeDeploymentReplicasMismatch";
+        town.hear(&body(&[of_deployment(name, &town, "billing-uk", workload)])).await;
+    }
+    let incident = one_left(&town).await;
+    assert!(incident.absorbed[0].because.as_str().contains("203.0.113.40:443"), "{:?}", incident.absorbed);
+}
+
+#[tokio::test]
+async fn alerts_on_victims_of_one_service_that_is_down_join_the_incident_of_what_stands_behind_it() {
+    let twin = with_twin("dependency-down-innocent-rollout", "order-intake", "order-export", &[]);
+    let town = Town::of(twin).await;
+    for workload in ["order-intake", "order-export"] {
+        let name = "KubeDeploymentReplicasMismatch";
+        town.hear(&body(&[of_deployment(name, &town, "orders-eu", workload)])).await;
+    }
+    let open = town.open().await;
+    assert_eq!(open.len(), 1, "{open:#?}");
+    assert_eq!(open[0].subject, deployment("orders-eu", "session-cache"));
+    let card = town.channel()[0].plain();
+    assert!(card.contains("Also hit") && card.contains("order-intake") && card.contains("order-export"), "{card}");
+    assert!(card.contains("cannot reach Service orders-eu/session-cache"), "with what joins them: {card}");
+}
+
+/// A turn of a scripted model: calls of these tools.
+fn turn(calls: &[(&str, Value)]) -> Vec<u8> {
+    let calls: Vec<Value> = calls.iter().map(|(name, args)| json!({"name": name, "arguments": args})).collect();
+    serde_json::to_vec(&json!({"tool_calls": calls})).unwrap()
+}
+
+#[tokio::test]
+async fn what_the_model_learns_of_a_victim_brings_it_to_the_incident_at_the_cause() {
+    let mut scenario = folder("bad-image-rollout");
+    let answers: Vec<(String, Vec<u8>)> = scenario
+        .files
+        .iter()
+        .filter(|(path, _)| path.starts_with("model/1/"))
+        .map(|(path, bytes)| (path.replacen("model/1/", "model/2/", 1), bytes.clone()))
+        .collect();
+    scenario.files.retain(|path, _| !path.starts_with("model/1/"));
+    scenario.files.extend(answers);
+    let checkout = json!({"namespace": "shop", "kind": "Deployment", "name": "checkout"});
+    scenario.files.insert("model/1/0001.json".into(), turn(&[("what_changed", checkout.clone())]));
+    let report = json!({
+        "headline": "storefront in shop answers errors since checkout's revision 7 does not start",
+        "cause": "checkout cannot pull the image of its revision 7.", "certainty": "likely", "culprit": checkout,
+        "citations": [{"evidence": "e12", "quote": "image: registry.harbour.example/shop/checkout:v2.4.0"}],
+        "ruled_out": [], "next_step": "See checkout.", "proposals": [], "reasoning": [],
+    });
+    scenario.files.insert("model/1/0002.json".into(), turn(&[("submit_report", report)]));
+    let town = Town::of(scenario).await;
+    let labels = [("namespace", "shop"), ("deployment", "storefront")];
+    town.hear(&body(&[alert("StorefrontErrors", town.now(), &labels)])).await;
+    assert_eq!(town.open().await.len(), 1, "nothing is known of checkout yet");
+    town.hear(&town.body("alert.json")).await;
+    town.pass(20).await;
+    let [incident] = &town.open().await[..] else { panic!("{:#?}", town.open().await) };
+    assert_eq!(incident.subject, deployment("shop", "checkout"));
+    assert_eq!(town.world.model.missing(), Vec::<String>::new());
+    let channel = town.channel();
+    let card = |what: &str| channel.iter().find(|message| message.plain().contains(what)).map(Message::plain);
+    assert!(card("Took in 1 incident").is_some_and(|card| card.contains("the model's report")), "{channel:#?}");
+    assert!(card("Taken in").is_some_and(|card| card.contains("storefront")), "{channel:#?}");
+    let buttons: usize = channel.iter().map(|message| message.buttons().len()).sum();
+    assert!(buttons > 0, "the step that helps is still asked for: {channel:#?}");
+}
+
+#[tokio::test]
+async fn an_alert_that_its_rules_still_raise_stays_open_however_old_it_is() {
+    let mut scenario = without_model(folder("bad-image-rollout"));
+    scenario.files.insert("metrics.json".into(), br#"{"series": []}"#.to_vec());
+    let snapshot = scenario.json("cluster.json").unwrap();
+    let now: Timestamp = snapshot["x-epoch"].as_str().unwrap().parse().unwrap();
+    let firing = body(&[alert("CartErrorsHigh", now, &[("namespace", "shop"), ("deployment", "cart")])]);
+    scenario.files.insert("alert.json".into(), serde_json::to_vec(&firing).unwrap());
+    let town = Town::of(scenario).await;
+    town.hear(&firing).await;
+    town.pass(26 * 3600).await;
+    assert_eq!(town.open().await.len(), 1, "Prometheus says that it fires still");
+}
+
 #[tokio::test]
 async fn a_stale_alert_whose_fault_is_gone_says_why_it_is_taken_for_recovered() {
     let town = Town::of(folder("stale-alert-recovered")).await;

@@ -94,7 +94,10 @@ fn severity(card: &Card) -> String {
     };
     match &card.incident.alert_severity {
         Some(said) if !said.is_empty() && !said.as_str().eq_ignore_ascii_case(own) => {
-            format!("{own} (alert says {})", escape::prose(&escape::cut(said.as_str(), 20)))
+            let why = card.incident.severity_why.as_str();
+            let why =
+                if why.is_empty() { String::new() } else { format!(": {}", escape::prose(&escape::cut(why, 80))) };
+            format!("{own} (alert says {}{why})", escape::prose(&escape::cut(said.as_str(), 20)))
         }
         _ => own.to_owned(),
     }

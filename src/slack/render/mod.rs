@@ -74,7 +74,8 @@ pub fn card(card: &Card, options: &Options) -> Message {
         let cause = if states::is_already_over(card) { Vec::new() } else { facts::cause(card) };
         push_lines(&mut blocks, cause.into_iter().chain(around).collect());
     }
-    push_lines(&mut blocks, states::took_in(card).into_iter().chain(states::gave_up(card)).collect());
+    let others = states::also_hit(card).into_iter().chain(states::took_in(card));
+    push_lines(&mut blocks, others.chain(states::gave_up(card)).collect());
     push_steps(&mut blocks, card, now);
     push_lines(&mut blocks, states::ending(card, now).into_iter().collect());
     if let Some(thumbs) = buttons::thumbs(card) {

@@ -16,6 +16,8 @@ use crate::slack::render::facts;
 pub(super) const HEADER_MAX: usize = 150;
 /// Objects that an arrival card lists; the rest is in the thread.
 const ARRIVAL_MAX: usize = 12;
+/// Objects that the card names as hit too; the thread has the sentence of each.
+const ALSO_HIT_MAX: usize = 3;
 /// Incidents taken in that the card tells of: the first show the pattern.
 const TOOK_IN_MAX: usize = 3;
 
@@ -36,6 +38,7 @@ pub(super) fn header(card: &Card) -> String {
             Outcome::AlreadyOver => format!("⚪ {subject} looks healthy: what the alert says is not seen there"),
             Outcome::Better => format!("✅ Healthy again. Was: {story}"),
             Outcome::Over(Ending::Resolved | Ending::Healthy) => format!("✅ Over. Was: {story}"),
+            Outcome::Over(Ending::Unlisted) => format!("✅ Over, resolve not seen. Was: {story}"),
             Outcome::Over(Ending::Presumed) => format!("✅ Presumed over. Was: {story}"),
             Outcome::Over(Ending::Absorbed) => match &card.incident.absorbed_by {
                 Some(merge) => format!("⚪ Part of another incident, {}. Was: {story}", merge.subject),
@@ -171,6 +174,11 @@ pub(super) fn ending(card: &Card, now: Timestamp) -> Option<String> {
             let since = since.map(|seconds| format!(" for {}", clock::words(seconds))).unwrap_or_default();
             format!("✅ *Presumed over* at {at}{who}: healthy{since}, but the alert's resolve never came")
         }
+        Ending::Unlisted => {
+            format!(
+                "✅ *Over* at {at}{who}: resolve not seen, but Prometheus does not list the alert as firing any more"
+            )
+        }
         Ending::Absorbed => {
             let merge = card.incident.absorbed_by.as_ref()?;
             let (into, because) = (escape::object(&merge.subject), sentence(&merge.because));
@@ -194,7 +202,26 @@ pub(super) fn took_in(card: &Card) -> Option<String> {
         told.push(format!("and {} more", merges.len() - TOOK_IN_MAX));
     }
     let count = escape::counted(merges.len() as u32, "incident");
-    (!told.is_empty()).then(|| format!("*Took in {count}*  {}", told.join(", ")))
+    let open = card.incident.state == IncidentState::Open;
+    let ill = card.incident.waits_for.as_ref().filter(|_| open);
+    let ill = ill.map(|ill| format!(". Not over: {} is still in trouble", escape::object(ill))).unwrap_or_default();
+    (!told.is_empty()).then(|| format!("*Took in {count}*  {}{ill}", told.join(", ")))
+}
+
+/// The objects whose signals were joined to this incident by more than their name, with what joins the first of them.
+pub(super) fn also_hit(card: &Card) -> Option<String> {
+    let mut hit: Vec<(&ObjectRef, &Redacted)> = Vec::new();
+    for joined in card.incident.why.iter().filter_map(|why| why.joined.as_ref()) {
+        if joined.object != card.incident.subject && hit.iter().all(|(known, _)| *known != &joined.object) {
+            hit.push((&joined.object, &joined.because));
+        }
+    }
+    let (_, because) = hit.first()?;
+    let mut named: Vec<String> = hit.iter().take(ALSO_HIT_MAX).map(|(object, _)| escape::object(object)).collect();
+    if hit.len() > ALSO_HIT_MAX {
+        named.push(format!("{} more", hit.len() - ALSO_HIT_MAX));
+    }
+    Some(format!("*Also hit*  {}: {}", named.join(", "), sentence(because)))
 }
 
 /// A sentence within another: cut, escaped, without its full stop.

@@ -69,6 +69,7 @@ fn finding(role: Role, brief: &'static str, says: &'static str) -> Finding {
         citations: Vec::new(),
         proposal: None,
         advice: None,
+        shared: None,
     }
 }
 
@@ -85,6 +86,7 @@ fn first_card() -> Card {
                 signal: SignalId::derive(&["a"]),
                 at: at(1),
                 sentence: "same Deployment shop/checkout, 40 s apart, both after revision 7".into(),
+                joined: None,
             }],
             investigation: Investigation { turns_max: 12, ..Investigation::unbegun(InvestigationState::Off) },
             ..Incident::opened(ClusterName::parse("prod-eu").unwrap(), checkout(), "workload", at(2))

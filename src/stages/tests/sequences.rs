@@ -269,6 +269,7 @@ impl Story {
 async fn process(url: &str, clock: &Clock, policy: &Policy, reader: &Reader, actor: &Actor) -> Process {
     let store = Store::open(url, clock.clone(), Options::new(ClusterName::parse("test").unwrap())).await.unwrap();
     let (metrics, motion) = (Metrics::new(), Motion::default());
+    let watched = crate::stages::verify::Watched { motion: motion.clone(), ..Default::default() };
     let options = GateOptions {
         store: store.clone(),
         reader: reader.clone(),
@@ -298,7 +299,7 @@ async fn process(url: &str, clock: &Clock, policy: &Policy, reader: &Reader, act
             pace: Pace::default(),
             motion: motion.clone(),
         },
-        verify: Verify::new(gate.clone(), reader.clone(), clock.clone(), metrics, Rules::default(), motion),
+        verify: Verify::new(gate.clone(), reader.clone(), clock.clone(), metrics, Rules::default(), watched),
         gate,
         store,
     }

@@ -188,6 +188,9 @@ fn of_two_incidents_that_became_one_both_cards_say_so() {
         subject: subject.clone(),
         at: at(4),
         because: "its 3 not-ready pod(s) all stand on node ip-10-0-3-7, which is not ready".into(),
+        by_model: false,
+        carried: Vec::new(),
+        paid: false,
     };
     let mut gone = first_card();
     gone.incident.absorbed_by = Some(Box::new(merge(&node)));
