@@ -7,7 +7,7 @@ use kube::core::params::{Patch, PatchParams, PostParams};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use crate::model::{ObjectRef, Tier};
+use crate::model::{Action, Kind, Moved, ObjectRef, Tier};
 use crate::redact::{Redacted, Redactor};
 use crate::text;
 
@@ -49,6 +49,8 @@ pub enum Trouble {
     Conflict,
     /// The API server said no, so nothing changed.
     Refused(Redacted),
+    /// A disruption budget does not allow it now.
+    Held(Redacted),
     /// Certainly nothing was sent, or the server was not able to take it: try again.
     NotSent(Redacted),
     /// It was sent and no answer came: it may or may not have happened.
@@ -84,17 +86,23 @@ impl Accounts {
     pub async fn can_speak_as(&self, account: Account) -> Result<(), Redacted> {
         match self.token(account).await {
             Ok(_) => Ok(()),
-            Err(Trouble::Refused(why) | Trouble::NotSent(why) | Trouble::Unknown(why)) => Err(why),
+            Err(Trouble::Refused(why) | Trouble::Held(why) | Trouble::NotSent(why) | Trouble::Unknown(why)) => Err(why),
             Err(Trouble::Conflict) => Err(Redacted::literal("the token request met a conflict")),
         }
     }
 
-    /// Sends a JSON patch as `account`, with a token made for this one request.
-    pub(crate) async fn patch(
+    /// Evicts one pod of a drain.
+    pub(crate) async fn evict(&self, account: Account, moved: &Moved, body: &Value) -> Result<Value, Trouble> {
+        let Moved { pod, uid } = moved.clone();
+        self.send(account, &Action::DeletePod { owner: pod.clone(), object: pod, uid }, body, false).await
+    }
+
+    /// Sends the request of `action` as `account`, with a token made for this one request.
+    pub(crate) async fn send(
         &self,
         account: Account,
-        object: &ObjectRef,
-        patch: &Value,
+        action: &Action,
+        body: &Value,
         dry_run: bool,
     ) -> Result<Value, Trouble> {
         if !self.writes {
@@ -106,16 +114,27 @@ impl Accounts {
         config.default_retry = false;
         config.read_timeout = Some(REQUEST_TIMEOUT);
         let client = kube::Client::try_from(config).map_err(|e| Trouble::NotSent(self.says(&e.to_string())))?;
-        let (group, version, plural) = object.kind.resource();
-        let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
-        let path = format!("{root}/namespaces/{}/{plural}", object.namespace());
-        let parameters =
-            PatchParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let object = action.object();
+        let field_manager = Some(FIELD_MANAGER.to_owned());
+        let made = PostParams { dry_run, field_manager: field_manager.clone() };
+        let request = match action {
+            Action::RerunJob { .. } => {
+                Request::new(objects(Kind::Job, object)).create(&made, body.to_string().into_bytes())
+            }
+            Action::DeletePod { .. } => {
+                let body = body.to_string().into_bytes();
+                Request::new(objects(Kind::Pod, object)).create_subresource("eviction", object.name(), &made, body)
+            }
+            _ => {
+                let parameters = PatchParams { dry_run, field_manager, ..PatchParams::default() };
+                Request::new(objects(object.kind, object)).patch(object.name(), &parameters, &Patch::Merge(body))
+            }
+        };
+        let mut request = request.map_err(|e| Trouble::NotSent(self.says(&e.to_string())))?;
         // kube knows JSON patches only behind a feature of its own; the body is the same, the type is set here.
-        let mut request = Request::new(path)
-            .patch(object.name(), &parameters, &Patch::Merge(patch))
-            .map_err(|e| Trouble::NotSent(self.says(&e.to_string())))?;
-        if let Ok(kind) = "application/json-patch+json".parse() {
+        if request.method() == "PATCH"
+            && let Ok(kind) = "application/json-patch+json".parse()
+        {
             request.headers_mut().insert("content-type", kind);
         }
         match tokio::time::timeout(REQUEST_TIMEOUT, client.request::<Value>(request)).await {
@@ -142,6 +161,9 @@ impl Accounts {
         let asked = tokio::time::timeout(REQUEST_TIMEOUT, self.daemon.request::<Value>(request)).await;
         let answer = match asked {
             Ok(Ok(answer)) => answer,
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
+                return Err(Trouble::Refused(self.says(&status.message)));
+            }
             // Nothing of the action itself was sent yet, whatever went wrong here.
             Ok(Err(error)) => {
                 return Err(match self.trouble(error) {
@@ -160,8 +182,10 @@ impl Accounts {
 
     fn trouble(&self, error: kube::Error) -> Trouble {
         match error {
-            kube::Error::Api(status) if status.code == 409 => Trouble::Conflict,
+            // What is gone is looked for again, as what has changed is.
+            kube::Error::Api(status) if matches!(status.code, 404 | 409) => Trouble::Conflict,
             // 429, 502-504 and 500 come also after the work was done (a proxy's timeout, an etcd error).
+            kube::Error::Api(status) if is_budget(&status) => Trouble::Held(self.says(&status.message)),
             kube::Error::Api(status) if status.code == 429 => Trouble::NotSent(self.says(&status.message)),
             kube::Error::Api(status) if status.code >= 500 => Trouble::Unknown(self.says(&status.message)),
             kube::Error::Api(status) => Trouble::Refused(self.says(&status.message)),
@@ -171,5 +195,21 @@ impl Accounts {
 
     fn says(&self, text: &str) -> Redacted {
         self.redactor.redact(text).one_line().cut(300)
+    }
+}
+
+/// Whether a disruption budget said no: the API server's 429 is also its word for too many requests.
+fn is_budget(status: &kube::core::Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 429 && causes.into_iter().any(|cause| cause.reason == "DisruptionBudget")
+}
+
+/// The path of a kind's objects, beside `object`.
+fn objects(kind: Kind, object: &ObjectRef) -> String {
+    let (group, version, plural) = kind.resource();
+    let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+    match &object.namespace {
+        Some(namespace) => format!("{root}/namespaces/{namespace}/{plural}"),
+        None => format!("{root}/{plural}"),
     }
 }

@@ -3,18 +3,47 @@
 use serde_json::Value;
 
 use crate::act::account::{Account, Trouble};
-use crate::act::{Actor, Refusal, Sight, change};
+use crate::act::{Actor, Refusal, Sight, again, change};
 use crate::govern::permit::Permit;
-use crate::model::{Action, Approval};
+use crate::model::{Action, Approval, Bound};
 use crate::observe::json;
 use crate::redact::Redacted;
 use crate::text;
 
+/// The object after the change.
+#[derive(Debug)]
+pub struct Done {
+    pub generation: i64,
+    /// The fields of the action as they are now, where it has changed fields.
+    pub left: Option<Bound>,
+}
+
+impl From<Trouble> for Applied {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Conflict => Self::Conflict,
+            Trouble::Refused(why) | Trouble::Held(why) => Self::Failed(text!("the API server refused: {}", why)),
+            Trouble::NotSent(why) => Self::NotSent(why),
+            Trouble::Unknown(why) => Self::Unknown(why),
+        }
+    }
+}
+
+impl Done {
+    pub(super) fn of(action: &Action, object: &Value) -> Self {
+        let generation = json::number(object, "/metadata/generation").unwrap_or(0);
+        let changes = !matches!(action, Action::RerunJob { .. } | Action::DeletePod { .. } | Action::Drain { .. });
+        Self { generation, left: changes.then(|| change::bound(action, object)) }
+    }
+}
+
 /// What came of a request.
 #[derive(Debug)]
 pub enum Applied {
-    /// Done: the object's generation afterwards.
-    Done { generation: i64 },
+    /// It was done.
+    Done(Done),
+    /// One request of several was done: so many pods have moved, and what holds the others back.
+    Going { moved: u32, of: u32, held: Option<Redacted> },
     /// The object has another version than the one looked at: everything is asked again.
     Conflict,
     /// Nothing changed, and trying again changes nothing.
@@ -29,9 +58,9 @@ pub enum Applied {
 #[derive(Debug)]
 pub enum Recovered {
     /// It was done.
-    Done { generation: i64 },
+    Done(Done),
     /// It was not: the object is as it was approved. The same body may be sent again.
-    NotDone(Box<Sight>),
+    NotDone,
     /// Neither: somebody else changed it meanwhile. Never retried blindly.
     Unclear(Redacted),
 }
@@ -50,13 +79,17 @@ impl Actor {
             }
             Err(why) => return Applied::NotSent(why),
         }
+        if let Action::Drain { .. } = action {
+            return Box::pin(self.drain(permit.approval(), action, body, sight)).await;
+        }
         let patch = change::guarded(body, &sight.object);
-        match self.0.accounts.patch(account, action.object(), &patch, false).await {
-            Ok(object) => Applied::Done { generation: generation(&object) },
-            Err(Trouble::Conflict) => Applied::Conflict,
-            Err(Trouble::Refused(why)) => Applied::Failed(text!("the API server refused: {}", why)),
-            Err(Trouble::NotSent(why)) => Applied::NotSent(why),
-            Err(Trouble::Unknown(why)) => Applied::Unknown(why),
+        match self.0.accounts.send(account, action, &patch, false).await {
+            Ok(object) => Applied::Done(Done::of(action, &object)),
+            // The name is the approval's own: an earlier request of it came through.
+            Err(Trouble::Conflict) if matches!(action, Action::RerunJob { .. }) => {
+                Applied::Unknown("a Job of this approval's name exists already".into())
+            }
+            Err(trouble) => Applied::from(trouble),
         }
     }
 
@@ -65,30 +98,59 @@ impl Actor {
     /// # Errors
     /// When the object cannot be read now.
     pub async fn recover(&self, action: &Action, approval: &Approval) -> Result<Recovered, Refusal> {
+        if let Some(done) = self.recover_other(action, approval).await? {
+            return Ok(done);
+        }
         let sight = match self.look(action).await {
             Ok(sight) => sight,
             Err(Refusal::Refused(why)) => return Ok(Recovered::Unclear(why)),
             Err(later) => return Err(later),
         };
         if change::carries(&sight.object, &approval.id) {
-            return Ok(Recovered::Done { generation: generation(&sight.object) });
+            return Ok(Recovered::Done(Done::of(action, &sight.object)));
         }
         let template = sight.object.pointer("/spec/template").map(change::hash);
         let expected = approval.preview.as_ref().and_then(|preview| preview.result_hash.clone());
         if expected.is_some() && template == expected {
-            return Ok(Recovered::Done { generation: generation(&sight.object) });
+            return Ok(Recovered::Done(Done::of(action, &sight.object)));
         }
         let Some(bound) = &approval.bound else {
             return Ok(Recovered::Unclear(Redacted::literal("what was approved is not recorded")));
         };
         let differing = change::differing(bound, &sight.bound);
         if differing.is_empty() {
-            return Ok(Recovered::NotDone(Box::new(sight)));
+            return Ok(Recovered::NotDone);
         }
         Ok(Recovered::Unclear(text!("somebody changed {} meanwhile", action.object())))
     }
-}
 
-fn generation(object: &Value) -> i64 {
-    json::number(object, "/metadata/generation").unwrap_or(0)
+    /// The same of what leaves its mark elsewhere than in the object: a new Job, and pods that go.
+    async fn recover_other(&self, action: &Action, approval: &Approval) -> Result<Option<Recovered>, Refusal> {
+        match action {
+            Action::RerunJob { object } => {
+                let Some(job) = again::made(object, &approval.id) else { return Ok(None) };
+                Ok(match self.0.reader.get(&job).await? {
+                    None => None,
+                    Some(made) if change::carries(&made, &approval.id) => {
+                        Some(Recovered::Done(Done::of(action, &made)))
+                    }
+                    Some(_) => Some(Recovered::Unclear(text!("somebody else made {}", job))),
+                })
+            }
+            Action::Drain { object, pods } => {
+                let sight = self.look(action).await?;
+                let over =
+                    change::carries(&sight.object, &approval.id) && self.remaining(object, pods).await?.is_empty();
+                Ok(Some(if over { Recovered::Done(Done::of(action, &sight.object)) } else { Recovered::NotDone }))
+            }
+            Action::DeletePod { object, uid, .. } => {
+                let pod = self.0.reader.get(object).await?;
+                let stays = pod.as_ref().is_some_and(|pod| {
+                    json::text(pod, "/metadata/uid") == uid && pod.pointer("/metadata/deletionTimestamp").is_none()
+                });
+                Ok((!stays).then(|| Recovered::Done(Done::of(action, &Value::Null))))
+            }
+            _ => Ok(None),
+        }
+    }
 }

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::act::Sight;
-use crate::model::{Action, ApprovalId, Bound};
+use crate::act::{Sight, again};
+use crate::model::{Action, ApprovalId, Bound, Resources};
 use crate::observe::json;
 use crate::observe::typed::Typed;
 use crate::redact::{Redacted, Redactor};
@@ -37,15 +37,38 @@ pub fn template_of(revision: &Value) -> Value {
     template
 }
 
+/// The fields that an action reads or writes, as paths: the same for an action and its inverse.
+pub(crate) fn fields(action: &Action) -> &'static [&'static str] {
+    match action {
+        Action::RolloutUndo { .. }
+        | Action::RolloutRestart { .. }
+        | Action::SetResources { .. }
+        | Action::PauseRollout { .. }
+        | Action::ResumeRollout { .. } => &["spec.template", "spec.paused"],
+        Action::Scale { .. } => &["spec.replicas"],
+        Action::SuspendCronjob { .. } | Action::ResumeCronjob { .. } => &["spec.suspend"],
+        Action::Cordon { .. } | Action::Uncordon { .. } => &["spec.unschedulable"],
+        Action::RerunJob { .. } => &["spec.template", "spec.jobTemplate"],
+        // The pod itself, by its uid.
+        Action::DeletePod { .. } => &[],
+        // Its pods are part of the action, by their uids.
+        Action::Drain { .. } => &[],
+    }
+}
+
+/// A field's value, and what its absence stands for.
+pub(crate) fn field(object: &Value, path: &str) -> Value {
+    let value = object.pointer(&format!("/{}", path.replace('.', "/"))).cloned().unwrap_or(Value::Null);
+    match (path, &value) {
+        ("spec.replicas", Value::Null) => json!(1),
+        ("spec.paused" | "spec.suspend" | "spec.unschedulable", Value::Null) => json!(false),
+        _ => value,
+    }
+}
+
 /// The object's identity and the fields that `action` reads or writes, hashed.
 pub fn bound(action: &Action, object: &Value) -> Bound {
-    let fields = ["spec.template", "spec.paused"].into_iter().map(|field| {
-        let pointer = format!("/{}", field.replace('.', "/"));
-        let value = object.pointer(&pointer).unwrap_or(&Value::Null);
-        // Absent and false are the same to Kubernetes.
-        let value = if field == "spec.paused" { json!(value.as_bool().unwrap_or(false)) } else { value.clone() };
-        (field.to_owned(), hash(&value))
-    });
+    let fields = fields(action).iter().map(|path| ((*path).to_owned(), hash(&field(object, path))));
     Bound {
         action: action.hash(),
         uid: json::text(object, "/metadata/uid").to_owned(),
@@ -62,9 +85,14 @@ pub fn differing(approved: &Bound, now: &Bound) -> Vec<String> {
     approved.fields.iter().filter(differs).map(|(field, _)| field.clone()).collect()
 }
 
-/// The JSON patch that performs `action`. It is fixed (and stored) before it is sent; only the resource version that
+/// The body of the request that performs `action`: a JSON patch, a new Job or an Eviction. It is fixed (and stored) before it is sent; only the resource version that
 /// guards it is added at the moment of sending.
 pub fn body(action: &Action, approval: &ApprovalId, at: Timestamp, sight: &Sight) -> Value {
+    match action {
+        Action::RerunJob { object } => return again::job(&sight.object, &again::name(object, approval), approval),
+        Action::DeletePod { object, uid, .. } => return again::eviction(object, uid, approval),
+        _ => {}
+    }
     let mut patch = Vec::new();
     ensure_map(&mut patch, &sight.object, "/metadata/annotations");
     patch.push(json!({"op": "add", "path": pointer("/metadata/annotations", APPROVAL_ANNOTATION), "value": approval}));
@@ -79,13 +107,57 @@ pub fn body(action: &Action, approval: &ApprovalId, at: Timestamp, sight: &Sight
             let path = pointer("/spec/template/metadata/annotations", RESTARTED_ANNOTATION);
             patch.push(json!({"op": "add", "path": path, "value": at.to_string()}));
         }
+        Action::Scale { to, .. } => patch.push(set("/spec/replicas", json!(to))),
+        Action::PauseRollout { .. } => patch.push(set("/spec/paused", json!(true))),
+        Action::ResumeRollout { .. } => patch.push(set("/spec/paused", json!(false))),
+        Action::SetResources { container, to, .. } => patch.extend(resources(&sight.object, container.as_str(), to)),
+        Action::SuspendCronjob { .. } => patch.push(set("/spec/suspend", json!(true))),
+        Action::ResumeCronjob { .. } => patch.push(set("/spec/suspend", json!(false))),
+        Action::Cordon { .. } | Action::Drain { .. } => patch.push(set("/spec/unschedulable", json!(true))),
+        Action::Uncordon { .. } => patch.push(set("/spec/unschedulable", json!(false))),
+        Action::RerunJob { .. } | Action::DeletePod { .. } => {}
     }
     Value::Array(patch)
 }
 
-/// The body with its guard: another version of the object is a conflict.
+fn set(path: &str, value: Value) -> Value {
+    json!({"op": "add", "path": path, "value": value})
+}
+
+/// One container's resources, with what is named changed and all else as it is.
+fn resources(object: &Value, container: &str, to: &Resources) -> Option<Value> {
+    let containers = json::list(object, "/spec/template/spec/containers");
+    let place = containers.iter().position(|one| json::text(one, "/name") == container)?;
+    let mut all = containers[place].get("resources").cloned().unwrap_or_else(|| json!({}));
+    for (of, what, quantity) in to.named() {
+        match quantity.set() {
+            Some(text) => all[of][what] = json!(text),
+            None => drop(all[of].as_object_mut().and_then(|values| values.remove(what))),
+        }
+    }
+    if let Some(all) = all.as_object_mut() {
+        all.retain(|_, values| values.as_object().is_none_or(|values| !values.is_empty()));
+    }
+    Some(set(&format!("/spec/template/spec/containers/{place}/resources"), all))
+}
+
+/// The object as the body leaves it, as far as firstlook can tell by itself.
+pub fn applied(object: &Value, body: &Value) -> Value {
+    let mut changed = object.clone();
+    for step in json::list(body, "") {
+        let (path, value) = (json::text(step, "/path"), step.get("value").cloned().unwrap_or(Value::Null));
+        let Some((parent, last)) = path.rsplit_once('/') else { continue };
+        if let Some(Value::Object(map)) = changed.pointer_mut(parent) {
+            map.insert(last.replace("~1", "/").replace("~0", "~"), value);
+        }
+    }
+    changed
+}
+
+/// The body with its guard: another version of the object is a conflict. A new Job needs none, its name being the
+/// approval's own; an Eviction names the uid.
 pub fn guarded(body: &Value, object: &Value) -> Value {
-    let mut patch = body.as_array().cloned().unwrap_or_default();
+    let Some(mut patch) = body.as_array().cloned() else { return body.clone() };
     let version = json::text(object, "/metadata/resourceVersion");
     patch.push(json!({"op": "replace", "path": "/metadata/resourceVersion", "value": version}));
     Value::Array(patch)

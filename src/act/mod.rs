@@ -1,9 +1,12 @@
 //! The only writer: previews an action by dry run, and applies it with a permit.
 
 pub mod account;
+pub mod again;
 pub mod apply;
 pub mod change;
+mod drain;
 pub mod preview;
+pub mod rights;
 
 use std::sync::Arc;
 
@@ -71,7 +74,6 @@ impl Actor {
         let object = self.0.reader.get(subject).await?;
         let object = object.ok_or_else(|| Refusal::Refused(text!("{} is gone", subject)))?;
         let target = match action {
-            Action::RolloutRestart { .. } => None,
             Action::RolloutUndo { target_uid, to_revision, .. } => {
                 let kind = if subject.kind == Kind::Deployment { Kind::ReplicaSet } else { Kind::ControllerRevision };
                 let kept = self.0.reader.list(kind, Some(subject.namespace()), &Selector::all()).await?;
@@ -79,6 +81,7 @@ impl Actor {
                 let gone = || Refusal::Refused(text!("the {} of revision {} is gone", kind, *to_revision));
                 Some(change::template_of(&target.ok_or_else(gone)?))
             }
+            _ => None,
         };
         let bound = change::bound(action, &object);
         Ok(Sight { object, target, bound })

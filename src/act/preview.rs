@@ -3,15 +3,21 @@
 use serde_json::Value;
 
 use crate::act::account::{Account, Trouble};
-use crate::act::{Actor, Refusal, change};
-use crate::model::scene::{DiffLine, Template};
-use crate::model::{Action, ApprovalId, Bound, Kind, ObjectRef, Preview};
+use crate::act::{Actor, Refusal, again, change};
+use crate::model::scene::DiffLine;
+use crate::model::{Action, ApprovalId, Bound, Kind, Moved, ObjectRef, Preview};
 use crate::observe::reader::Selector;
 use crate::observe::typed::Typed;
 use crate::observe::typed::workload::selector;
 use crate::observe::{changes, json};
 use crate::redact::Redacted;
 use crate::text;
+
+/// Versions of an object that may pass by before a preview waits: a rollout writes its status many times a second.
+const TRIES_MAX: u32 = 5;
+
+/// The object as the dry run returned it, and a note where there was none.
+type Rehearsed = (Option<Value>, Option<Redacted>);
 
 impl Actor {
     /// Shows what `action` would do, and what its approval will be bound to.
@@ -24,51 +30,78 @@ impl Actor {
         approval: &ApprovalId,
         now: jiff::Timestamp,
     ) -> Result<(Preview, Bound), Refusal> {
+        for _ in 0..TRIES_MAX {
+            if let Some(shown) = Box::pin(self.rehearse(action, approval, now)).await? {
+                return Ok(shown);
+            }
+        }
+        Err(Refusal::Later(text!("{} is changing", action.object())))
+    }
+
+    /// One rehearsal; None when the object changed between the look and the dry run.
+    async fn rehearse(
+        &self,
+        action: &Action,
+        approval: &ApprovalId,
+        now: jiff::Timestamp,
+    ) -> Result<Option<(Preview, Bound)>, Refusal> {
         let sight = self.look(action).await?;
-        let reader = &self.0.reader;
+        let (reader, object) = (&self.0.reader, action.object());
         let typed = Typed { redactor: reader.redactor() };
-        let body = change::guarded(&change::body(action, approval, now, &sight), &sight.object);
-        let (result, note) = self.dry_run(action.object(), &body).await?;
-        let by_api_server = result.is_some();
-        let before = json_template(&sight.object, typed);
-        let after = match &result {
-            Some(result) => json_template(result, typed),
-            None => match &sight.target {
-                Some(target) => typed.template(target),
-                None => before.clone(),
-            },
+        let body = change::body(action, approval, now, &sight);
+        let Some((result, note)) = self.dry_run(action, &change::guarded(&body, &sight.object)).await? else {
+            return Ok(None);
         };
-        let mut diff = changes::compare(&before, &after, reader.redactor());
-        if diff.is_empty() && matches!(action, Action::RolloutRestart { .. }) {
-            let after = Some(text!("{}", now));
-            diff.push(DiffLine { container: None, field: "restart".into(), before: None, after });
-        }
+        let by_api_server = result.is_some();
+        let after = result.unwrap_or_else(|| change::applied(&sight.object, &body));
+        let diff = match action {
+            Action::RerunJob { object } => vec![line("Job", None, Some(again::name(object, approval)), typed)],
+            Action::DeletePod { object, .. } => vec![line("Pod", Some(object.name().to_owned()), None, typed)],
+            Action::Drain { pods, .. } => {
+                pods.iter().map(|moved| line("Pod", Some(moved.pod.path()), None, typed)).collect()
+            }
+            _ => difference(action, &sight.object, &after, typed),
+        };
         if diff.is_empty() {
-            return Err(Refusal::Refused(text!("{} already runs this template", action.object())));
+            return Err(Refusal::Refused(text!("{} would be as it is", object)));
         }
-        let namespace = action.object().namespace();
-        let budgets = reader.list(Kind::PodDisruptionBudget, Some(namespace), &Selector::all()).await?;
-        let scalers = reader.list(Kind::HorizontalPodAutoscaler, Some(namespace), &Selector::all()).await?;
-        let result_template = result.as_ref().and_then(|result| result.pointer("/spec/template")).cloned();
-        let preview = Preview {
+        let mut preview = Preview {
             diff,
             by_api_server,
             note,
-            pods_touched: pods(action.object().kind, &sight.object),
+            pods_touched: pods(action, &sight.object),
             then: self.then(action, &sight.object).await?,
-            disruptions_allowed: allowed(&budgets, &sight.object),
-            pace: pace(&sight.object, typed),
-            autoscaler: autoscaler(&scalers, action.object(), typed),
             gitops: typed.gitops(&sight.object),
-            result_hash: result_template.or(sight.target.clone()).as_ref().map(change::hash),
+            result_hash: after.pointer("/spec/template").filter(|_| action.rolls()).map(change::hash),
+            ..Preview::default()
         };
-        Ok((preview, sight.bound))
+        if action.moves_pods() {
+            let namespace = Some(object.namespace());
+            let budgets = reader.list(Kind::PodDisruptionBudget, namespace, &Selector::all()).await?;
+            let scalers = reader.list(Kind::HorizontalPodAutoscaler, namespace, &Selector::all()).await?;
+            preview.disruptions_allowed = allowed(&budgets, &sight.object);
+            preview.autoscaler = autoscaler(&scalers, object, typed);
+        }
+        if let Action::Drain { object, pods } = action {
+            preview.disruptions_allowed = self.narrowest(object, pods).await?;
+        }
+        if action.rolls() || matches!(action, Action::ResumeRollout { .. }) {
+            preview.pace = pace(&sight.object, typed);
+        }
+        Ok(Some((preview, sight.bound)))
     }
 
-    /// What must follow the action by itself. An OrderedReady StatefulSet waits for its broken pod before it replaces
-    /// any, that pod too: whatever its template says now, somebody has to delete it.
+    /// What must follow the action, or follows it by itself. An OrderedReady StatefulSet waits for its broken pod before
+    /// it replaces any, that pod too: whatever its template says now, somebody has to delete it.
     async fn then(&self, action: &Action, workload: &Value) -> Result<Option<Redacted>, Refusal> {
         let object = action.object();
+        if let Action::ResumeCronjob { .. } = action {
+            let bounded = workload.pointer("/spec/startingDeadlineSeconds").is_some();
+            return Ok((!bounded).then(|| "a run that was missed meanwhile starts at once".into()));
+        }
+        if !action.rolls() {
+            return Ok(None);
+        }
         let ordered = json::text(workload, "/spec/podManagementPolicy") != "Parallel";
         if object.kind != Kind::StatefulSet || !ordered {
             return Ok(None);
@@ -86,41 +119,89 @@ impl Actor {
         }))
     }
 
-    /// The object as it would be, or why firstlook has to compute it by itself.
-    async fn dry_run(&self, object: &ObjectRef, body: &Value) -> Result<(Option<Value>, Option<Redacted>), Refusal> {
+    /// Disruptions that the narrowest budget of a drain's pods allows now.
+    async fn narrowest(&self, node: &ObjectRef, pods: &[Moved]) -> Result<Option<u32>, Refusal> {
+        let reader = &self.0.reader;
+        let here = reader.list(Kind::Pod, None, &Selector::fields(format!("spec.nodeName={}", node.name()))).await?;
+        let budgets = reader.list(Kind::PodDisruptionBudget, None, &Selector::all()).await?;
+        let moving = |pod: &&Value| pods.iter().any(|moved| moved.uid == json::text(pod, "/metadata/uid"));
+        let of_pod = |pod: &Value| {
+            let namespace = json::text(pod, "/metadata/namespace");
+            let own = budgets.iter().filter(|budget| json::text(budget, "/metadata/namespace") == namespace);
+            allowed(&own.cloned().collect::<Vec<_>>(), pod)
+        };
+        Ok(here.iter().filter(moving).filter_map(of_pod).min())
+    }
+
+    /// The object as it would be, or why firstlook has to compute it by itself; None when it has changed meanwhile.
+    async fn dry_run(&self, action: &Action, body: &Value) -> Result<Option<Rehearsed>, Refusal> {
         let accounts = &self.0.accounts;
         match accounts.is_guarded(Account::Preview).await {
             Ok(true) => {}
             Ok(false) => {
                 let note = "no dry run: the admission policy of the preview account is not installed";
-                return Ok((None, Some(note.into())));
+                return Ok(Some((None, Some(note.into()))));
             }
-            Err(why) => return Ok((None, Some(text!("no dry run: {}", why)))),
+            Err(why) => return Ok(Some((None, Some(text!("no dry run: {}", why))))),
         }
-        match accounts.patch(Account::Preview, object, body, true).await {
-            Ok(result) => Ok((Some(result), None)),
-            Err(Trouble::Refused(why)) => Err(Refusal::Refused(text!("the API server refuses it: {}", why))),
-            Err(Trouble::Conflict) => Err(Refusal::Later(text!("{} is changing", object))),
+        match accounts.send(Account::Preview, action, body, true).await {
+            Ok(result) => Ok(Some((Some(result), None))),
+            Err(Trouble::Refused(why) | Trouble::Held(why)) => {
+                Err(Refusal::Refused(text!("the API server refuses it: {}", why)))
+            }
+            Err(Trouble::Conflict) => Ok(None),
             Err(Trouble::NotSent(why) | Trouble::Unknown(why)) => Err(Refusal::Later(why)),
         }
     }
 }
 
-/// Pods that a rollout replaces.
-fn pods(kind: Kind, workload: &Value) -> u32 {
-    match kind {
-        Kind::DaemonSet => json::count(workload, "/status/desiredNumberScheduled"),
-        _ => json::number(workload, "/spec/replicas").unwrap_or(1).try_into().unwrap_or(0),
+/// What the action changes, line by line.
+fn difference(action: &Action, before: &Value, after: &Value, typed: Typed<'_>) -> Vec<DiffLine> {
+    let template = |object: &Value| object.pointer("/spec/template").map(|it| typed.template(it)).unwrap_or_default();
+    let mut diff = Vec::new();
+    for path in change::fields(action) {
+        let (old, new) = (change::field(before, path), change::field(after, path));
+        if *path == "spec.template" {
+            diff.extend(changes::compare(&template(before), &template(after), typed.redactor));
+        } else if old != new {
+            diff.push(line(path.trim_start_matches("spec."), Some(old.to_string()), Some(new.to_string()), typed));
+        }
     }
+    diff
 }
 
-fn json_template(workload: &Value, typed: Typed<'_>) -> Template {
-    workload.pointer("/spec/template").map(|template| typed.template(template)).unwrap_or_default()
+fn line(field: &'static str, before: Option<String>, after: Option<String>, typed: Typed<'_>) -> DiffLine {
+    let side = |text: Option<String>| text.map(|text| typed.redactor.redact(&text));
+    DiffLine { container: None, field: field.into(), before: side(before), after: side(after) }
+}
+
+/// Pods that are replaced, started or ended.
+fn pods(action: &Action, workload: &Value) -> u32 {
+    let all = match action.object().kind {
+        Kind::DaemonSet => json::count(workload, "/status/desiredNumberScheduled"),
+        _ => json::number(workload, "/spec/replicas").unwrap_or(1).try_into().unwrap_or(0),
+    };
+    match action {
+        Action::Scale { to, from, .. } => to.abs_diff(*from),
+        Action::RerunJob { .. } => {
+            let cron_job = workload.pointer("/spec/jobTemplate");
+            json::count(cron_job.unwrap_or(workload), "/spec/parallelism").max(1)
+        }
+        Action::DeletePod { .. } => 1,
+        Action::Drain { pods, .. } => pods.len() as u32,
+        Action::ResumeRollout { .. } => all.saturating_sub(json::count(workload, "/status/updatedReplicas")),
+        _ if action.rolls() => all,
+        _ => 0,
+    }
 }
 
 /// Disruptions that every budget covering the pods allows now; None when no budget covers them.
 fn allowed(budgets: &[Value], workload: &Value) -> Option<u32> {
-    let labels = workload.pointer("/spec/template/metadata/labels")?.as_object()?;
+    let labels = match json::text(workload, "/kind") {
+        "Pod" => workload.pointer("/metadata/labels"),
+        _ => workload.pointer("/spec/template/metadata/labels"),
+    };
+    let labels = labels?.as_object()?;
     let covers = |budget: &&Value| {
         let wanted = budget.pointer("/spec/selector/matchLabels").and_then(Value::as_object);
         wanted.is_some_and(|wanted| {

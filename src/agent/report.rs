@@ -37,9 +37,14 @@ pub fn definition() -> Value {
             "next_step": text("What a person should do, if no proposal fits"),
             "proposals": {"type": "array", "items": {
                 "type": "object", "required": ["tool", "kind", "namespace", "name"], "properties": {
-                    "tool": {"type": "string", "enum": ["rollout_undo", "rollout_restart"]},
+                    "tool": {"type": "string", "enum": [
+                        "rollout_undo", "rollout_restart", "scale", "pause_rollout", "resume_rollout", "set_resources",
+                        "suspend_cronjob", "resume_cronjob", "rerun_job", "cordon", "uncordon", "delete_pod", "drain"]},
                     "kind": {"type": "string"}, "namespace": {"type": "string"}, "name": {"type": "string"},
-                    "to_revision": {"type": "integer"}}}},
+                    "to_revision": {"type": "integer"}, "replicas": {"type": "integer"},
+                    "container": {"type": "string"}, "memory_limit": {"type": "string"},
+                    "memory_request": {"type": "string"}, "cpu_limit": {"type": "string"},
+                    "cpu_request": {"type": "string"}}}},
             "reasoning": {"type": "array", "description": "At most five lines", "items": {"type": "string"}}}}}})
 }
 
@@ -194,14 +199,7 @@ fn object(value: &Value) -> Option<ObjectRef> {
 /// Proposals with exact names; anything else is dropped, since a button needs one object.
 fn proposals(arguments: &Map<String, Value>) -> Vec<Proposal> {
     let items = arguments.get("proposals").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let read = |item: &Value| {
-        let object = object(item)?;
-        match item["tool"].as_str()? {
-            "rollout_undo" => Some(Proposal::RolloutUndo { object, to_revision: item["to_revision"].as_i64() }),
-            "rollout_restart" => Some(Proposal::RolloutRestart { object }),
-            _ => None,
-        }
-    };
+    let read = |item: &Value| Proposal::of(item["tool"].as_str()?, item.as_object()?).ok();
     // Two: a card with more buttons is a question, not an answer.
     items.iter().filter_map(read).take(2).collect()
 }
@@ -237,7 +235,7 @@ mod tests {
     fn arguments(citations: Value) -> Map<String, Value> {
         let all = json!({"headline": "checkout crashes", "cause": "the role's limit", "certainty": "proved",
             "culprit": {"kind": "Deployment", "namespace": "shop", "name": "checkout"}, "citations": citations,
-            "proposals": [{"tool": "delete_pod", "kind": "Pod", "namespace": "shop", "name": "x"},
+            "proposals": [{"tool": "delete_namespace", "kind": "Pod", "namespace": "shop", "name": "x"},
                           {"tool": "rollout_undo", "kind": "deployment", "namespace": "shop", "name": "checkout"}]});
         all.as_object().unwrap().clone()
     }

@@ -8,6 +8,7 @@ pub mod look;
 pub mod mcp;
 pub mod policy;
 pub mod prompt;
+pub mod rbac;
 pub mod report;
 pub mod run;
 
@@ -45,6 +46,7 @@ enum Command {
     Mcp(McpArgs),
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    Rbac(rbac::RbacArgs),
     Report(report::ReportArgs),
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -259,6 +261,7 @@ pub fn main() -> ExitCode {
             Command::Mcp(McpArgs { command: Some(McpCommand::Token(args)), .. }) => mcp::token(&args),
             Command::Mcp(args) => mcp::run(args).await,
             Command::Policy(command) => policy::run(command).await,
+            Command::Rbac(args) => rbac::run(args),
             Command::Report(args) => report::run(args).await,
             Command::Audit(command) => audit::run(command).await,
         }

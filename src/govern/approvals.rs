@@ -233,7 +233,8 @@ impl Gate {
         if approval.state != ApprovalState::Expired {
             return Ok(Answered::new("stale", stale(approval, approval.state)));
         }
-        self.propose_by(click, approval, groups, approval.proposal.clone(), approval.undoes.clone()).await
+        let again = self.propose_by(click, approval, groups, approval.proposal.clone(), approval.undoes.clone());
+        Box::pin(again).await
     }
 
     /// A new request that would take back what was done.
@@ -241,11 +242,10 @@ impl Gate {
         if approval.state != ApprovalState::Executed {
             return Ok(Answered::new("stale", stale(approval, approval.state)));
         }
-        let Some(Action::RolloutUndo { object, from_revision, .. }) = &approval.action else {
-            return Ok(Answered::new("stale", "A restart cannot be taken back.".into()));
+        let Some(proposal) = approval.action.as_ref().and_then(Action::inverse) else {
+            return Ok(Answered::new("stale", "That cannot be taken back.".into()));
         };
-        let proposal = Proposal::RolloutUndo { object: object.clone(), to_revision: Some(*from_revision) };
-        self.propose_by(click, approval, groups, proposal, Some(approval.id.clone())).await
+        Box::pin(self.propose_by(click, approval, groups, proposal, Some(approval.id.clone()))).await
     }
 
     /// A proposal by a person, who must be one of the approvers.
@@ -301,10 +301,10 @@ fn said_by_leave(approval: &Approval, user: &Redacted) -> bool {
 /// What the approval is about, in an order's words.
 fn said(approval: &Approval) -> Redacted {
     match &approval.action {
-        Some(Action::RolloutUndo { object, to_revision, .. }) => {
-            text!("roll back {} to revision {}", object, *to_revision)
+        Some(action) => {
+            let words = action.words();
+            text!("{} {}{}", words.order, action.object(), words.after)
         }
-        Some(Action::RolloutRestart { object }) => text!("restart {}", object),
         None => text!("{} of {}", approval.proposal.tool(), approval.proposal.object()),
     }
 }

@@ -105,6 +105,7 @@ pub fn may_change(
         .iter()
         .any(|finding| finding.about == *object && !matches!(finding.role, Role::RuledOut | Role::Context));
     let connected = scene.is_some_and(|scene| connects(scene, object));
+    let named = named || scene.is_some_and(|scene| is_unready_pod(scene, object));
     match (connected, named) {
         (true, true) => Ok(()),
         (false, _) => Err(text!("{} is not what this incident is about, nor connected to it", object)),
@@ -127,11 +128,18 @@ pub fn was_read(scene: Option<&Scene>, evidence: &[Evidence], object: &ObjectRef
     })
 }
 
+/// Whether it is a pod of the scene that is not ready: its own state says what a finding would.
+fn is_unready_pod(scene: &Scene, object: &ObjectRef) -> bool {
+    scene.pods.items().iter().any(|pod| pod.object == *object && !pod.ready)
+}
+
 fn connects(scene: &Scene, object: &ObjectRef) -> bool {
     let owners = scene.pods.items().iter().filter_map(|pod| pod.owner.as_ref());
     let behind = scene.services.items().iter().flat_map(|service| &service.near).filter_map(|near| near.of.as_ref());
     let changed = scene.changes.items().iter().map(|change| &change.object);
     let services = scene.services.items().iter().map(|service| &service.object);
-    let mut all = owners.chain(behind).chain(changed).chain(services);
+    let pods = scene.pods.items().iter().map(|pod| &pod.object);
+    let nodes = scene.nodes.items().iter().map(|node| &node.object);
+    let mut all = owners.chain(behind).chain(changed).chain(services).chain(pods).chain(nodes);
     scene.subject == *object || all.any(|connected| connected == object)
 }

@@ -144,6 +144,44 @@ pub(super) struct Undo {
     pub(super) to_revision: Option<i64>,
 }
 
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Named {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NodeName {
+    pub(super) name: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Replicas {
+    pub(super) namespace: String,
+    /// Deployment or StatefulSet
+    pub(super) kind: String,
+    pub(super) name: String,
+    pub(super) replicas: u32,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ContainerResources {
+    pub(super) namespace: String,
+    pub(super) kind: String,
+    pub(super) name: String,
+    pub(super) container: String,
+    /// As 500m; none takes it away
+    pub(super) cpu_request: Option<String>,
+    /// As 512Mi
+    pub(super) memory_request: Option<String>,
+    pub(super) cpu_limit: Option<String>,
+    pub(super) memory_limit: Option<String>,
+}
+
 /// The object that arguments name.
 pub(super) fn object(
     redactor: &Redactor,

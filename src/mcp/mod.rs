@@ -3,10 +3,12 @@
 mod answer;
 mod arguments;
 mod brief;
+mod checked;
 pub mod firstlook;
 mod folded;
 pub mod k8s_logs;
 pub mod k8s_metrics;
+pub mod k8s_safe_change;
 pub mod k8s_safe_restart;
 pub mod k8s_workloads;
 pub mod loki;
@@ -25,7 +27,7 @@ use rmcp::service::RunningService;
 
 pub use answer::{SEGMENTS_MAX, TEXT_MAX_CHARS, Told};
 pub use arguments::forbidden;
-pub use k8s_safe_restart::Checked;
+pub use checked::Checked;
 pub use pipe::{Pipe, pipe};
 pub use traced::belongs_to;
 
@@ -53,6 +55,17 @@ pub const TOOLS: &[(&str, &str, Tier)] = &[
     ("who_is_on_call", pagerduty::SERVER, Tier::ReadOnly),
     ("rollout_restart", k8s_safe_restart::SERVER, Tier::Reversible),
     ("rollout_undo", k8s_safe_restart::SERVER, Tier::Reversible),
+    ("scale", k8s_safe_change::SERVER, Tier::Reversible),
+    ("pause_rollout", k8s_safe_change::SERVER, Tier::Reversible),
+    ("resume_rollout", k8s_safe_change::SERVER, Tier::Reversible),
+    ("set_resources", k8s_safe_change::SERVER, Tier::Reversible),
+    ("suspend_cronjob", k8s_safe_change::SERVER, Tier::Reversible),
+    ("resume_cronjob", k8s_safe_change::SERVER, Tier::Reversible),
+    ("cordon", k8s_safe_change::SERVER, Tier::Reversible),
+    ("uncordon", k8s_safe_change::SERVER, Tier::Reversible),
+    ("rerun_job", k8s_safe_change::SERVER, Tier::Reversible),
+    ("delete_pod", k8s_safe_change::SERVER, Tier::Destructive),
+    ("drain", k8s_safe_change::SERVER, Tier::Destructive),
     ("similar_incidents", firstlook::SERVER, Tier::ReadOnly),
     ("find_runbooks", firstlook::SERVER, Tier::ReadOnly),
     ("get_approval", firstlook::SERVER, Tier::ReadOnly),
@@ -81,6 +94,7 @@ pub async fn start(reader: &Reader, sources: &Sources) -> anyhow::Result<Vec<(&'
         (k8s_workloads::SERVER, connect(k8s_workloads::K8sWorkloads::new(reader.clone())).await?),
         (k8s_logs::SERVER, connect(k8s_logs::K8sLogs::new(reader.clone())).await?),
         (k8s_safe_restart::SERVER, connect(k8s_safe_restart::K8sSafeRestart::new(reader.clone())).await?),
+        (k8s_safe_change::SERVER, connect(k8s_safe_change::K8sSafeChange::new(reader.clone())).await?),
     ];
     if let Some(prometheus) = &sources.prometheus {
         let server = k8s_metrics::K8sMetrics::new(prometheus.clone(), reader.clock().clone());

@@ -238,6 +238,8 @@ async fn what_forbids_a_rollout_is_said() {
     };
     change(|object| object["metadata"]["labels"]["argocd.argoproj.io/instance"] = "fleet".into());
     assert!(world.error("rollout_undo", workload()).await.contains("managed by Argo CD application fleet"));
+    assert!(world.error("rollout_restart", workload()).await.contains("change it in its repository"));
+    change(|object| object["metadata"]["labels"] = json!({}));
     assert_eq!(world.call("rollout_restart", workload()).await.is_error, Some(false));
     change(|object| object["spec"]["paused"] = true.into());
     assert!(world.error("rollout_restart", workload()).await.contains("paused"));

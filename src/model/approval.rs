@@ -128,6 +128,7 @@ pub struct Preview {
     /// Whether the API server computed it (dry run), or firstlook did (why: see `note`).
     pub by_api_server: bool,
     pub note: Option<Redacted>,
+    /// Pods that are replaced, started or ended by it.
     pub pods_touched: u32,
     /// Disruptions that the budget allows now; None when no budget covers the pods.
     pub disruptions_allowed: Option<u32>,
@@ -135,10 +136,10 @@ pub struct Preview {
     pub pace: Redacted,
     pub autoscaler: Option<Redacted>,
     pub gitops: Option<Redacted>,
-    /// What must be done by hand afterwards, without which the action has no effect.
+    /// What follows the action and is easily missed: what must be done by hand, what then starts by itself.
     #[serde(default)]
     pub then: Option<Redacted>,
-    /// Hash of the spec that the dry run returned, to recognise the result after a crash.
+    /// Hash of the template that the dry run returned, to recognise the result after a crash.
     pub result_hash: Option<String>,
 }
 
@@ -160,6 +161,12 @@ pub struct Execution {
     pub finished_at: Option<Timestamp>,
     /// The object's generation after the change, to follow its rollout.
     pub generation: Option<i64>,
+    /// When the next of several requests is due.
+    #[serde(default)]
+    pub wait_until: Option<Timestamp>,
+    /// The object as the change left it: it is taken back only while that still stands.
+    #[serde(default)]
+    pub left: Option<Bound>,
 }
 
 /// Whether the action helped.

@@ -12,12 +12,14 @@ pub mod object;
 pub mod past;
 pub mod patience;
 pub mod report;
+pub mod resources;
 pub mod room;
 pub mod scene;
 pub mod schedule;
 pub mod signal;
+pub mod words;
 
-pub use action::{Action, ActionHash, Proposal, Tier};
+pub use action::{Action, ActionHash, Moved, Proposal, Tier};
 pub use approval::{
     Approval, ApprovalState, Bound, Click, Execution, Press, Pressed, Preview, ReasonFor, Standing, Verification,
 };
@@ -34,6 +36,8 @@ pub use object::{Kind, Name, ObjectRef};
 pub use past::Past;
 pub use patience::Patience;
 pub use report::{Origin, Report, Review};
+pub use resources::{Quantity, Resources};
 pub use room::Room;
 pub use scene::{Part, Scene};
 pub use signal::{Alert, AlertStatus, Rollout, Signal, SignalBody, Warning, WarningSource};
+pub use words::Words;

@@ -6,53 +6,82 @@ use crate::model::Kind;
 use crate::observe::ReadError;
 use crate::observe::Reader;
 
-/// One kind, and what is done with it.
-struct Need {
-    kind: Kind,
-    subresource: Option<&'static str>,
-    verbs: &'static [&'static str],
-    namespace: Option<&'static str>,
+/// One kind, what is done with it, and why: RBAC is printed from this.
+#[derive(Clone, Copy, Debug)]
+pub struct Need {
+    pub kind: Kind,
+    pub subresource: Option<&'static str>,
+    pub verbs: &'static [&'static str],
+    /// Where alone it is read.
+    pub namespace: Option<&'static str>,
     /// Without it firstlook would be deaf.
-    needed: bool,
+    pub needed: bool,
+    pub why: &'static str,
 }
 
 const WATCHED: &[&str] = &["get", "list", "watch"];
 const READ: &[&str] = &["get", "list"];
 
-const fn need(kind: Kind, verbs: &'static [&'static str]) -> Need {
-    Need { kind, subresource: None, verbs, namespace: None, needed: verbs.len() == WATCHED.len() }
+/// Heard by itself.
+const fn heard(kind: Kind, why: &'static str) -> Need {
+    Need { kind, subresource: None, verbs: WATCHED, namespace: None, needed: true, why }
 }
 
-/// Watched where it is allowed.
-const fn more(kind: Kind) -> Need {
-    Need { needed: false, ..need(kind, WATCHED) }
+/// Heard by itself where it is allowed.
+const fn more(kind: Kind, why: &'static str) -> Need {
+    Need { needed: false, ..heard(kind, why) }
 }
+
+/// Read when an incident is looked at.
+const fn read(kind: Kind, why: &'static str) -> Need {
+    Need { verbs: READ, ..more(kind, why) }
+}
+
+const TROUBLE: &str = "heard by itself: pods, nodes and volumes in trouble, and Warning events";
+const ROLLOUTS: &str = "heard by itself: rollouts, and those that are stuck";
+const RUNS: &str = "heard by itself: Jobs that fail or do not end, and CronJobs that miss a run";
+const START: &str = "what it mounts and runs as: of a ServiceAccount only whether it exists and names its pull secrets";
+const CONFIG: &str = "what it reads at start, and edits of it: values stay in memory, and of an edit the lines that changed are kept, masked";
+const REACHED: &str = "how it is reached, what forbids it, and who changed that";
+const LIMITED: &str = "what limits it, and who changed that";
 
 /// Everything that scenes, tools and watches ask for. A missing one makes cards poorer, never wrong.
-const NEEDS: &[Need] = &[
-    need(Kind::Pod, WATCHED),
-    Need { kind: Kind::Pod, subresource: Some("log"), verbs: &["get"], namespace: None, needed: false },
-    need(Kind::Event, WATCHED),
-    need(Kind::Deployment, WATCHED),
-    need(Kind::ReplicaSet, WATCHED),
-    need(Kind::StatefulSet, WATCHED),
-    need(Kind::DaemonSet, WATCHED),
-    need(Kind::ControllerRevision, READ),
-    need(Kind::Job, WATCHED),
-    more(Kind::CronJob),
-    need(Kind::Node, WATCHED),
-    need(Kind::Namespace, READ),
-    Need { namespace: Some("kube-node-lease"), ..more(Kind::Lease) },
-    need(Kind::Service, READ),
-    more(Kind::EndpointSlice),
-    need(Kind::Ingress, READ),
-    need(Kind::IngressClass, READ),
-    need(Kind::ConfigMap, READ),
-    need(Kind::ServiceAccount, &["get"]),
-    need(Kind::PersistentVolumeClaim, WATCHED),
-    need(Kind::HorizontalPodAutoscaler, WATCHED),
-    need(Kind::PodDisruptionBudget, READ),
-    need(Kind::ResourceQuota, READ),
+pub const NEEDS: &[Need] = &[
+    heard(Kind::Pod, TROUBLE),
+    heard(Kind::Node, TROUBLE),
+    heard(Kind::Event, TROUBLE),
+    heard(Kind::PersistentVolumeClaim, TROUBLE),
+    heard(Kind::Deployment, ROLLOUTS),
+    heard(Kind::ReplicaSet, ROLLOUTS),
+    heard(Kind::StatefulSet, ROLLOUTS),
+    heard(Kind::DaemonSet, ROLLOUTS),
+    heard(Kind::Job, RUNS),
+    more(Kind::CronJob, RUNS),
+    heard(Kind::HorizontalPodAutoscaler, "heard by itself: autoscalers at their maximum; one also takes a change back"),
+    Need {
+        namespace: Some("kube-node-lease"),
+        ..more(Kind::Lease, "heard by itself: nodes that no longer renew theirs")
+    },
+    more(Kind::EndpointSlice, "heard by itself: Services that lost their last endpoint"),
+    Need {
+        subresource: Some("log"),
+        verbs: &["get"],
+        needed: false,
+        ..heard(Kind::Pod, "what failing containers said last")
+    },
+    read(Kind::ControllerRevision, "what a StatefulSet or DaemonSet ran before"),
+    read(Kind::Namespace, "their names tell a near miss from the real one"),
+    more(Kind::ConfigMap, CONFIG),
+    read(Kind::ServiceAccount, START),
+    read(Kind::PersistentVolume, START),
+    read(Kind::StorageClass, "where its volumes come from"),
+    more(Kind::Service, REACHED),
+    more(Kind::Ingress, REACHED),
+    more(Kind::NetworkPolicy, REACHED),
+    read(Kind::IngressClass, "which controllers serve it"),
+    more(Kind::ResourceQuota, LIMITED),
+    more(Kind::LimitRange, LIMITED),
+    read(Kind::PodDisruptionBudget, "how many of its pods may be down"),
 ];
 
 /// What was found of one need.

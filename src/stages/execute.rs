@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use tracing::Instrument as _;
 
-use crate::act::apply::{Applied, Recovered};
+use crate::act::apply::{Applied, Done, Recovered};
 use crate::act::{Actor, Refusal, Sight, change};
 use crate::clock::Clock;
 use crate::govern::approvals::{Leave, groups_of};
@@ -20,6 +20,7 @@ use crate::stages::lease::LEASE;
 use crate::store::{Claim, CommitError, Durability, Store, Write};
 use crate::telemetry;
 use crate::telemetry::{ActionLabels, Metrics};
+use crate::text;
 
 /// Versions of an object that may pass by before an execution gives up.
 const CONFLICTS_MAX: u32 = 5;
@@ -27,6 +28,10 @@ const CONFLICTS_MAX: u32 = 5;
 const PENDING_MAX: u32 = 100;
 /// What could not be done now is tried again after this long, up to the store's five attempts.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(2);
+/// A pod that its disruption budget holds back is asked for again after this long: another must be ready first.
+const HELD_AGAIN: SignedDuration = SignedDuration::from_secs(5);
+/// A drain whose pods are held back for longer has stopped: kubectl's users wait about as long.
+const HELD_MAX: SignedDuration = SignedDuration::from_mins(30);
 /// Entries sealed before a write: its intent is among them.
 const SEAL_BATCH: u32 = 1_000;
 
@@ -48,7 +53,7 @@ impl Execute {
     pub async fn run_once(&self) -> anyhow::Result<Ran> {
         for click in self.store.clicks_unhandled(8).await? {
             let Some(claim) = self.store.claim("click", &click.id, LEASE).await? else { continue };
-            let result = lease::hold(&self.store, &claim, self.answer(&click)).await;
+            let result = lease::hold(&self.store, &claim, Box::pin(self.answer(&click))).await;
             self.give_back(claim, result).await?;
             return Ok(Ran::Worked);
         }
@@ -56,15 +61,22 @@ impl Execute {
             return Ok(Ran::Worked);
         }
         let states = [ApprovalState::Approved, ApprovalState::Executing];
-        for approval in self.store.approvals_in(&states, 8).await? {
+        let mut waiting = self.store.approvals_in(&states, 8).await?;
+        // A drain takes many turns: whatever else was approved goes between them.
+        waiting.sort_by_key(|approval| matches!(approval.action, Some(Action::Drain { .. })));
+        let now = self.clock.now();
+        let is_due = |approval: &Approval| {
+            approval.execution.as_ref().and_then(|execution| execution.wait_until).is_none_or(|until| until <= now)
+        };
+        for approval in waiting.into_iter().filter(is_due) {
             let Some(claim) = self.store.claim("execute", approval.id.as_str(), LEASE).await? else { continue };
             let span = telemetry::incident(&approval.incident);
-            let act = async {
+            let act = Box::pin(async {
                 match approval.state {
                     ApprovalState::Executing => self.recover(approval, &claim).await,
                     _ => self.perform(approval, None, &claim).await,
                 }
-            };
+            });
             let result = lease::hold(&self.store, &claim, act).instrument(span).await;
             self.give_back(claim, result).await?;
             return Ok(Ran::Worked);
@@ -150,21 +162,30 @@ impl Execute {
             return self.end(approval, ApprovalState::Failed, "it was never checked".into(), claim).await;
         };
         // What is asked again is the approval as the people left it, also when its execution was begun before.
-        let asked = Approval { state: ApprovalState::Approved, ..approval.clone() };
+        let mut asked = Approval { state: ApprovalState::Approved, ..approval.clone() };
+        let under_way = sent.is_some() && matches!(action, Action::Drain { .. });
+        if under_way {
+            // What was begun in time goes on.
+            asked.expires_at = jiff::Timestamp::MAX;
+        }
         let groups = self.groups(&approval).await;
         let mut current = approval;
         let mut execution = sent;
         for _ in 0..CONFLICTS_MAX {
             let mut sight: Option<Sight> = None;
-            let leave = self.gate.recheck_and_permit(&asked, &groups, async {
+            let leave = Box::pin(self.gate.recheck_and_permit(&asked, &groups, async {
                 Ok(match self.actor.look(&action).await {
                     Ok(seen) => Some(sight.insert(seen).bound.clone()),
                     Err(Refusal::Refused(_)) => None,
                     Err(Refusal::Later(why)) => anyhow::bail!("{why}"),
                 })
-            });
+            }));
             let permit = match leave.await? {
                 Leave::Permit(permit) => permit,
+                Leave::Withdraw { why } | Leave::Refuse { why } if under_way => {
+                    let why = text!("it was stopped on its way: {}", why);
+                    return self.end(current, ApprovalState::Failed, why, claim).await;
+                }
                 Leave::Withdraw { why } | Leave::Refuse { why } => {
                     return self.end(current, ApprovalState::Withdrawn, why, claim).await;
                 }
@@ -177,8 +198,9 @@ impl Execute {
                     execution.insert(current.execution.clone().unwrap_or_else(|| unsent(self.clock.now()))).clone()
                 }
             };
-            match self.actor.apply(permit, &action, &execution.body, &sight).await {
-                Applied::Done { generation } => return self.done(current, generation, claim).await,
+            match Box::pin(self.actor.apply(permit, &action, &execution.body, &sight)).await {
+                Applied::Done(done) => return self.done(current, done, claim).await,
+                Applied::Going { moved, of, held } => return self.go_on(current, (moved, of), held, claim).await,
                 Applied::Conflict => {}
                 Applied::Failed(why) => return self.end(current, ApprovalState::Failed, why, claim).await,
                 Applied::NotSent(why) => anyhow::bail!("not sent: {why}"),
@@ -201,7 +223,7 @@ impl Execute {
     ) -> anyhow::Result<Approval> {
         let now = self.clock.now();
         let body = change::body(action, &approval.id, now, sight);
-        let execution = Execution { started_at: now, body, finished_at: None, generation: None };
+        let execution = Execution { body, ..unsent(now) };
         let executing = Approval { state: ApprovalState::Executing, execution: Some(execution), ..approval.clone() };
         let writes = vec![
             Write::Audit(audit::execution(now, &executing)),
@@ -218,10 +240,10 @@ impl Execute {
             return self.end(approval, ApprovalState::Failed, "it was never checked".into(), claim).await;
         };
         match self.actor.recover(action, &approval).await {
-            Ok(Recovered::Done { generation }) => self.done(approval, generation, claim).await,
-            Ok(Recovered::NotDone(_)) => {
+            Ok(Recovered::Done(done)) => self.done(approval, done, claim).await,
+            Ok(Recovered::NotDone) => {
                 let sent = approval.execution.clone();
-                self.perform(approval, sent, claim).await
+                Box::pin(self.perform(approval, sent, claim)).await
             }
             Ok(Recovered::Unclear(why)) => self.end(approval, ApprovalState::OutcomeUnknown, why, claim).await,
             Err(Refusal::Refused(why)) => self.end(approval, ApprovalState::OutcomeUnknown, why, claim).await,
@@ -229,15 +251,50 @@ impl Execute {
         }
     }
 
-    async fn done(&self, approval: Approval, generation: i64, claim: &Claim) -> anyhow::Result<()> {
+    async fn done(&self, approval: Approval, done: Done, claim: &Claim) -> anyhow::Result<()> {
         let now = self.clock.now();
         let execution = approval.execution.clone().unwrap_or_else(|| unsent(now));
         let done = Approval {
-            execution: Some(Execution { finished_at: Some(now), generation: Some(generation), ..execution }),
+            execution: Some(Execution {
+                finished_at: Some(now),
+                generation: Some(done.generation),
+                left: done.left,
+                ..execution
+            }),
             verification: Verification::NotStarted,
             ..approval
         };
         self.end(done, ApprovalState::Executed, Redacted::default(), claim).await
+    }
+
+    /// One request of several was done: the card counts, and the next one is another turn's.
+    async fn go_on(
+        &self,
+        approval: Approval,
+        (moved, of): (u32, u32),
+        held: Option<Redacted>,
+        claim: &Claim,
+    ) -> anyhow::Result<()> {
+        let now = self.clock.now();
+        let execution = approval.execution.clone().unwrap_or_else(|| unsent(now));
+        if let Some(why) = &held
+            && now.duration_since(execution.started_at) >= HELD_MAX
+        {
+            let why = text!("{} of {} pods moved; {}", moved, of, why);
+            return self.end(approval, ApprovalState::Failed, why, claim).await;
+        }
+        let wait_until = held.is_some().then(|| now.checked_add(HELD_AGAIN).unwrap_or(now));
+        let going = Approval {
+            verification: Verification::Watching { ready: moved, wanted: of },
+            because: held.unwrap_or_default(),
+            execution: Some(Execution { wait_until, ..execution }),
+            ..approval
+        };
+        let writes = vec![
+            Write::Audit(audit::execution(now, &going)),
+            Write::Approval { approval: Box::new(going), was: Some(ApprovalState::Executing) },
+        ];
+        Ok(self.store.commit(writes, Durability::Durable, Some(claim)).await?)
     }
 
     async fn end(
@@ -279,5 +336,12 @@ fn approval_of(what: &Pressed) -> Option<&ApprovalId> {
 }
 
 fn unsent(now: jiff::Timestamp) -> Execution {
-    Execution { started_at: now, body: serde_json::Value::Null, finished_at: None, generation: None }
+    Execution {
+        started_at: now,
+        body: serde_json::Value::Null,
+        finished_at: None,
+        generation: None,
+        left: None,
+        wait_until: None,
+    }
 }

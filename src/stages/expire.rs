@@ -123,7 +123,9 @@ impl Expire {
         if self.clock.now() >= approval.expires_at {
             return Ok(Some((ApprovalState::Expired, "nobody answered".into())));
         }
-        if let Some(incident) = self.store.incident(&approval.incident).await?
+        // What takes a change back is asked for when the trouble is over as well.
+        if approval.undoes.is_none()
+            && let Some(incident) = self.store.incident(&approval.incident).await?
             && let IncidentState::Over { how, .. } = incident.state
             // A presumption withdraws nothing: the person may know better.
             && !matches!(how, Ending::Presumed | Ending::Unlisted | Ending::ResolveNotSeen)

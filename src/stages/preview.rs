@@ -3,10 +3,10 @@
 use jiff::SignedDuration;
 use tracing::Instrument as _;
 
-use crate::act::{Actor, Refusal};
+use crate::act::{Actor, Refusal, change};
 use crate::clock::Clock;
 use crate::govern::audit;
-use crate::model::{Approval, ApprovalState};
+use crate::model::{Approval, ApprovalState, Bound};
 use crate::redact::Redacted;
 use crate::stages::Ran;
 use crate::stages::lease;
@@ -54,10 +54,14 @@ impl Preview {
         let Some(action) = approval.action.clone() else {
             return self.refuse(approval, "it was never checked".into(), claim).await;
         };
-        match self.actor.preview(&action, &approval.id, now).await {
+        match Box::pin(self.actor.preview(&action, &approval.id, now)).await {
             Ok((preview, bound)) => {
                 if let Some(gitops) = &preview.gitops {
                     let why = text!("{} manages {}: an in-cluster change would be reverted", gitops, action.object());
+                    return self.refuse(approval, why, claim).await;
+                }
+                if let Some(changed) = self.changed_since(&approval, &bound).await? {
+                    let why = text!("someone changed {} since ({})", action.object(), changed);
                     return self.refuse(approval, why, claim).await;
                 }
                 approval.preview = Some(preview);
@@ -77,6 +81,17 @@ impl Preview {
                 self.store.fail(claim, now.checked_add(RETRY_AFTER).unwrap_or(now)).await
             }
         }
+    }
+
+    /// What differs from what the action that would be taken back had left; None where nothing does.
+    async fn changed_since(&self, approval: &Approval, now: &Bound) -> anyhow::Result<Option<Redacted>> {
+        let Some(id) = &approval.undoes else { return Ok(None) };
+        let undone = self.store.approval(id).await?;
+        // Of one that an earlier version carried out it is not known.
+        let Some(left) = undone.and_then(|undone| undone.execution?.left) else { return Ok(None) };
+        let fields = change::differing(&left, now);
+        let named: Vec<Redacted> = fields.iter().map(|field| self.actor.reader().redactor().redact(field)).collect();
+        Ok((!named.is_empty()).then(|| Redacted::join(&named, ", ")))
     }
 
     async fn refuse(&self, mut approval: Approval, why: Redacted, claim: Claim) -> anyhow::Result<()> {

@@ -1,5 +1,6 @@
 //! Actions from the proposal to their verification, over the simulated cluster and a SQLite store.
 
+mod changes;
 mod rollouts;
 mod sequences;
 
@@ -21,7 +22,7 @@ use crate::model::{
 };
 use crate::observe::{Reader, scene};
 use crate::redact::Redactor;
-use crate::sim::cluster::{Cluster, Shift};
+use crate::sim::cluster::{Cluster, Fault, Shift};
 use crate::stages::Ran;
 use crate::stages::deliver::Outlet;
 use crate::stages::execute::Execute;
@@ -120,12 +121,12 @@ impl World {
         let (incident, scene, proposal) = (&self.incident, Some(&scene), &proposal);
         let suggestion =
             Suggestion { incident, scene, findings: &[], proposal, caller: Caller::Findings, undoes: None };
-        let made = self.gate.propose(suggestion).await.unwrap();
+        let made = Box::pin(self.gate.propose(suggestion)).await.unwrap();
         self.previewed(made).await
     }
 
     async fn previewed(&self, made: Approval) -> Approval {
-        while self.preview.run_once().await.unwrap() == Ran::Worked {}
+        while Box::pin(self.preview.run_once()).await.unwrap() == Ran::Worked {}
         self.now(&made).await
     }
 
@@ -145,15 +146,38 @@ impl World {
             heard_at: self.clock.now(),
             what,
         };
-        self.gate.press(&click, &Groups::new()).await.unwrap().text.as_str().to_owned()
+        Box::pin(self.gate.press(&click, &Groups::new())).await.unwrap().text.as_str().to_owned()
     }
 
     /// A person says yes, and the action is carried out or ends otherwise.
     async fn approve(&self, approval: &Approval) -> Approval {
         assert_eq!(approval.state, ApprovalState::Pending, "{}", approval.because);
         self.press(Pressed::Approve { approval: approval.id.clone() }).await;
-        while self.execute.run_once().await.unwrap() == Ran::Worked {}
+        while Box::pin(self.execute.run_once()).await.unwrap() == Ran::Worked {}
         self.now(approval).await
+    }
+
+    /// The same, with the process ending while the API server's answer to the change is under way, and starting again.
+    async fn approve_and_lose_the_answer(&self, approval: &Approval) -> Approval {
+        self.press(Pressed::Approve { approval: approval.id.clone() }).await;
+        self.cluster.fault(Fault::HoldAnswer { path: "/api".into() });
+        tokio::select! {
+            ran = Box::pin(self.execute.run_once()) => panic!("{ran:?}"),
+            () = self.cluster.holding() => {}
+        }
+        assert_eq!(self.now(approval).await.state, ApprovalState::Executing);
+        self.cluster.release();
+        // The claim of the process that is gone runs out.
+        self.clock.set(self.clock.now() + SignedDuration::from_secs(60));
+        while Box::pin(self.execute.run_once()).await.unwrap() == Ran::Worked {}
+        self.now(approval).await
+    }
+
+    /// The request to take `done` back, once it is previewed.
+    async fn undoing(&self, done: &Approval) -> Approval {
+        let all = self.store.approvals_of(&self.incident.id).await.unwrap();
+        let undo = all.into_iter().find(|approval| approval.undoes.as_ref() == Some(&done.id)).unwrap();
+        self.previewed(undo).await
     }
 
     /// Looks after each change of the cluster until it is known what came of an action. A look comes `pace` seconds
@@ -163,7 +187,7 @@ impl World {
         let known = async {
             loop {
                 self.clock.set(self.clock.now() + SignedDuration::from_secs(pace_s));
-                self.verify.run_once().await.unwrap();
+                Box::pin(self.verify.run_once()).await.unwrap();
                 let verification = self.now(approval).await.verification;
                 if is(&verification) {
                     return verification;

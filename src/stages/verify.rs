@@ -1,5 +1,7 @@
 //! Verify: what came of each action, how each open incident's subject fares, and how incidents end.
 
+mod outcome;
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -13,14 +15,12 @@ use crate::correlate::ending::Health;
 use crate::correlate::late;
 use crate::findings;
 use crate::govern::gate::Gate;
-use crate::model::scene::Pod;
 use crate::model::{
     ASKED, Action, Approval, ApprovalState, Card, Carried, Ending, Finding, Incident, IncidentId, IncidentState,
-    Investigation, InvestigationState, Kind, ObjectRef, Origin, Scene, Verification, Weight,
+    Investigation, InvestigationState, ObjectRef, Origin, Scene, Verification, Weight,
 };
 use crate::observe::motion::Motion;
 use crate::observe::{Reader, scene};
-use crate::redact::Redacted;
 use crate::stages::Ran;
 use crate::stages::absorb;
 use crate::stages::changed;
@@ -30,7 +30,6 @@ use crate::stages::pace::{News, Pace};
 use crate::store::{AuditEntry, Durability, Store, Write};
 use crate::telemetry;
 use crate::telemetry::{IncidentLabels, Metrics};
-use crate::text;
 
 /// Longer than the first card's: here completeness counts.
 const SCENE_DEADLINE: Duration = Duration::from_secs(5);
@@ -42,12 +41,6 @@ const FOLLOW_EVERY: SignedDuration = SignedDuration::from_secs(5);
 const LOOK_ALONE_EVERY: SignedDuration = SignedDuration::from_secs(15);
 /// A rollout under way is looked at this often while the watches do not stand.
 const FOLLOW_ALONE_EVERY: SignedDuration = SignedDuration::from_secs(1);
-/// A rollout that is not through by then has not helped: the default progress deadline of Deployments.
-const ROLLOUT_MAX: SignedDuration = SignedDuration::from_mins(10);
-/// A StatefulSet that is going to replace a broken pod does so at once.
-const HELD_UP_AFTER: SignedDuration = SignedDuration::from_secs(10);
-/// Restarts of one container in the new revision that are no start-up hiccup.
-const RESTARTS_MAX: u32 = 2;
 /// Executed approvals looked at in one run.
 const EXECUTED_MAX: u32 = 50;
 
@@ -135,8 +128,8 @@ impl Verify {
     async fn follow(&self, approval: Approval) -> anyhow::Result<bool> {
         let now = self.clock.now();
         let Some(action) = &approval.action else { return Ok(false) };
-        let scene = self.read(action.object(), &[]).await?;
-        let verification = progress(&approval, &scene, now);
+        let scene = self.read(outcome::watched(action), &[]).await?;
+        let verification = outcome::of(&self.reader, &approval, action, &scene, now).await;
         if verification == approval.verification {
             return Ok(false);
         }
@@ -313,56 +306,6 @@ fn asks_again(card: &Card) -> Option<Write> {
         let investigation = Investigation { state: InvestigationState::Waiting, ..incident.investigation.clone() };
         Write::Investigation { incident: incident.id.clone(), investigation }
     })
-}
-
-/// How far the rollout of an executed approval is, and whether it helped.
-fn progress(approval: &Approval, scene: &Scene, now: Timestamp) -> Verification {
-    let Some(workload) = scene.workload.known().and_then(Option::as_ref) else {
-        return approval.verification.clone();
-    };
-    let execution = approval.execution.as_ref();
-    let generation = execution.and_then(|execution| execution.generation).unwrap_or(0);
-    let began = execution.map_or(now, |execution| execution.started_at);
-    let (ready, wanted) = (workload.ready.min(workload.updated), workload.wanted);
-    let seen = workload.observed_generation >= generation;
-    let through = seen && workload.updated >= wanted && workload.available >= wanted && workload.ready >= wanted;
-    let alone = scene.pods.items().iter().filter(|pod| !pod.deleting && !pod.ready).count() == 0;
-    if through && alone && health(scene) == Health::Healthy {
-        return Verification::Better { at: now, ready: workload.ready, wanted };
-    }
-    if seen && let Some(pod) = held_up(scene, now, began) {
-        return Verification::WaitsFor { pod, ready, wanted };
-    }
-    if seen && let Some(why) = worse(scene, now, began) {
-        return Verification::NotBetter { at: now, why };
-    }
-    Verification::Watching { ready, wanted }
-}
-
-/// The broken pod that an OrderedReady StatefulSet waits for: it is of another template, and nobody takes it away.
-fn held_up(scene: &Scene, now: Timestamp, began: Timestamp) -> Option<ObjectRef> {
-    let present = scene.revisions.items().iter().find(|revision| revision.current)?;
-    if scene.subject.kind != Kind::StatefulSet || now.duration_since(began) < HELD_UP_AFTER {
-        return None;
-    }
-    let pods = scene.pods.items();
-    let moving = pods.iter().any(|pod| pod.deleting);
-    let old = |pod: &&Pod| !pod.ready && pod.created_at < began && pod.template.as_ref() != Some(&present.hash);
-    pods.iter().find(old).filter(|_| !moving).map(|pod| pod.object.clone())
-}
-
-/// Why the rollout will not help, if that is plain already.
-fn worse(scene: &Scene, now: Timestamp, began: Timestamp) -> Option<Redacted> {
-    let newer = scene.pods.items().iter().filter(|pod| pod.created_at >= began && !pod.deleting);
-    for pod in newer {
-        let failing = pod.containers.iter().find(|c| !c.ready && c.restarts >= RESTARTS_MAX);
-        if let Some(container) = failing {
-            let times = container.restarts;
-            return Some(text!("new pods still fail: container {} restarted {} times", container.name, times));
-        }
-    }
-    let took = now.duration_since(began);
-    (took >= ROLLOUT_MAX).then(|| text!("the rollout is not through after {} min", took.as_secs() / 60))
 }
 
 fn health(scene: &Scene) -> Health {

@@ -140,6 +140,8 @@ fn by_hand(proposal: &Proposal) -> Option<Redacted> {
         }
         Proposal::RolloutUndo { to_revision: None, .. } => text!("Roll back: kubectl rollout undo {}", target),
         Proposal::RolloutRestart { .. } => text!("Restart: kubectl rollout restart {}", target),
+        // The findings propose nothing else.
+        _ => return None,
     })
 }
 

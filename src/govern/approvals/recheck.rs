@@ -60,9 +60,9 @@ impl Gate {
             caller: approval.asked_by.clone(),
             undoes: approval.undoes.clone(),
         };
-        let judged = self.judge(&suggestion, Some(&approval.id)).await?;
+        let judged = Box::pin(self.judge(&suggestion, Some(&approval.id))).await?;
         let verdict = match (judged.action, judged.verdict) {
-            (Some(now), verdict) if now.hash() == action.hash() => verdict,
+            (Some(now), verdict) if action.allows(&now) => verdict,
             (Some(_), _) => return withdraw(self.changed(action).await),
             (None, Verdict::Deny { why, .. }) => return refuse(why),
             (None, _) => return refuse("the check refused it".into()),

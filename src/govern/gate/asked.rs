@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use rmcp::model::{CallToolResult, ContentBlock};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::govern::gate::propose::Suggestion;
 use crate::govern::gate::visit::{Called, Inside};
 use crate::govern::scope;
 use crate::model::{
-    ASKED, Approval, ApprovalState, Caller, Finding, Incident, IncidentId, Kind, ObjectRef, Proposal, Scene, SignalId,
+    ASKED, Approval, ApprovalState, Caller, Finding, Incident, IncidentId, ObjectRef, Proposal, Scene, SignalId,
     Verdict, Why,
 };
 use crate::redact::Redacted;
@@ -75,7 +75,7 @@ impl Inside {
         if let Some(unknown) = called.arguments.keys().find(|key| !known(key)) {
             return Err(text!("{} has no argument `{}`", called.tool, redactor.redact(unknown).cut(40)));
         }
-        proposal(called.tool, &called.arguments)
+        Proposal::of(called.tool, &called.arguments)
             .map_err(|why| redactor.redact(&format!("the arguments of {} do not fit: {why}", called.tool)).cut(300))
     }
 
@@ -157,37 +157,4 @@ fn answer(structured: Value, says: &Redacted) -> CallToolResult {
     let mut result = CallToolResult::success(vec![ContentBlock::text(says.as_str())]);
     result.structured_content = Some(structured);
     result
-}
-
-/// The proposal that a tool's arguments stand for: they are its fields, with the object's names beside them.
-fn proposal(tool: &str, arguments: &Map<String, Value>) -> Result<Proposal, String> {
-    let text = |key: &str| arguments.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let kind = Kind::named(text("kind").ok_or("`kind` is missing")?).ok_or("there is no such kind")?;
-    let name = text("name").ok_or("`name` is missing")?;
-    let object = ObjectRef::new(kind, text("namespace"), name).ok_or("that is no name of an object")?;
-    let mut fields = arguments.clone();
-    for key in ["kind", "namespace", "name"] {
-        fields.remove(key);
-    }
-    fields.insert("tool".to_owned(), json!(tool));
-    fields.insert("object".to_owned(), json!(object));
-    serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_arguments_of_a_tool_are_a_proposal_or_a_reason() {
-        let of = |tool, arguments: Value| proposal(tool, arguments.as_object().unwrap());
-        let object = ObjectRef::new(Kind::Deployment, Some("shop"), "web").unwrap();
-        let names = json!({"kind": "deployment", "namespace": "shop", "name": "web"});
-        assert_eq!(of("rollout_restart", names.clone()), Ok(Proposal::RolloutRestart { object: object.clone() }));
-        let undo = json!({"kind": "Deployment", "namespace": "shop", "name": "web", "to_revision": 3});
-        assert_eq!(of("rollout_undo", undo), Ok(Proposal::RolloutUndo { object, to_revision: Some(3) }));
-        assert!(of("rollout_undo", json!({"kind": "Secret", "namespace": "shop", "name": "web"})).is_err());
-        assert!(of("rollout_restart", json!({"kind": "Deployment", "name": "web"})).is_err());
-        assert!(of("get_workload", names).is_err(), "a read proposes nothing");
-    }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 use rmcp::model::CallToolRequestParams;
-use serde_json::{Map, Value, json};
 
 use crate::govern::audit;
 use crate::govern::gate::Gate;
@@ -23,6 +22,8 @@ use crate::text;
 
 /// A check reads a handful of objects; slower than this and it is asked again later.
 const CHECK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+/// Whoever sets this label to `true` keeps firstlook off, whatever the policy says.
+const PROTECTED: &str = "firstlook.dev/protected";
 /// Writes are counted over this time.
 pub(in crate::govern) const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -75,10 +76,10 @@ impl Gate {
         if let Some(open) = known.iter().find(|other| same(other) && !other.state.is_final()) {
             return Ok(open.clone());
         }
-        let mut judged = self.judge(&suggestion, None).await?;
-        if suggestion.undoes.is_none() && judged.action.as_ref().is_some_and(|action| brings_back(action, &known)) {
-            judged =
-                Judged::no("check", "it would bring back the revision that was rolled back in this incident".into());
+        let mut judged = Box::pin(self.judge(&suggestion, None)).await?;
+        let takes_back = |action: &Action| takes_back(suggestion.proposal, action, &known);
+        if suggestion.undoes.is_none() && judged.action.as_ref().is_some_and(takes_back) {
+            judged = Judged::no("check", "it would bring back what was changed in this incident".into());
         }
         let Judged { action, verdict } = judged;
         // Another name for the same change ("the one before" and its number).
@@ -126,14 +127,20 @@ impl Gate {
                 return Ok(Judged::no("scope", text!("nothing of {} was read in this incident", proposal.object())));
             }
         }
-        let (action, labels) = match self.check(proposal).await? {
-            Checked::Proposal { action, labels } => (action, labels),
+        let (action, labels, also) = match self.check(proposal).await? {
+            Checked::Proposal { action, labels, also } => (action, labels, also),
             Checked::Refusal { why, .. } => return Ok(Judged::no("check", why)),
             Checked::Unread { why } => anyhow::bail!("the check of {} could not read: {why}", proposal.tool()),
         };
         let usage = self.usage(suggestion, own).await?;
-        let ask = self.ask(suggestion, &action, &labels);
-        Ok(Judged { verdict: policy::decide(self.policy(), &ask, &usage), action: Some(action) })
+        let ask = Ask { also: &also, ..self.ask(suggestion, &action, &labels) };
+        let mut verdict = policy::decide(self.policy(), &ask, &usage);
+        let is_protected = labels.get(PROTECTED).is_some_and(|value| value.as_str() == "true");
+        if is_protected && !matches!(verdict, Verdict::Deny { .. }) {
+            let why = text!("{} carries the label {}: it is not to be touched", action.object(), PROTECTED);
+            verdict = Verdict::Deny { rule: "built in".into(), why };
+        }
+        Ok(Judged { verdict, action: Some(action) })
     }
 
     fn ask<'a>(
@@ -185,7 +192,7 @@ impl Gate {
     pub(in crate::govern) async fn check(&self, proposal: &Proposal) -> anyhow::Result<Checked> {
         let tool = proposal.tool();
         let server = self.server_of(tool).ok_or_else(|| anyhow::anyhow!("no server has the tool {tool}"))?;
-        let request = CallToolRequestParams::new(tool).with_arguments(arguments(proposal));
+        let request = CallToolRequestParams::new(tool).with_arguments(proposal.arguments());
         let answer = tokio::time::timeout(CHECK_TIMEOUT, server.call_tool(request)).await??;
         let checked = answer.structured_content.and_then(|value| serde_json::from_value(value).ok());
         checked.ok_or_else(|| anyhow::anyhow!("{tool} answered without a proposal"))
@@ -261,31 +268,28 @@ impl Gate {
     }
 }
 
-/// Whether a rollback leads to what an earlier one of this incident led away from: after it, "the one before" is that.
-fn brings_back(action: &Action, known: &[Approval]) -> bool {
-    let Action::RolloutUndo { object, to_revision, .. } = action else { return false };
-    known.iter().filter(|done| done.state == ApprovalState::Executed).any(|done| match &done.action {
-        Some(Action::RolloutUndo { object: same, from_revision, .. }) => same == object && from_revision == to_revision,
-        _ => false,
+/// Whether a proposal takes back what was done in this incident. A rollback leads to what an earlier one led away from:
+/// after it, "the one before" is that.
+fn takes_back(proposal: &Proposal, action: &Action, known: &[Approval]) -> bool {
+    let done =
+        known.iter().filter(|done| done.state == ApprovalState::Executed).filter_map(|done| done.action.as_ref());
+    done.into_iter().any(|done| match (done, action) {
+        (Action::RolloutUndo { object: same, from_revision, .. }, Action::RolloutUndo { object, to_revision, .. }) => {
+            same == object && from_revision == to_revision
+        }
+        _ => done.inverse().as_ref() == Some(proposal),
     })
-}
-
-fn arguments(proposal: &Proposal) -> Map<String, Value> {
-    let object = proposal.object();
-    let mut arguments = Map::new();
-    arguments.insert("kind".to_owned(), json!(object.kind.as_str()));
-    arguments.insert("namespace".to_owned(), json!(object.namespace()));
-    arguments.insert("name".to_owned(), json!(object.name()));
-    if let Proposal::RolloutUndo { to_revision: Some(number), .. } = proposal {
-        arguments.insert("to_revision".to_owned(), json!(number));
-    }
-    arguments
 }
 
 fn arguments_text(proposal: &Proposal) -> Redacted {
     match proposal {
         Proposal::RolloutUndo { object, to_revision: Some(number) } => text!("{} to revision {}", object, *number),
         Proposal::RolloutUndo { object, to_revision: None } => text!("{} to the revision before", object),
-        Proposal::RolloutRestart { object } => text!("{}", object),
+        Proposal::Scale { object, replicas } => text!("{} to {}", object, *replicas),
+        Proposal::SetResources { object, container, resources } => {
+            let named = resources.named().map(|(of, what, value)| text!("{} {} {}", of, what, value));
+            text!("{}, container {}: {}", object, container, Redacted::join(&named.collect::<Vec<_>>(), ", "))
+        }
+        other => text!("{}", other.object()),
     }
 }

@@ -7,6 +7,8 @@ use axum::http::{HeaderMap, header};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::act::rights::{RIGHTS, Right};
+use crate::model::Tier;
 use crate::sim::cluster::failure::{Failure, Outcome};
 use crate::sim::cluster::kinds::Kind;
 use crate::sim::cluster::objects::{random, stamp, uid_of};
@@ -44,54 +46,52 @@ pub(crate) struct Ask<'a> {
 }
 
 struct Rule {
-    verbs: &'static [&'static str],
-    groups: &'static [&'static str],
-    resources: &'static [&'static str],
+    verbs: Vec<&'static str>,
+    groups: Vec<&'static str>,
+    resources: Vec<String>,
     /// Empty: any.
-    names: &'static [&'static str],
+    names: Vec<&'static str>,
 }
 
-const READ: &[&str] = &["get", "list", "watch"];
-const WORKLOADS: &[&str] = &["deployments", "statefulsets", "daemonsets"];
-
 /// What `system:basic-user` grants to everybody: to ask about oneself.
-const EVERYBODY: &[Rule] = &[Rule {
-    verbs: &["create"],
-    groups: &["authorization.k8s.io", "authentication.k8s.io"],
-    resources: &["selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"],
-    names: &[],
-}];
-
-const DAEMON: &[Rule] = &[
-    Rule { verbs: READ, groups: &["*"], resources: &["*", "*/log", "*/status", "*/scale"], names: &[] },
+fn everybody() -> Rule {
+    let reviews = ["selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"];
     Rule {
-        verbs: &["create"],
-        groups: &[""],
-        resources: &["serviceaccounts/token"],
-        names: &["firstlook-preview", "firstlook-write", "firstlook-write-destructive"],
-    },
-];
+        verbs: vec!["create"],
+        groups: vec!["authorization.k8s.io", "authentication.k8s.io"],
+        resources: reviews.map(str::to_owned).to_vec(),
+        names: Vec::new(),
+    }
+}
 
-const PREVIEW: &[Rule] = &[
-    Rule { verbs: &["get", "patch"], groups: &["apps"], resources: WORKLOADS, names: &[] },
-    Rule { verbs: &["patch"], groups: &["batch"], resources: &["cronjobs"], names: &[] },
-    Rule { verbs: &["create"], groups: &["batch"], resources: &["jobs"], names: &[] },
-    Rule { verbs: &["patch"], groups: &[""], resources: &["nodes"], names: &[] },
-    Rule { verbs: &["create"], groups: &[""], resources: &["pods/eviction"], names: &[] },
-];
+/// The daemon reads everything here, and asks for tokens of the others.
+fn daemon() -> Vec<Rule> {
+    let all = ["*", "*/log", "*/status", "*/scale"];
+    let token = vec!["serviceaccounts/token".to_owned()];
+    let [_, others @ ..] = ACCOUNTS;
+    vec![
+        Rule {
+            verbs: vec!["get", "list", "watch"],
+            groups: vec!["*"],
+            resources: all.map(str::to_owned).to_vec(),
+            names: Vec::new(),
+        },
+        Rule { verbs: vec!["create"], groups: vec![""], resources: token, names: others.to_vec() },
+    ]
+}
 
-const WRITE: &[Rule] = &[
-    Rule { verbs: &["get"], groups: &["apps"], resources: WORKLOADS, names: &[] },
-    Rule { verbs: &["patch"], groups: &["apps"], resources: WORKLOADS, names: &[] },
-    Rule { verbs: &["get", "patch"], groups: &["batch"], resources: &["cronjobs"], names: &[] },
-    Rule { verbs: &["get", "create"], groups: &["batch"], resources: &["jobs"], names: &[] },
-    Rule { verbs: &["get", "patch"], groups: &[""], resources: &["nodes"], names: &[] },
-];
-
-const DESTRUCTIVE: &[Rule] = &[
-    Rule { verbs: &["get"], groups: &[""], resources: &["pods"], names: &[] },
-    Rule { verbs: &["create"], groups: &[""], resources: &["pods/eviction"], names: &[] },
-];
+/// The rights of an account that rehearses (of both tiers) or changes (of one), as `firstlook rbac` prints them.
+fn writes(tiers: &[Tier]) -> Vec<Rule> {
+    let rule = |right: &Right| {
+        let (group, _, plural) = right.kind.resource();
+        let resource = match right.subresource {
+            "" => plural.to_owned(),
+            sub => format!("{plural}/{sub}"),
+        };
+        Rule { verbs: vec![right.verb], groups: vec![group], resources: vec![resource], names: Vec::new() }
+    };
+    RIGHTS.iter().filter(|right| tiers.contains(&right.tier)).map(rule).collect()
+}
 
 impl User {
     fn admin() -> Self {
@@ -106,16 +106,16 @@ impl User {
         }
     }
 
-    fn rules(&self) -> &'static [Rule] {
+    fn rules(&self) -> Vec<Rule> {
         match &self.account {
             Some((ns, name)) if ns == NAMESPACE => match name.as_str() {
-                "firstlook" => DAEMON,
-                "firstlook-preview" => PREVIEW,
-                "firstlook-write" => WRITE,
-                "firstlook-write-destructive" => DESTRUCTIVE,
-                _ => &[],
+                "firstlook" => daemon(),
+                "firstlook-preview" => writes(&[Tier::Reversible, Tier::Destructive]),
+                "firstlook-write" => writes(&[Tier::Reversible]),
+                "firstlook-write-destructive" => writes(&[Tier::Destructive]),
+                _ => Vec::new(),
             },
-            _ => &[],
+            _ => Vec::new(),
         }
     }
 
@@ -124,7 +124,7 @@ impl User {
         if ask.resource == "secrets" {
             return false;
         }
-        self.account.is_none() || EVERYBODY.iter().chain(self.rules()).any(|rule| rule.allows(ask))
+        self.account.is_none() || everybody().allows(ask) || self.rules().iter().any(|rule| rule.allows(ask))
     }
 
     /// Refuses with the server's words what RBAC does not allow.
@@ -166,12 +166,12 @@ impl User {
 
     /// The `status` of a SelfSubjectRulesReview.
     pub(crate) fn rules_review(&self) -> Value {
-        let any = Rule { verbs: &["*"], groups: &["*"], resources: &["*"], names: &[] };
-        let everything = [any];
-        let own = if self.account.is_none() { &everything[..] } else { self.rules() };
+        let everything =
+            || Rule { verbs: vec!["*"], groups: vec!["*"], resources: vec!["*".to_owned()], names: Vec::new() };
+        let own = if self.account.is_none() { vec![everything()] } else { self.rules() };
         let rules: Vec<Value> = own
-            .iter()
-            .chain(EVERYBODY)
+            .into_iter()
+            .chain([everybody()])
             .map(|r| {
                 let mut rule = json!({"verbs": r.verbs, "apiGroups": r.groups, "resources": r.resources});
                 if !r.names.is_empty() {
@@ -191,10 +191,10 @@ impl Rule {
             Some((of, sub)) => {
                 !ask.subresource.is_empty() && sub == ask.subresource && (of == "*" || of == ask.resource)
             }
-            None => ask.subresource.is_empty() && (*entry == "*" || *entry == ask.resource),
+            None => ask.subresource.is_empty() && (entry == "*" || entry == ask.resource),
         });
-        has(self.verbs, ask.verb)
-            && has(self.groups, ask.group)
+        has(&self.verbs, ask.verb)
+            && has(&self.groups, ask.group)
             && resource
             && (self.names.is_empty() || self.names.contains(&ask.name))
     }

@@ -13,7 +13,7 @@ const ARMED_MAX: usize = 64;
 pub enum Fault {
     /// The request hangs before anything is done, until [`release`](crate::sim::cluster::Cluster::release).
     Hang { path: String },
-    /// A PATCH is applied, but its answer is held until [`release`](crate::sim::cluster::Cluster::release).
+    /// A PATCH or POST (but for a token) is applied, but its answer is held until [`release`](crate::sim::cluster::Cluster::release).
     HoldAnswer { path: String },
     /// A watch stream, running or next, gets an ERROR event with this code (500, 410) and ends.
     WatchError { path: String, code: u16 },

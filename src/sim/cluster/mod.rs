@@ -8,6 +8,7 @@ mod events;
 mod failure;
 mod fault;
 mod follow;
+mod jobs;
 mod kinds;
 mod logs;
 mod objects;

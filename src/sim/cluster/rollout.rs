@@ -13,14 +13,14 @@ use crate::sim::cluster::events::{Said, record};
 use crate::sim::cluster::objects::{Key, World};
 use crate::sim::cluster::replicas::{Now, Replicas, Timers};
 use crate::sim::cluster::template::Sick;
-use crate::sim::cluster::{Cluster, conditions, follow, replicas, revision, sets};
+use crate::sim::cluster::{Cluster, conditions, follow, jobs, replicas, revision, sets};
 
 /// Between two steps of a rollout.
 const STEP: Duration = Duration::from_millis(100);
 
 /// Whether objects of this kind have a rollout that is played.
 pub(crate) fn rolls(kind: &str) -> bool {
-    matches!(kind, "Deployment" | "StatefulSet" | "DaemonSet")
+    matches!(kind, "Deployment" | "StatefulSet" | "DaemonSet" | "Job")
 }
 
 /// Workloads that were written to and wait for their controller.
@@ -87,6 +87,9 @@ pub(crate) async fn run(cluster: Cluster, stop: CancellationToken) {
 /// One step of one workload; says when the next is due, or that all is done.
 fn step(world: &mut World, key: &Key, progress: &mut Progress, sick: &[Sick], now: Now) -> Option<Instant> {
     let before = world.rv();
+    if world.kinds.all()[key.kind].kind == "Job" {
+        return jobs::step(world, key, &mut progress.timers, now);
+    }
     if world.kinds.all()[key.kind].kind != "Deployment" {
         sets::step(world, key, &mut progress.timers, sick, now)?;
         if world.rv() != before {

@@ -106,7 +106,8 @@ async fn answer(State(Server { cluster, stop }): State<Server>, request: Request
         (Err(refused), _) | (_, Err(refused)) => Err(refused),
     };
     let response = answered.unwrap_or_else(Failure::into_response);
-    if parts.method == Method::PATCH && response.status().is_success() {
+    let writes = [Method::PATCH, Method::POST].contains(&parts.method) && !path.ends_with("/token");
+    if writes && response.status().is_success() {
         cluster.faults().hold_answer(path, &stop).await;
     }
     cluster.log_status(entry, response.status().as_u16());

@@ -25,28 +25,10 @@ const BUTTON_MAX: usize = 75;
 /// Slack's limit of a confirm dialog's text.
 const CONFIRM_MAX: usize = 300;
 
-/// What an action is called: as an order, and once it is done.
-pub(super) struct Words {
-    /// `Roll back`
-    pub(super) order: &'static str,
-    /// `rolled back`
-    pub(super) done: &'static str,
-}
-
-pub(super) fn words(action: &Action) -> Words {
-    match action {
-        Action::RolloutUndo { .. } => Words { order: "Roll back", done: "rolled back" },
-        Action::RolloutRestart { .. } => Words { order: "Restart", done: "restarted" },
-    }
-}
-
 /// The whole order as plain text of at most `max` units: `Roll back checkout to revision 6`.
 pub(super) fn order(action: &Action, max: usize) -> String {
-    let after = match action {
-        Action::RolloutUndo { to_revision, .. } => format!(" to revision {to_revision}"),
-        Action::RolloutRestart { .. } => String::new(),
-    };
-    let before = words(action).order;
+    let words = action.words();
+    let (before, after) = (escape::capital(words.order), escape::short(words.after.as_str(), 40));
     let room = max.saturating_sub(before.len() + 1 + after.len());
     format!("{before} {}{after}", escape::short(action.object().name(), room))
 }
@@ -59,12 +41,11 @@ pub(super) fn decide(approval: &Approval, action: &Action, nth: usize) -> Vec<Sl
         needed => format!(" ({} of {needed})", yes + 1),
     };
     let text = format!("{}{people}", order(action, BUTTON_MAX - people.len()));
-    let words = words(action);
     let style = if approval.tier == Tier::Destructive { "danger" } else { "primary" };
     let confirm = SlackBlockConfirmItem::new(
         escape::cut(&format!("{}?", order(action, 90)), 100).into(),
         SlackBlockPlainText::new(effect(approval, action)).into(),
-        words.order.into(),
+        escape::cut(&escape::capital(action.words().order), 30).into(),
         "Cancel".into(),
     )
     .with_style(style.to_owned());
@@ -90,13 +71,9 @@ pub(super) fn decide(approval: &Approval, action: &Action, nth: usize) -> Vec<Sl
 
 /// Undo for an executed action that has an inverse.
 pub(super) fn undo(approval: &Approval, action: &Action, nth: usize) -> Option<SlackActionBlockElement> {
-    match action {
-        Action::RolloutUndo { from_revision, .. } => {
-            let text = format!("Undo: back to revision {from_revision}");
-            Some(button(UNDO, nth, text, &approval.id).into())
-        }
-        Action::RolloutRestart { .. } => None,
-    }
+    let leads = action.words().undo?;
+    let text = format!("Undo: {}", escape::short(leads.as_str(), BUTTON_MAX - 6));
+    Some(button(UNDO, nth, text, &approval.id).into())
 }
 
 /// Ask again for an expired approval.
@@ -155,24 +132,34 @@ fn effect(approval: &Approval, action: &Action) -> String {
         }
         ObjectRef { kind, namespace: None, name } => format!("{kind} {}", escape::short(name.as_str(), 60)),
     };
-    let what = match action {
-        Action::RolloutUndo { to_revision, .. } => format!("runs the pod template of revision {to_revision} again"),
-        Action::RolloutRestart { .. } => "is restarted with the same template".to_owned(),
-    };
+    let what = escape::plain(action.words().then.as_str());
     let pods = match &approval.preview {
         Some(preview) => {
             let pace = escape::cut(&escape::plain(preview.pace.as_str()), 50);
             let pace = if pace.is_empty() { pace } else { format!(", {pace}") };
-            format!(" {}{pace}.", replaced(preview.pods_touched))
+            format!(" {}{pace}.", escape::capital(&moved(action, preview.pods_touched, true)))
         }
         None => String::new(),
     };
     escape::cut(&format!("Cluster {cluster}, {target}: {what}.{pods}"), CONFIRM_MAX)
 }
 
-/// `4 pods are replaced`.
-fn replaced(pods: u32) -> String {
-    format!("{} {} replaced", escape::counted(pods, "pod"), if pods == 1 { "is" } else { "are" })
+/// What happens to how many pods: `4 pods are replaced`, or `4 pods replaced` in a list.
+pub(super) fn moved(action: &Action, pods: u32, whole: bool) -> String {
+    let what = match action {
+        Action::Scale { to, from, .. } if to > from => "started",
+        Action::Scale { .. } => "ended",
+        Action::RerunJob { .. } => "started",
+        Action::DeletePod { .. } | Action::Drain { .. } => "evicted",
+        _ => "replaced",
+    };
+    let verb = match (whole, pods) {
+        (_, 0) => return "no pod is touched".to_owned(),
+        (true, 1) => "is ",
+        (true, _) => "are ",
+        (false, _) => "",
+    };
+    format!("{} {verb}{what}", escape::counted(pods, "pod"))
 }
 
 /// The lines of a difference as `-` and `+`, at most `max` of them; the number left out after that.

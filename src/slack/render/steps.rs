@@ -5,7 +5,7 @@ use slack_morphism::prelude::*;
 
 use crate::clock;
 use crate::model::{
-    Action, Approval, ApprovalState, Caller, Card, IncidentState, Kind, Press, Preview, Standing, Verification,
+    Action, Approval, ApprovalState, Caller, Card, IncidentState, Press, Preview, Standing, Verification,
 };
 use crate::slack::render::buttons;
 use crate::slack::render::escape;
@@ -65,7 +65,9 @@ fn step(card: &Card, approval: &Approval, nth: usize, now: Timestamp) -> Step {
         (ApprovalState::Pending, Some(action)) => pending(card, approval, action, nth, now),
         (ApprovalState::Approved | ApprovalState::Executing, Some(action)) => {
             let waits = if approval.state == ApprovalState::Approved { "About to run" } else { "Under way" };
-            text(format!("{}. {}", approved(approval, action, now), progress(&approval.verification, waits)))
+            let held = if because.is_empty() { String::new() } else { format!(" ({because})") };
+            let progress = progress(action, &approval.verification, waits);
+            text(format!("{}. {progress}{held}", approved(approval, action, now)))
         }
         (ApprovalState::Executed, Some(action)) => executed(card, approval, action, nth, now),
         (ApprovalState::Rejected, Some(action)) => text(rejected(approval, action, now)),
@@ -101,11 +103,9 @@ fn open(card: &Card) -> bool {
 
 /// Roll back `checkout` to revision 6.
 pub(super) fn ordered(action: &Action) -> String {
-    let name = escape::name(&action.object().name);
-    match action {
-        Action::RolloutUndo { to_revision, .. } => format!("Roll back {name} to revision {to_revision}"),
-        Action::RolloutRestart { .. } => format!("Restart {name}"),
-    }
+    let words = action.words();
+    let after = escape::prose(words.after.as_str());
+    format!("{} {}{after}", escape::capital(words.order), escape::name(&action.object().name))
 }
 
 fn nobody(approval: &Approval, because: &str) -> String {
@@ -124,7 +124,7 @@ fn pending(card: &Card, approval: &Approval, action: &Action, nth: usize, now: T
     let mut text = format!("*Next step*  {}{}", ordered(action), asked_by(&approval.asked_by));
     let mut diff = None;
     if let Some(preview) = &approval.preview {
-        text.push_str(&format!(": {}", effect(preview)));
+        text.push_str(&format!(": {}", effect(action, preview)));
         let others = card.approvals.iter().filter(|other| other.state == ApprovalState::Pending).count();
         let (lines, left_out) = buttons::diff(&preview.diff, DIFF_LINES_MAX / others.clamp(1, 3), 100);
         if !lines.is_empty() {
@@ -145,7 +145,7 @@ fn pending(card: &Card, approval: &Approval, action: &Action, nth: usize, now: T
     if !yes.is_empty() {
         text.push_str(&format!("\nYes so far: {} ({} of {})", yes.join(", "), yes.len(), approval.people_needed));
     }
-    if !open(card) {
+    if !open(card) && approval.undoes.is_none() {
         return Step { text, diff, ..Step::default() };
     }
     let buttons = buttons::decide(approval, action, nth);
@@ -179,20 +179,24 @@ pub(super) fn source(preview: &Preview) -> String {
 }
 
 /// What happens to how many pods, how fast, and who might object.
-pub(super) fn effect(preview: &Preview) -> String {
+pub(super) fn effect(action: &Action, preview: &Preview) -> String {
     let pace = escape::prose(&escape::cut(preview.pace.as_str(), 60));
-    let mut parts = vec![format!("{} replaced", escape::counted(preview.pods_touched, "pod"))];
+    let mut parts = vec![buttons::moved(action, preview.pods_touched, false)];
     if !pace.is_empty() {
         parts.push(pace);
     }
-    parts.push(match preview.disruptions_allowed {
-        Some(allowed) => format!("budget allows {allowed} down"),
-        None => "no disruption budget".to_owned(),
-    });
-    parts.push(match &preview.autoscaler {
-        Some(autoscaler) => format!("autoscaler: {}", escape::prose(&escape::cut(autoscaler.as_str(), 100))),
-        None => "no autoscaler".to_owned(),
-    });
+    if action.moves_pods() || matches!(action, Action::Drain { .. }) {
+        parts.push(match preview.disruptions_allowed {
+            Some(allowed) => format!("budget allows {allowed} down"),
+            None => "no disruption budget".to_owned(),
+        });
+    }
+    if action.moves_pods() {
+        parts.push(match &preview.autoscaler {
+            Some(autoscaler) => format!("autoscaler: {}", escape::prose(&escape::cut(autoscaler.as_str(), 100))),
+            None => "no autoscaler".to_owned(),
+        });
+    }
     parts.push(match &preview.gitops {
         Some(gitops) => {
             format!("⚠️ managed by {}, which may revert it", escape::prose(&escape::cut(gitops.as_str(), 60)))
@@ -241,8 +245,17 @@ fn approved(approval: &Approval, action: &Action, now: Timestamp) -> String {
     format!("*Approved*{who}: {}", ordered(action))
 }
 
-fn progress(verification: &Verification, other: &str) -> String {
+fn progress(action: &Action, verification: &Verification, other: &str) -> String {
     match verification {
+        Verification::Watching { ready, wanted } if matches!(action, Action::RerunJob { .. }) => {
+            format!("Running: {ready} of {wanted} done")
+        }
+        Verification::Watching { ready, wanted } if matches!(action, Action::Drain { .. }) => {
+            format!("Draining: {ready} of {wanted} pods moved")
+        }
+        Verification::Watching { ready: 0, wanted: 1 } if matches!(action, Action::DeletePod { .. }) => {
+            "The pod is ending".to_owned()
+        }
         Verification::Watching { ready, wanted } => format!("Rolling out: {ready} of {wanted} ready"),
         Verification::WaitsFor { pod, ready, wanted } => {
             let (name, namespace) = (escape::name(&pod.name), pod.namespace());
@@ -259,10 +272,8 @@ fn progress(verification: &Verification, other: &str) -> String {
 fn executed(card: &Card, approval: &Approval, action: &Action, nth: usize, now: Timestamp) -> Step {
     let (names, pressed_at) = people(approval);
     let at = approval.execution.as_ref().and_then(|execution| execution.finished_at).or(pressed_at);
-    let mut done = format!("*{}*", escape::capital(buttons::words(action).done));
-    if let Action::RolloutUndo { to_revision, .. } = action {
-        done.push_str(&format!(" to the template of revision {to_revision}"));
-    }
+    let words = action.words();
+    let mut done = format!("*{}*{}", escape::capital(words.done), escape::prose(words.done_after.as_str()));
     if !names.is_empty() {
         done.push_str(&format!(" by {names}"));
     }
@@ -271,10 +282,20 @@ fn executed(card: &Card, approval: &Approval, action: &Action, nth: usize, now: 
     }
     let text = match &approval.verification {
         Verification::NotStarted | Verification::Watching { .. } | Verification::WaitsFor { .. } => {
-            format!("{}. {}", approved(approval, action, now), progress(&approval.verification, "Done; rolling out"))
+            format!(
+                "{}. {}",
+                approved(approval, action, now),
+                progress(action, &approval.verification, if action.rolls() { "Done; rolling out" } else { "Done" })
+            )
         }
         Verification::Better { ready, wanted, .. } => {
-            format!("✅ {done}. {ready} of {wanted} ready{}", alert_after(card, now))
+            let pods = match action {
+                Action::RerunJob { .. } => format!(". {ready} of {wanted} done"),
+                Action::Drain { .. } => format!(". {ready} of {wanted} pods moved"),
+                _ if action.moves_pods() => format!(". {ready} of {wanted} ready"),
+                _ => String::new(),
+            };
+            format!("✅ {done}{pods}{}", alert_after(card, now))
         }
         Verification::NotBetter { why, .. } => {
             let why = escape::prose(escape::bare(&escape::cut(why.as_str(), 300)));
@@ -325,11 +346,10 @@ fn rejected(approval: &Approval, action: &Action, now: Timestamp) -> String {
 /// The command with which a person looks for themselves.
 fn check(action: &Action) -> String {
     let object = action.object();
-    let kind = match object.kind {
-        Kind::StatefulSet => "statefulset",
-        Kind::DaemonSet => "daemonset",
-        _ => "deployment",
-    };
-    let (namespace, name) = (object.namespace(), object.name());
-    format!("kubectl -n {namespace} rollout history {kind}/{name}")
+    let (kind, name) = (object.kind.as_str().to_ascii_lowercase(), object.name());
+    match &object.namespace {
+        Some(namespace) if action.rolls() => format!("kubectl -n {namespace} rollout history {kind}/{name}"),
+        Some(namespace) => format!("kubectl -n {namespace} get {kind}/{name} -o yaml"),
+        None => format!("kubectl get {kind}/{name} -o yaml"),
+    }
 }

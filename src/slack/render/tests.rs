@@ -223,8 +223,14 @@ fn executed(verification: Verification) -> Card {
         approval.state = ApprovalState::Executed;
         approval.presses.push(press(true, None));
         approval.verification = verification;
-        approval.execution =
-            Some(Execution { started_at: at(7), body: Value::Null, finished_at: Some(at(7)), generation: Some(9) });
+        approval.execution = Some(Execution {
+            started_at: at(7),
+            body: Value::Null,
+            finished_at: Some(at(7)),
+            generation: Some(9),
+            left: None,
+            wait_until: None,
+        });
     })
 }
 

@@ -199,17 +199,17 @@ impl Story {
     async fn run(&self, step: &Step) {
         let Process { gate, preview, execute, expire, verify, .. } = &self.process;
         let _ = match step {
-            Step::Run("preview") => preview.run_once().await,
-            Step::Run("execute") => execute.run_once().await,
-            Step::Run("expire") => expire.run_once().await,
-            Step::Run(_) => verify.run_once().await,
+            Step::Run("preview") => Box::pin(preview.run_once()).await,
+            Step::Run("execute") => Box::pin(execute.run_once()).await,
+            Step::Run("expire") => Box::pin(expire.run_once()).await,
+            Step::Run(_) => Box::pin(verify.run_once()).await,
             _ => {
                 let scene = scene::read(&self.reader, &web(), &[], Duration::from_secs(5)).await;
                 let proposal = Proposal::RolloutRestart { object: web() };
                 let (incident, scene, proposal) = (&self.incident, Some(&scene), &proposal);
                 let suggestion =
                     Suggestion { incident, scene, findings: &[], proposal, caller: Caller::Findings, undoes: None };
-                gate.propose(suggestion).await.unwrap();
+                Box::pin(gate.propose(suggestion)).await.unwrap();
                 return;
             }
         };

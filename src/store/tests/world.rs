@@ -137,6 +137,8 @@ impl World {
             body: serde_json::json!({}),
             finished_at: None,
             generation: None,
+            left: None,
+            wait_until: None,
         });
         Approval {
             id: ApprovalId::parse(id).unwrap(),

@@ -46,7 +46,7 @@ def each_account_may_do_what_it_is_for_and_nothing_else(run):
     assert not lacking, f"the daemon may not {', '.join(lacking)}"
     too_much = [f"{v} {r}" for v, r in NEVER if may(DAEMON, v, r)]
     assert not too_much, f"the daemon may {', '.join(too_much)}"
-    for name, allowed in (("firstlook-preview", True), ("firstlook-write", True), ("firstlook", False), ("default", False)):
+    for name, allowed in (("firstlook-preview", True), ("firstlook-write", True), ("firstlook-write-destructive", True), ("firstlook", False), ("default", False)):
         got = token_request(cluster, name)
         assert got == allowed, f"a token of {name}: {'given' if got else 'refused'}"
     for account in (PREVIEW, WRITE):

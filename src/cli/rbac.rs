@@ -1,0 +1,211 @@
+//! `firstlook rbac`: accounts, roles, bindings and admission policies of exactly what is enabled, and why each verb is there.
+
+mod explain;
+mod write;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+
+use crate::act::rights::{RIGHTS, Right};
+use crate::config;
+use crate::config::Config;
+use crate::govern::policy::Policy;
+use crate::model::{Name, Tier};
+
+/// Prints the ServiceAccounts, roles, bindings and admission policies that firstlook needs: apply them as they are.
+///
+/// They hold what the enabled actions use and nothing more: no verb on Secrets, no wildcard.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  firstlook rbac | kubectl apply -f -\n  \
+                  firstlook rbac --config firstlook.yaml          without what the policy denies everywhere\n  \
+                  firstlook rbac --namespaces shop,cart           changes there alone, by Roles\n  \
+                  firstlook rbac --tools rollout_undo,scale\n  firstlook rbac explain")]
+pub struct RbacArgs {
+    #[command(subcommand)]
+    pub command: Option<RbacCommand>,
+    /// The configuration file: names of the accounts, whether changes are on, and the policy.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Only these actions.
+    #[arg(long, value_name = "TOOL,...", value_delimiter = ',', global = true)]
+    pub tools: Vec<String>,
+    /// Changes in these namespaces alone. (What is read stays cluster-wide: the watches are.)
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', global = true)]
+    pub namespaces: Vec<String>,
+}
+
+/// What belongs to `firstlook rbac`.
+#[derive(Debug, Subcommand)]
+pub enum RbacCommand {
+    /// Says of every verb of every account what it is for.
+    Explain,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When the configuration or its policy cannot be read, or a name is none.
+pub fn run(args: RbacArgs) -> anyhow::Result<ExitCode> {
+    let enabled = Enabled::of(&args)?;
+    match args.command {
+        None => print!("{}", write::manifests(&enabled)),
+        Some(RbacCommand::Explain) => print!("{}", explain::table(&enabled)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is to be granted.
+#[derive(Debug)]
+struct Enabled {
+    /// `firstlook` gives `firstlook-preview`, `firstlook-write`.
+    account: String,
+    /// Where the accounts live.
+    namespace: String,
+    tools: BTreeSet<&'static str>,
+    /// Empty: changes are possible everywhere.
+    namespaces: Vec<Name>,
+}
+
+impl Enabled {
+    fn of(args: &RbacArgs) -> anyhow::Result<Self> {
+        let load = |file: &PathBuf| Config::load(file, &config::environment());
+        let (kubernetes, policy_file) = match args.config.as_ref().map(load).transpose()? {
+            Some(config) => (config.kubernetes, config.policy_file),
+            None => (config::Kubernetes::default(), None),
+        };
+        let mut tools: BTreeSet<&'static str> = RIGHTS.iter().flat_map(|right| right.tools).copied().collect();
+        for tool in &args.tools {
+            anyhow::ensure!(tools.contains(tool.as_str()), "no action is called `{tool}`; there are: {}", list(&tools));
+        }
+        tools.retain(|tool| args.tools.is_empty() || args.tools.iter().any(|only| only == tool));
+        if !kubernetes.writes {
+            tools.clear();
+        }
+        if let Some(file) = &policy_file {
+            let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+            let policy = Policy::parse(&text, &file.display().to_string())?;
+            let everywhere = |tool: &str| {
+                let all = |rule: &crate::govern::policy::Deny| rule.namespaces.is_empty() && rule.labels.is_empty();
+                policy.deny.iter().any(|rule| all(rule) && rule.tools.iter().any(|denied| denied == tool))
+            };
+            tools.retain(|tool| !everywhere(tool));
+        }
+        let namespaces = args
+            .namespaces
+            .iter()
+            .map(|name| Name::parse(name).with_context(|| format!("`{name}` is no namespace's name")));
+        let config::Kubernetes { account, namespace, .. } = kubernetes;
+        Ok(Self { account, namespace, tools, namespaces: namespaces.collect::<anyhow::Result<_>>()? })
+    }
+
+    /// The rights that the enabled actions use. What lives in no namespace is left out where namespaces are listed.
+    fn rights(&self, tiers: &[Tier]) -> Vec<&'static Right> {
+        let used = |right: &&Right| {
+            tiers.contains(&right.tier)
+                && (self.namespaces.is_empty() || right.kind.is_namespaced())
+                && right.tools.iter().any(|tool| self.tools.contains(tool))
+        };
+        RIGHTS.iter().filter(used).collect()
+    }
+
+    /// The accounts besides the daemon's, each with its tiers and rights; one without rights does not exist.
+    fn accounts(&self) -> Vec<(String, Vec<&'static Right>)> {
+        let all = [
+            ("preview", &[Tier::Reversible, Tier::Destructive][..]),
+            ("write", &[Tier::Reversible]),
+            ("write-destructive", &[Tier::Destructive]),
+        ];
+        let named = all.map(|(suffix, tiers)| (format!("{}-{suffix}", self.account), self.rights(tiers)));
+        named.into_iter().filter(|(_, rights)| !rights.is_empty()).collect()
+    }
+
+    /// The enabled actions among `tools`.
+    fn named(&self, tools: &[&'static str]) -> String {
+        let on: Vec<&str> = tools.iter().copied().filter(|tool| self.tools.contains(tool)).collect();
+        on.join(", ")
+    }
+}
+
+fn list(tools: &BTreeSet<&'static str>) -> String {
+    tools.iter().copied().collect::<Vec<_>>().join(", ")
+}
+
+/// `deployments`, `pods/log`.
+fn resource(kind: crate::model::Kind, subresource: &str) -> String {
+    let plural = kind.resource().2;
+    if subresource.is_empty() { plural.to_owned() } else { format!("{plural}/{subresource}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp;
+    use crate::observe::access::NEEDS;
+
+    fn enabled(tools: &[&str], namespaces: &[&str]) -> Enabled {
+        let text = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect();
+        Enabled::of(&RbacArgs { command: None, config: None, tools: text(tools), namespaces: text(namespaces) })
+            .unwrap()
+    }
+
+    #[test]
+    fn the_manifests_of_deploy_are_what_is_printed() {
+        let printed = write::manifests(&enabled(&[], &[]));
+        assert!(
+            printed == include_str!("../../deploy/base/access.yaml"),
+            "deploy/base/access.yaml is not what `firstlook rbac` prints: write it again\n{printed}"
+        );
+    }
+
+    #[test]
+    fn every_action_is_granted_and_every_grant_belongs_to_an_action() {
+        let granted: BTreeSet<&str> = RIGHTS.iter().flat_map(|right| right.tools).copied().collect();
+        let writing = mcp::TOOLS.iter().filter(|(_, _, tier)| *tier != Tier::ReadOnly);
+        let tools: BTreeSet<&str> = writing.map(|(tool, ..)| *tool).collect();
+        assert_eq!(granted, tools);
+        for right in RIGHTS {
+            assert!(["patch", "create"].contains(&right.verb), "{right:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_granted_on_secrets_or_on_everything() {
+        let all = write::manifests(&enabled(&[], &[]));
+        let grants = all.split("ValidatingAdmissionPolicy").next().unwrap();
+        assert!(!grants.contains("secrets,") && !grants.contains("[secrets]") && !grants.contains("\"*\""), "{grants}");
+        assert!(NEEDS.iter().all(|need| need.verbs.iter().all(|verb| ["get", "list", "watch"].contains(verb))));
+    }
+
+    #[test]
+    fn what_is_not_enabled_is_not_granted() {
+        let scale = write::manifests(&enabled(&["scale"], &[]));
+        assert!(scale.contains("deployments") && !scale.contains("resources: [cronjobs]\n    verbs: [patch]"));
+        let nothing = Enabled { tools: BTreeSet::new(), ..enabled(&[], &[]) };
+        let nothing = write::manifests(&nothing);
+        for gone in ["firstlook-preview", "firstlook-write", "patch", "serviceaccounts/token", "Validating"] {
+            assert!(!nothing.contains(gone), "{gone}");
+        }
+    }
+
+    #[test]
+    fn in_listed_namespaces_changes_are_granted_by_roles_there_alone() {
+        let text = write::manifests(&enabled(&[], &["shop", "cart"]));
+        for role in ["firstlook-preview", "firstlook-write"] {
+            assert!(!text.contains(&format!("kind: ClusterRoleBinding\nmetadata:\n  name: {role}\n")), "{role}");
+            for namespace in ["shop", "cart"] {
+                let bound = format!("kind: RoleBinding\nmetadata:\n  name: {role}\n  namespace: {namespace}\n");
+                assert!(text.contains(&bound), "{role} in {namespace}: {text}");
+            }
+        }
+        assert!(!text.contains("resources: [nodes]\n    verbs: [patch]"), "a node is in no namespace");
+    }
+
+    #[test]
+    fn every_verb_is_explained() {
+        insta::assert_snapshot!(explain::table(&enabled(&[], &[])));
+    }
+}

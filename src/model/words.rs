@@ -1,0 +1,114 @@
+//! How an action is told: the one place with its verb, what a person is asked, and what is said afterwards.
+
+use crate::model::Action;
+use crate::redact::Redacted;
+use crate::text;
+
+/// An action in words. The object's name stands between `order` and `after`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Words {
+    /// `roll back`
+    pub order: &'static str,
+    /// ` to revision 6`
+    pub after: Redacted,
+    /// `rolled back`
+    pub done: &'static str,
+    /// ` to the template of revision 6`
+    pub done_after: Redacted,
+    /// What the object does afterwards: `runs the pod template of revision 6 again`.
+    pub then: Redacted,
+    /// What taking it back leads to: `back to revision 5`. None for what cannot be taken back.
+    pub undo: Option<Redacted>,
+}
+
+impl Action {
+    /// This action in words.
+    pub fn words(&self) -> Words {
+        let plain = |order, done, then: &'static str, undo: &'static str| Words {
+            order,
+            after: Redacted::default(),
+            done,
+            done_after: Redacted::default(),
+            then: then.into(),
+            undo: (!undo.is_empty()).then(|| undo.into()),
+        };
+        match self {
+            Action::RolloutUndo { to_revision, from_revision, .. } => Words {
+                after: text!(" to revision {}", *to_revision),
+                done_after: text!(" to the template of revision {}", *to_revision),
+                then: text!("runs the pod template of revision {} again", *to_revision),
+                undo: Some(text!("back to revision {}", *from_revision)),
+                ..plain("roll back", "rolled back", "", "")
+            },
+            Action::RolloutRestart { .. } => plain("restart", "restarted", "is restarted with the same template", ""),
+            Action::Scale { to, from, .. } => Words {
+                after: text!(" from {} to {}", *from, *to),
+                done_after: text!(" from {} to {}", *from, *to),
+                then: text!("runs {} instead of {} pods", *to, *from),
+                undo: Some(text!("back to {}", *from)),
+                ..plain("scale", "scaled", "", "")
+            },
+            Action::PauseRollout { .. } => plain(
+                "pause the rollout of",
+                "rollout paused",
+                "keeps its pods as they are, and changes of its template reach none until it is resumed",
+                "resume it",
+            ),
+            Action::ResumeRollout { .. } => plain(
+                "resume the rollout of",
+                "rollout resumed",
+                "rolls out the template that it has now",
+                "pause it again",
+            ),
+            Action::SetResources { container, .. } => Words {
+                after: text!(" in container {}", container),
+                done_after: text!(" in container {}", container),
+                ..plain(
+                    "change the resources of",
+                    "resources changed",
+                    "runs with other requests or limits",
+                    "back to the resources before",
+                )
+            },
+            Action::SuspendCronjob { .. } => {
+                plain("suspend", "suspended", "starts no run until it is resumed; runs under way go on", "resume it")
+            }
+            Action::ResumeCronjob { .. } => {
+                plain("resume", "resumed", "starts its runs by its schedule again", "suspend it again")
+            }
+            Action::Cordon { .. } => plain("cordon", "cordoned", "takes no new pods; those on it go on", "uncordon it"),
+            Action::RerunJob { .. } => {
+                Words { after: " again".into(), ..plain("run", "started again", "runs once more, as a new Job", "") }
+            }
+            Action::DeletePod { owner, .. } => Words {
+                then: text!("is evicted, and {} makes another in its place", owner),
+                ..plain("evict", "evicted", "", "")
+            },
+            Action::Drain { pods, .. } => Words {
+                after: text!(" of {} pods", pods.len()),
+                then: "takes no new pods, and those on it are evicted one by one".into(),
+                ..plain("drain", "drained", "", "uncordon it")
+            },
+            Action::Uncordon { .. } => plain("uncordon", "uncordoned", "takes new pods again", "cordon it again"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Kind, ObjectRef};
+
+    #[test]
+    fn what_has_an_inverse_has_words_for_it_and_nothing_else_has() {
+        let object = ObjectRef::new(Kind::Deployment, Some("shop"), "web").unwrap();
+        for action in [
+            Action::RolloutRestart { object: object.clone() },
+            Action::Scale { object: object.clone(), to: 6, from: 4 },
+            Action::PauseRollout { object: object.clone() },
+            Action::Cordon { object },
+        ] {
+            assert_eq!(action.words().undo.is_some(), action.inverse().is_some(), "{action:?}");
+        }
+    }
+}
