@@ -1,12 +1,12 @@
-//! A language model without latency, for the benchmark: reads for as many turns as it is told, then reports "unknown".
+//! A language model for the benchmark: reads for as many turns as it is told, then reports "unknown"; as fast as it is told.
 //!
-//! usage: model_stand_in ROUNDS ADDRESS     prints `{"api": ..., "control": ...}`; `GET control` tells the microseconds of each
+//! usage: model_stand_in ROUNDS ADDRESS [LATENCY_MS]     prints `{"api": ..., "control": ...}`; `GET control` tells the microseconds of each
 //! conversation from its first request's arrival to its last answer
 
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::extract::{Json, State};
@@ -19,6 +19,8 @@ type Seen = (Instant, usize, u128);
 #[derive(Clone)]
 struct Model {
     rounds: usize,
+    /// Before each answer.
+    latency: Duration,
     /// First user message -> when it was first seen, and how many turns it had by when.
     seen: Arc<Mutex<HashMap<String, Seen>>>,
 }
@@ -28,8 +30,9 @@ async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let rounds = arguments.next().context("how many rounds?")?.parse()?;
     let listener = tokio::net::TcpListener::bind(arguments.next().as_deref().unwrap_or("127.0.0.1:0")).await?;
+    let latency = Duration::from_millis(arguments.next().map_or(Ok(0), |ms| ms.parse())?);
     let base = format!("http://{}", listener.local_addr()?);
-    let model = Model { rounds, seen: Arc::default() };
+    let model = Model { rounds, latency, seen: Arc::default() };
     let router = Router::new()
         .route("/v1/chat/completions", post(complete))
         .route(
@@ -45,6 +48,8 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn complete(State(model): State<Model>, Json(body): Json<Value>) -> Json<Value> {
+    let came = Instant::now();
+    tokio::time::sleep(model.latency).await;
     let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let turns = messages.iter().filter(|m| m["role"] == "assistant").count();
     let user = messages.iter().find(|m| m["role"] == "user").map(|m| m["content"].to_string()).unwrap_or_default();
@@ -60,7 +65,7 @@ async fn complete(State(model): State<Model>, Json(body): Json<Value>) -> Json<V
             {"id": format!("call_{turns}"), "type": "function", "function": {"name": name, "arguments": arguments.to_string()}}]}}],
         "usage": {"prompt_tokens": 1000, "completion_tokens": 20, "total_tokens": 1020}});
     if let Ok(mut seen) = model.seen.lock() {
-        let entry = seen.entry(user).or_insert_with(|| (Instant::now(), 0, 0));
+        let entry = seen.entry(user).or_insert((came, 0, 0));
         entry.1 = turns + 1;
         entry.2 = entry.0.elapsed().as_micros();
     }
