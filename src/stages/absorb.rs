@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(stays.incident.absorbed[0].subject, cart.subject);
         assert_eq!(stays.incident.also, std::slice::from_ref(&cart.subject));
         assert_eq!(stays.incident.why.len(), 1, "no more are listed than the rules say");
-        let paid: Vec<_> = store.to_investigate(9).await.unwrap().into_iter().map(|incident| incident.id).collect();
+        let paid = store.to_investigate(9).await.unwrap();
         assert_eq!(paid, std::slice::from_ref(&node.id), "one paid investigation");
     }
 }

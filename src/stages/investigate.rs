@@ -72,8 +72,8 @@ impl Investigate {
     /// The store's.
     pub async fn next(&self) -> anyhow::Result<Option<(Card, Claim)>> {
         for incident in self.store.to_investigate(CANDIDATES_MAX).await? {
-            let Some(claim) = self.store.claim("investigate", incident.id.as_str(), LEASE).await? else { continue };
-            match self.store.card(&incident.id).await? {
+            let Some(claim) = self.store.claim("investigate", incident.as_str(), LEASE).await? else { continue };
+            match self.store.card(&incident).await? {
                 Some(card) => return Ok(Some((card, claim))),
                 None => self.store.release(claim).await?,
             }

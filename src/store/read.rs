@@ -75,8 +75,8 @@ impl Store {
 
     /// Incidents whose investigation waits or runs and that nobody holds, the most severe first, then the oldest; at
     /// most `limit`.
-    pub async fn to_investigate(&self, limit: u32) -> anyhow::Result<Vec<Incident>> {
-        const SQL: &str = "SELECT doc, investigation FROM incident
+    pub async fn to_investigate(&self, limit: u32) -> anyhow::Result<Vec<IncidentId>> {
+        const SQL: &str = "SELECT id FROM incident
             WHERE cluster = $1 AND progress IN ('waiting', 'running') AND NOT EXISTS
             (SELECT 1 FROM claim WHERE claim.cluster = incident.cluster AND claim.stage = 'investigate'
              AND claim.unit = incident.id AND (claim.until_ms > $2 OR claim.attempt >= $3))
@@ -85,7 +85,7 @@ impl Store {
         let now_ms = self.context().lease_now_ms(&mut held.conn()).await?;
         let args = args![self.cluster().as_str(), now_ms, ATTEMPTS_MAX, limit];
         let rows = held.conn().fetch(SQL, args).await?;
-        rows.iter().map(whole_incident).collect()
+        rows.iter().map(|row| incident_id(row, 0)).collect()
     }
 
     /// Incidents whose card does not show their version yet and that nobody delivers now: those without a card first,
