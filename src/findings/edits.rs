@@ -63,8 +63,14 @@ fn behind_one(scene: &Scene, cause: &Finding, edit: &Change, now: Timestamp) -> 
     let by = edit.by.as_ref().map_or_else(Redacted::default, |by| text!(" by {}", by));
     let differences: Vec<Redacted> = lines.iter().map(|line| say::diff(line, false)).collect();
     let when = say::at(edit.changed_at, now);
-    let says =
-        text!("{} {} was changed at {}{}: {}.", object.kind, object.name, when, by, say::list(&differences, LINES_SHOWN));
+    let says = text!(
+        "{} {} was changed at {}{}: {}.",
+        object.kind,
+        object.name,
+        when,
+        by,
+        say::list(&differences, LINES_SHOWN)
+    );
     let brief = text!("{} {} was changed at {}", object.kind, object.name, when);
     let finding = Finding::new("edit-behind", Role::Change, Certainty::Likely, object, says, brief.cut(90));
     Some(Finding { citations: quoted(scene, edit, first).into_iter().collect(), ..finding })
