@@ -160,6 +160,8 @@ impl Verify {
     /// Ends an incident that a caller from outside asked for, once it has its answer; true if it has.
     async fn close_answered(&self, incident: &Incident) -> anyhow::Result<bool> {
         let now = self.clock.now();
+        // What is asked meanwhile comes before the end, or finds it ended and opens another.
+        let _turn = self.gate.turn().await;
         if !ending::is_answered(&self.store.approvals_of(&incident.id).await?, now) {
             return Ok(false);
         }

@@ -53,7 +53,7 @@ impl Inside {
         if !self.guest.rights.has_object(proposal.object()) {
             return Ok(Err(text!("this token does not reach {}", proposal.object())));
         }
-        let _turn = self.gate.0.proposing.lock().await;
+        let _turn = self.gate.turn().await;
         let Home { incident, scene, findings, opens } = self.home(&called.caller, proposal.object()).await?;
         let suggestion = Suggestion {
             incident: &incident,

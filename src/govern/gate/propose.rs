@@ -59,8 +59,13 @@ impl Gate {
     /// # Errors
     /// When the cluster or the store could not be asked: nothing is stored, try again later.
     pub async fn propose(&self, suggestion: Suggestion<'_>) -> anyhow::Result<Approval> {
-        let _turn = self.0.proposing.lock().await;
+        let _turn = self.turn().await;
         self.propose_in_turn(suggestion, Vec::new()).await
+    }
+
+    /// While this is held nothing new is proposed in this process: whoever ends an incident sees all that it was asked.
+    pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.proposing.lock().await
     }
 
     /// The same for whoever holds the turn. `opens` are the writes that make its incident, where there is none yet: they
