@@ -73,13 +73,13 @@ def first_calls(namespace):
 def evidence_with(messages, quote):
     """The id of evidence that the messages show to hold `quote`, or None.
 
-    The task writes ids in brackets at the end of a line, a tool's answer at its beginning."""
+    The task writes an id before each of its quotes, or before the lines of a log; a tool's answer has it at its beginning."""
     for message in messages:
         text = message.get("content") or ""
         for line in text.splitlines():
             if quote in line:
-                if ids := re.search(r"\[(e\d+)[^\]]*\]$", line.strip()):
-                    return ids[1]
+                if before := re.search(r"(e\d+) `[^`]*" + re.escape(quote), line) or re.search(r"\[(e\d+)\]: .*" + re.escape(quote), line):
+                    return before[1]
                 if message["role"] == "tool" and (first := re.match(r"(e\d+)\b", text)):
                     return first[1]
     return None
