@@ -47,12 +47,12 @@ class Workspace:
         except AssertionError as e:
             raise AssertionError(f"{e}; the cards are:\n" + "\n---\n".join(c["plain"] for c in self.cards())) from None
 
-    def wait_for_button(self, action_id, timeout_s=30):
-        """The first card that has a button whose action id begins so: (card's ts, the button's action id)."""
+    def wait_for_button(self, action_id, timeout_s=30, value=None):
+        """The first card that has a button whose action id begins so, with this value if one is given: (card's ts, the button's action id)."""
         def found():
             for card in self.cards():
                 for button in card["buttons"]:
-                    if button["action_id"].startswith(action_id):
+                    if button["action_id"].startswith(action_id) and value in (None, button.get("value")):
                         return card["message"]["ts"], button["action_id"]
         try:
             return wait_until(found, f"a button {action_id}", timeout_s)

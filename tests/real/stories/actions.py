@@ -63,8 +63,9 @@ class World:
     def get(self, kind, name, namespace=SHOP):
         return self.cluster.get(*(["-n", namespace] if namespace else []), kind, name)
 
-    def press(self, button):
-        ts, action_id = self.slack.wait_for_button(button)
+    def approve(self, approval):
+        """Its own button: a card whose request was just carried out may still show the old one."""
+        ts, action_id = self.slack.wait_for_button("approve", value=approval)
         assert self.slack.press(self.daemon.interactivity_url, ts, action_id, ONCALL).status == 200
         return ts
 
@@ -75,7 +76,7 @@ class World:
         """Asked, approved, executed: the card's timestamp."""
         asked = self.caller.ask(tool, **arguments)
         assert asked.startswith("a") and " " not in asked, f"{tool}: {asked}"
-        ts = self.press("approve")
+        ts = self.approve(asked)
         told = wait_until(lambda: (t := json.dumps(self.state(asked))) and ("executed" in t or "failed" in t or "withdrawn" in t) and t, f"{tool} to be carried out")
         assert "executed" in told, f"{tool}: {told}"
         return ts

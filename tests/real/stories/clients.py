@@ -140,7 +140,7 @@ class Guests:
     def approve(self, approval):
         """A person says yes in Slack; back when the restart is under way."""
         before = self.restarted_at()
-        ts, button = self.slack.wait_for_button("approve")
+        ts, button = self.slack.wait_for_button("approve", value=approval)
         self.asked_on_card = self.slack.wait_for_card("checkout", "Restart")["plain"]
         assert self.slack.press(self.daemon.interactivity_url, ts, button, ONCALL).status == 200
         wait_until(lambda: self.restarted_at() != before, f"the restart of approval {approval}")
