@@ -307,6 +307,22 @@ impl Config {
         if self.store.size_max_mib < SIZE_MIN_MIB {
             return Err(format!("store.size_max_mib: at least {SIZE_MIN_MIB}"));
         }
+        let prices = self.model.iter().flat_map(|model| &model.prices);
+        for (name, price) in prices {
+            price.check().map_err(|what| format!("model.prices.{name}: {what}"))?;
+        }
+        if let Some(url) = &self.links.dashboard
+            && !url.starts_with("https://")
+            && !url.starts_with("http://")
+        {
+            return Err(format!("links.dashboard: `{url}` is no http(s) URL"));
+        }
+        self.check_listeners()?;
+        self.check_slack()
+    }
+
+    /// Nobody comes in from outside without a credential.
+    fn check_listeners(&self) -> Result<(), String> {
         let (webhook, admin) = (&self.listeners.webhook, &self.listeners.admin);
         let has_basic = webhook.basic_user.is_some() && webhook.basic_password.is_some();
         if !webhook.address.ip().is_loopback() && webhook.bearer_token.is_none() && !has_basic {
@@ -314,10 +330,6 @@ impl Config {
         }
         if webhook.basic_user.is_some() != webhook.basic_password.is_some() {
             return Err("listeners.webhook: basic_user and basic_password_file go together".into());
-        }
-        let prices = self.model.iter().flat_map(|model| &model.prices);
-        for (name, price) in prices {
-            price.check().map_err(|what| format!("model.prices.{name}: {what}"))?;
         }
         // A model spends money on whatever comes in, so whoever may send is known even on loopback.
         if self.model.is_some() && webhook.bearer_token.is_none() && !has_basic {
@@ -335,12 +347,11 @@ impl Config {
         if let Some(mcp) = &self.listeners.mcp {
             mcp.check(self.mcp_callers_file.is_some())?;
         }
-        if let Some(url) = &self.links.dashboard
-            && !url.starts_with("https://")
-            && !url.starts_with("http://")
-        {
-            return Err(format!("links.dashboard: `{url}` is no http(s) URL"));
-        }
+        Ok(())
+    }
+
+    /// Slack's buttons have a way back.
+    fn check_slack(&self) -> Result<(), String> {
         if let Some(listener) = &self.listeners.slack
             && self.slack.as_ref().is_none_or(|slack| slack.signing_secret.is_none())
         {

@@ -165,14 +165,18 @@ impl Verify {
         if !ending::is_answered(&self.store.approvals_of(&incident.id).await?, now) {
             return Ok(false);
         }
-        let how = Ending::Answered;
-        let ended = Incident { state: IncidentState::Over { at: now, how }, updated_at: now, ..incident.clone() };
-        let entry =
-            AuditEntry { at: now, kind: "incident_over", incident: Some(ended.id.clone()), body: json!({"how": how}) };
-        let writes = vec![Write::Audit(entry), Write::Incident(Box::new(ended))];
-        self.store.commit(writes, Durability::Durable, None).await?;
-        self.metrics.incidents.get_or_create(&IncidentLabels { event: "over" }).inc();
+        let mut ended = Incident { updated_at: now, ..incident.clone() };
+        let entry = self.end(&mut ended, Ending::Answered, now);
+        self.store.commit(vec![entry, Write::Incident(Box::new(ended))], Durability::Durable, None).await?;
         Ok(true)
+    }
+
+    /// Ends an incident; what tells it to the audit.
+    fn end(&self, incident: &mut Incident, how: Ending, now: Timestamp) -> Write {
+        incident.state = IncidentState::Over { at: now, how };
+        self.metrics.incidents.get_or_create(&IncidentLabels { event: "over" }).inc();
+        let body = json!({"how": how});
+        Write::Audit(AuditEntry { at: now, kind: "incident_over", incident: Some(incident.id.clone()), body })
     }
 
     /// Looks how the subject of an open incident fares; true if the incident changed.
@@ -245,15 +249,8 @@ impl Verify {
             writes.extend(self.refresh(&card, &scene, found, now));
         }
         if let Some(how) = ending::of(&next, &card.heard, now) {
-            next.state = IncidentState::Over { at: now, how };
             changed = true;
-            self.metrics.incidents.get_or_create(&IncidentLabels { event: "over" }).inc();
-            writes.push(Write::Audit(AuditEntry {
-                at: now,
-                kind: "incident_over",
-                incident: Some(incident.id.clone()),
-                body: json!({"how": how}),
-            }));
+            writes.push(self.end(&mut next, how, now));
         }
         let merged = absorb::merge(&self.store, &next, &self.rules, now).await?;
         if !changed && writes.is_empty() && merged.is_empty() {

@@ -24,8 +24,9 @@ pub enum Leave {
 
 impl Gate {
     /// Asks everything again with the present policy, time and objects: state and time, the incident, scope, GitOps,
-    /// pause and labels, limits, the approvers' right (`groups` as read now), a standing leave that counted, and at last the bound fields on a fresh
-    /// read, which `fresh` does (None: the object is gone). For an approval that undoes another the incident may be over.
+    /// pause and labels, limits, the approvers' right (`groups` as read now), a standing leave that counted, and at last
+    /// the bound fields on a fresh read, which `fresh` does (None: the object is gone). For an approval that undoes
+    /// another the incident may be over.
     ///
     /// # Errors
     /// When something could not be read, or Slack did not say who is in a group: ask again later.
@@ -80,13 +81,25 @@ impl Gate {
             return refuse(why);
         }
         let Some(bound) = &approval.bound else { return refuse("it was never previewed".into()) };
-        match fresh.await? {
+        self.compared(approval, action, bound, fresh.await?).await
+    }
+
+    /// The permit, if the object is still what was approved.
+    async fn compared(
+        &self,
+        approval: &Approval,
+        action: &Action,
+        bound: &Bound,
+        now: Option<Bound>,
+    ) -> anyhow::Result<Leave> {
+        let withdraw = |why: Redacted| Ok(Leave::Withdraw { why });
+        match now {
             None => withdraw(text!("{} is gone", action.object())),
             Some(now) if now.uid != bound.uid => {
                 withdraw(text!("{} was replaced by another of the same name", action.object()))
             }
             Some(now) if now.action != bound.action || bound.action != action.hash() => {
-                refuse("what was approved is not what would run".into())
+                Ok(Leave::Refuse { why: "what was approved is not what would run".into() })
             }
             Some(now) if now.fields != bound.fields => withdraw(self.changed(action).await),
             Some(_) => Ok(Leave::Permit(Permit::mint(approval.id.clone(), action.hash()))),
