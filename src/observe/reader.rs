@@ -1,5 +1,6 @@
 //! The reader: get, list, log and "may I" of one API server, bounded in time and size. There is no verb that writes.
 
+mod items;
 mod log;
 
 use std::sync::Arc;
@@ -182,24 +183,18 @@ impl Reader {
             limit: Some(PAGE.min(max as u32)),
             ..ListParams::default()
         };
-        let mut taken = 0;
+        let mut room = max;
         loop {
-            let mut page = self.json(path.clone(), Ask::List(&ask)).await?;
-            let next = page.pointer("/metadata/continue").and_then(Value::as_str).filter(|token| !token.is_empty());
-            let next = next.map(str::to_owned);
-            let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) else {
-                return Err(ReadError::Unavailable(Redacted::literal("the answer is no list")));
-            };
-            for mut item in items {
-                if taken == max {
-                    return Ok(true);
-                }
-                taken += 1;
+            let bytes = self.bytes(path.clone(), Ask::List(&ask), BODY_MAX_BYTES).await?;
+            let page = items::each(&bytes, room, &mut |mut item| {
+                room -= 1;
                 slim(&mut item, kind);
                 take(item);
-            }
-            match next {
-                Some(_) if taken >= max => return Ok(true),
+            });
+            let page = page.map_err(|_| ReadError::Unavailable(Redacted::literal("the answer is no list")))?;
+            match page.next {
+                _ if page.left > 0 => return Ok(true),
+                Some(_) if room == 0 => return Ok(true),
                 Some(token) => ask.continue_token = Some(token),
                 None => return Ok(false),
             }

@@ -9,7 +9,7 @@ from flood import CULPRIT, NAMESPACE, SERIES, SIGNAL, WORKLOADS, flood
 from parts import free_port
 
 # What one answer of a tool may hold; the process at its peak, and what all reads together may add to it.
-ANSWER_MAX_CHARS, PEAK_MAX_KIB, ADDED_MAX_KIB = 6_500, 80 << 10, 50 << 10
+ANSWER_MAX_CHARS, PEAK_MAX_KIB, ADDED_MAX_KIB = 6_500, 80 << 10, 30 << 10
 
 
 def peak_kib(pid):
