@@ -4,6 +4,7 @@ pub mod account;
 pub mod again;
 pub mod apply;
 pub mod change;
+mod dependents;
 mod drain;
 pub mod preview;
 pub mod rights;

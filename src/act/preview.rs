@@ -71,6 +71,7 @@ impl Actor {
             note,
             pods_touched: pods(action, &sight.object),
             then: self.then(action, &sight.object).await?,
+            dependents: self.dependents(action, &sight.object).await,
             gitops: typed.gitops(&sight.object),
             result_hash: after.pointer("/spec/template").filter(|_| action.rolls()).map(change::hash),
             ..Preview::default()

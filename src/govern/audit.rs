@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::model::{Approval, Call, Caller, Click, Evidence, IncidentId, Tier, Verdict};
+use crate::model::{Approval, ApprovalState, Call, Caller, Click, Evidence, IncidentId, Tier, Verdict};
 use crate::redact::Redacted;
 use crate::store::AuditEntry;
 
@@ -84,6 +84,8 @@ pub fn approval(at: Timestamp, approval: &Approval) -> AuditEntry {
         "action_sha256": approval.action.as_ref().map(|action| action.hash().0), "tier": approval.tier,
         "rule": approval.rule, "people_needed": approval.people_needed, "approvers": approval.approvers,
         "bound": approval.bound, "standing_leave": approval.standing,
+        // What people are shown is the same for as long as they are asked: once is enough.
+        "shown": approval.preview.as_ref().filter(|_| approval.state == ApprovalState::Pending),
     });
     AuditEntry { at, kind: "approval", incident: Some(approval.incident.clone()), body }
 }

@@ -9,7 +9,7 @@ use crate::model::action::{Action, ActionHash, Proposal, Tier};
 use crate::model::call::Caller;
 use crate::model::ids::{ApprovalId, ClusterName, IncidentId};
 use crate::model::object::ObjectRef;
-use crate::model::scene::DiffLine;
+use crate::model::scene::{DiffLine, Part};
 use crate::redact::Redacted;
 
 /// One request for leave.
@@ -136,11 +136,30 @@ pub struct Preview {
     pub pace: Redacted,
     pub autoscaler: Option<Redacted>,
     pub gitops: Option<Redacted>,
+    /// What sends requests to these pods; None where none is touched, or nobody looked.
+    #[serde(default)]
+    pub dependents: Option<Dependents>,
     /// What follows the action and is easily missed: what must be done by hand, what then starts by itself.
     #[serde(default)]
     pub then: Option<Redacted>,
     /// Hash of the template that the dry run returned, to recognise the result after a crash.
     pub result_hash: Option<String>,
+}
+
+/// What depends on the pods that an action touches.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Dependents {
+    /// Services that select them.
+    pub services: Part<Few>,
+    /// Ingresses that lead to these Services.
+    pub ingresses: Part<Few>,
+}
+
+/// Some objects by name, and how many there are besides.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Few {
+    pub named: Vec<ObjectRef>,
+    pub more: u32,
 }
 
 /// What an approval is bound to.

@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use slack_morphism::prelude::*;
 
 use crate::clock;
+use crate::model::approval::{Dependents, Few};
 use crate::model::{
-    Action, Approval, ApprovalState, Caller, Card, IncidentState, Press, Preview, Standing, Verification,
+    Action, Approval, ApprovalState, Caller, Card, IncidentState, Part, Press, Preview, Standing, Verification,
 };
+use crate::redact::Redacted;
 use crate::slack::render::buttons;
 use crate::slack::render::escape;
 use crate::slack::render::facts;
@@ -203,10 +205,35 @@ pub(super) fn effect(action: &Action, preview: &Preview) -> String {
         }
         None => "not managed by GitOps".to_owned(),
     });
+    parts.extend(preview.dependents.as_ref().map(before));
     let then = preview.then.as_ref().map_or_else(String::new, |then| {
         format!(". Then {}", escape::prose(escape::bare(&escape::cut(then.as_str(), 200))))
     });
     format!("{}{then}", parts.join(", "))
+}
+
+/// What stands before the pods and would feel their absence.
+fn before(dependents: &Dependents) -> String {
+    let unknown = |kind: &str, why: &Redacted| {
+        let why = escape::prose(escape::bare(&escape::cut(why.as_str(), 100)));
+        format!("could not read the {kind} before them ({why})")
+    };
+    let services = match &dependents.services {
+        Part::Missing(why) => return unknown("Services", why),
+        Part::Known(few) if few.named.is_empty() => return "no Service selects them".to_owned(),
+        Part::Known(few) => named("Service", few),
+    };
+    match &dependents.ingresses {
+        Part::Missing(why) => format!("behind {services}; {}", unknown("Ingresses", why)),
+        Part::Known(few) if few.named.is_empty() => format!("behind {services}, no Ingress"),
+        Part::Known(few) => format!("behind {services}, {}", named("Ingress", few)),
+    }
+}
+
+fn named(kind: &str, few: &Few) -> String {
+    let names: Vec<String> = few.named.iter().map(|object| escape::name(&object.name)).collect();
+    let more = if few.more > 0 { format!(" and {} more", few.more) } else { String::new() };
+    format!("{kind} {}{more}", names.join(", "))
 }
 
 /// The people who said yes, and when the last of them did.

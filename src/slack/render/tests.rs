@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::*;
+use crate::model::approval::{Dependents, Few};
 use crate::model::scene::{Change, DiffLine, NotFound};
 use crate::model::*;
 use crate::redact::Redacted;
@@ -181,6 +182,7 @@ fn approval(state: ApprovalState) -> Approval {
             pace: "one at a time".into(),
             autoscaler: None,
             gitops: None,
+            dependents: Some(Dependents { services: few(&["checkout"], 0), ingresses: few(&["shop"], 0) }),
             ..Preview::default()
         }),
         bound: None,
@@ -189,6 +191,11 @@ fn approval(state: ApprovalState) -> Approval {
         undoes: None,
         standing: None,
     }
+}
+
+fn few(names: &[&str], more: u32) -> Part<Few> {
+    let named = names.iter().map(|name| ObjectRef::new(Kind::Service, Some("shop"), name).unwrap()).collect();
+    Part::Known(Few { named, more })
 }
 
 fn undo() -> Action {

@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{World, node, object, owners, pod, template};
+use crate::model::approval::Few;
 use crate::model::{
-    Action, Approval, ApprovalState, Ending, Incident, IncidentState, Kind, Name, ObjectRef, Pressed, Proposal,
+    Action, Approval, ApprovalState, Ending, Incident, IncidentState, Kind, Name, ObjectRef, Part, Pressed, Proposal,
     Quantity, Resources, Verification,
 };
 use crate::observe::motion::Motion;
@@ -351,4 +352,40 @@ async fn what_was_done_can_be_taken_back_when_the_trouble_is_over() {
     expire.run_once().await.unwrap();
     let undone = Box::pin(world.approve(&world.now(&asked).await)).await;
     assert_eq!(undone.state, ApprovalState::Executed, "{}", undone.because);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_asked_sees_which_services_and_ingresses_depend_on_the_pods() {
+    let world = world(web()).await;
+    let service = |name: &str, app: &str| {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"selector": {"app": app}, "ports": [{"port": 80}]}})
+    };
+    let ingress = |name: &str, to: &str| {
+        let backend = json!({"service": {"name": to, "port": {"number": 80}}});
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"rules": [{"host": "x.example", "http": {"paths": [{"path": "/", "backend": backend}]}}]}})
+    };
+    let on_node = Box::pin(self::world(n1())).await;
+    for put in [service("web", "web"), service("other", "other"), ingress("shop", "web"), ingress("off", "other")] {
+        world.cluster.put(put.clone()).unwrap();
+        on_node.cluster.put(put).unwrap();
+    }
+    let named = |part: &Part<Few>| {
+        let few = part.known().unwrap();
+        (few.named.iter().map(|object| object.name().to_owned()).collect::<Vec<_>>(), few.more)
+    };
+    let scaled = world.ask(Proposal::Scale { object: web(), replicas: 1 }).await;
+    let shown = scaled.preview.unwrap().dependents.unwrap();
+    assert_eq!(named(&shown.services), (vec!["web".to_owned()], 0));
+    assert_eq!(named(&shown.ingresses), (vec!["shop".to_owned()], 0));
+    let drained = on_node.ask(Proposal::Drain { object: n1() }).await;
+    assert_eq!(drained.preview.unwrap().dependents.unwrap(), shown, "of a drain those of the pods that move");
+    let paused = world.ask(Proposal::PauseRollout { object: web() }).await;
+    assert_eq!(paused.preview.unwrap().dependents, None, "no pod is touched");
+    for nth in 0..500 {
+        world.cluster.put(service(&format!("s{nth}"), "web")).unwrap();
+    }
+    let crowded = world.ask(Proposal::Scale { object: web(), replicas: 3 }).await.preview.unwrap().dependents.unwrap();
+    assert!(crowded.services.missing().unwrap().as_str().contains("more than 500"), "half a list is no answer");
 }

@@ -267,3 +267,20 @@ fn hostile_text_stays_text() {
         vec![DiffLine { container: None, field: worst.clone(), before: Some(worst.clone()), after: Some(worst) }; 60];
     render(&card);
 }
+
+#[test]
+fn what_depends_on_the_pods_is_named_counted_or_said_to_be_unknown() {
+    let with = |services, ingresses| {
+        let dependents = Dependents { services, ingresses };
+        render(&asked(|approval| approval.preview.as_mut().unwrap().dependents = Some(dependents)))
+    };
+    let many = with(few(&["api", "grpc", "web"], 9), few(&[], 0));
+    assert!(many.contains("behind Service `api`, `grpc`, `web` and 9 more, no Ingress"), "{many}");
+    let none = with(few(&[], 0), few(&[], 0));
+    assert!(none.contains("no Service selects them"), "{none}");
+    let unread = with(few(&["api"], 0), Part::Missing("not allowed: ingresses".into()));
+    let says = "behind Service `api`; could not read the Ingresses before them (not allowed: ingresses)";
+    assert!(unread.contains(says), "{unread}");
+    let blind = with(Part::Missing("no answer in time".into()), Part::default());
+    assert!(blind.contains("could not read the Services before them (no answer in time)"), "{blind}");
+}
