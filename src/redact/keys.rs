@@ -1,7 +1,27 @@
 //! Which keys hold a secret, by their names. Pure.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::redact::rules::pattern;
+
+/// Any of the words, in one pass: nearly all keys hold none.
+static ANY_WORD: LazyLock<Regex> = LazyLock::new(|| {
+    let words: Vec<&str> = SECRET_WORDS.into_iter().chain(SHORT_WORDS).collect();
+    pattern(&format!("(?i-u:{})", words.join("|")))
+});
+
+/// Whether a text can hold a key with a secret at all.
+pub(super) fn may_name_secret(text: &str) -> bool {
+    ANY_WORD.is_match(text)
+}
+
 /// Whether a field, variable or key with this name holds a secret, by the words in it.
 pub fn is_secret_key(key: &str) -> bool {
+    if !may_name_secret(key) {
+        return false;
+    }
     let lower = key.to_ascii_lowercase();
     let names_it = SECRET_WORDS.iter().any(|word| lower.contains(word)) || has_short_word(key);
     names_it && !NOT_A_VALUE.iter().any(|end| lower.ends_with(end))

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::redact::keys::is_secret_key;
+use crate::redact::keys::{is_secret_key, may_name_secret};
 use crate::redact::rules::{pattern, placeholder};
 
 /// A key and what parts it from its value, as in `KEY=value`, `key: value`, `key => value`, JSON, and JSON in JSON.
@@ -16,8 +16,14 @@ static NAMED: LazyLock<Regex> =
 static NEXT: LazyLock<Regex> =
     LazyLock::new(|| pattern(r#"^[,;&|](?:\s|$|\\*["']?[A-Za-z0-9_.-]+\\*["']?\s*[:=]|\\*["'{\[])"#));
 
+/// Keys that hold a secret although they do not say so.
+static COOKIE: LazyLock<Regex> = LazyLock::new(|| pattern("(?i-u:cookie)"));
+
 /// The text with the values of keys that name a secret replaced; None where there is none.
 pub(super) fn pairs(text: &str) -> Option<String> {
+    if !may_name_secret(text) && !COOKIE.is_match(text) {
+        return None;
+    }
     let (mut out, mut done, mut at) = (String::new(), 0, 0);
     while let Some(c) = KEY.captures_at(text, at) {
         let (Some(whole), Some(key), Some(between)) = (c.get(0), c.get(1), c.get(2)) else { break };

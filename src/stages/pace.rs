@@ -14,8 +14,8 @@ pub struct Pace(Mutex<BTreeMap<String, (Timestamp, News)>>);
 pub struct News {
     /// When it was last changed.
     pub at: Option<Timestamp>,
-    /// Turns that a model took for it.
-    pub turns: u32,
+    /// Whether its investigation has ended.
+    pub reported: bool,
     /// How often its object moved.
     pub moved: Option<u64>,
 }

@@ -35,7 +35,9 @@ use crate::telemetry::{IncidentLabels, Metrics};
 const SCENE_DEADLINE: Duration = Duration::from_secs(5);
 /// An open incident is looked at when there is news of it or its object moves, and this often for what only time brings.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(60);
-/// The same of a rollout under way, which may be held up: people watch the card.
+/// The scene of a new incident was read a moment ago; from when on it is read again.
+const FIRST_LOOK_AFTER: SignedDuration = SignedDuration::from_secs(1);
+/// A rollout under way, which may be held up, is looked at this often: people watch the card.
 const FOLLOW_EVERY: SignedDuration = SignedDuration::from_secs(5);
 /// An open incident is looked at this often while the watches do not stand.
 const LOOK_ALONE_EVERY: SignedDuration = SignedDuration::from_secs(15);
@@ -97,7 +99,10 @@ impl Verify {
             }
         }
         for incident in open {
-            let news = News { at: Some(incident.updated_at), turns: incident.investigation.turns, moved: None };
+            if self.is_fresh(&incident) {
+                continue;
+            }
+            let news = News { at: Some(incident.updated_at), reported: is_at_rest(&incident), moved: None };
             if self.is_due(incident.id.as_str(), Some(&incident.subject), news)
                 && self.look(&incident).instrument(telemetry::incident(&incident.id)).await?
             {
@@ -105,6 +110,11 @@ impl Verify {
             }
         }
         Ok(ran)
+    }
+
+    /// Whether its scene was only just read. On a clock that stands still nothing ever grows old.
+    fn is_fresh(&self, incident: &Incident) -> bool {
+        !self.clock.is_manual() && self.clock.now().duration_since(incident.opened_at) < FIRST_LOOK_AFTER
     }
 
     /// Whether a unit is due: an incident, with its latest news, or an approval.
@@ -305,6 +315,11 @@ fn asks_again(card: &Card) -> Option<Write> {
         let investigation = Investigation { state: InvestigationState::Waiting, ..incident.investigation.clone() };
         Write::Investigation { incident: incident.id.clone(), investigation }
     })
+}
+
+/// Whether nobody investigates it any more: what was found out may show a cause elsewhere.
+fn is_at_rest(incident: &Incident) -> bool {
+    !matches!(incident.investigation.state, InvestigationState::Waiting | InvestigationState::Running)
 }
 
 fn health(scene: &Scene) -> Health {
