@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::agent::llm::LlmOptions;
-use crate::app::drive::drive;
+use crate::app::drive::{Rhythm, drive};
 pub use crate::app::stages::Stages;
 use crate::clock::Clock;
 use crate::correlate::Rules;
@@ -41,8 +41,9 @@ use crate::stages::seal::Anchors;
 use crate::store::{Durability, News, Store, Write};
 use crate::telemetry::Metrics;
 
-/// Audit entries that come within this are sealed together, with one sync; a click's action waits so long at most.
-const SEAL_GATHER: Duration = Duration::from_millis(20);
+/// Signals and audit entries come in floods: stages that take all that waits begin this far apart, so that a flood is a few
+/// large batches with a sync each. The first of a flood waits for nothing, a click's action so long at most.
+const BATCHES_APART: Duration = Duration::from_millis(20);
 /// At shutdown units under way may finish for this long; then their leases run out by themselves.
 const FINISH_WITHIN: Duration = Duration::from_secs(8);
 
@@ -194,31 +195,27 @@ impl App {
     fn drive_all(&self, stages: &Arc<Stages>, metrics: &Metrics) {
         macro_rules! stage {
             ($name:literal, $field:ident, $news:expr) => {
-                stage!($name, $field, $news, None)
+                stage!($name, $field, $news, Duration::ZERO)
             };
-            ($name:literal, $field:ident, $news:expr, $gather:expr) => {{
+            ($name:literal, $field:ident, $news:expr, $apart:expr) => {{
                 let stages = Arc::clone(stages);
                 let run = move || {
                     let stages = Arc::clone(&stages);
-                    async move {
-                        if let Some(gather) = $gather {
-                            tokio::time::sleep(gather).await;
-                        }
-                        stages.$field.run_once().await
-                    }
+                    async move { stages.$field.run_once().await }
                 };
-                let driven = drive($name, run, self.store.subscribe($news), self.stop.child_token(), metrics.clone());
+                let rhythm = Rhythm { name: $name, apart: $apart };
+                let driven = drive(rhythm, run, self.store.subscribe($news), self.stop.child_token(), metrics.clone());
                 self.tasks.spawn(driven);
             }};
         }
-        stage!("resolve", resolve, News::HEARD);
-        stage!("correlate", correlate, News::RESOLVED);
+        stage!("resolve", resolve, News::HEARD, BATCHES_APART);
+        stage!("correlate", correlate, News::RESOLVED, BATCHES_APART);
         stage!("deliver", deliver, News::CARD);
         stage!("preview", preview, News::APPROVAL);
         stage!("execute", execute, News::APPROVAL.and(News::CLICK));
         stage!("verify", verify, News::APPROVAL.and(News::INCIDENT));
         stage!("expire", expire, News::APPROVAL.and(News::INCIDENT));
-        stage!("seal", seal, News::AUDIT, Some(SEAL_GATHER));
+        stage!("seal", seal, News::AUDIT, BATCHES_APART);
         let (stages, stop) = (Arc::clone(stages), self.stop.child_token());
         let news = self.store.subscribe(News::INVESTIGATION);
         self.tasks.spawn(drive::investigate(stages, news, stop, metrics.clone(), self.tasks.clone()));

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -51,9 +52,17 @@ pub(super) async fn investigate(
     }
 }
 
+/// A stage's name, and how far apart its runs begin at least: one that takes whatever waits does in few large runs what
+/// would be many small ones, and the first of them still begins at once.
+#[derive(Clone, Copy)]
+pub(super) struct Rhythm {
+    pub(super) name: &'static str,
+    pub(super) apart: Duration,
+}
+
 /// Runs one stage until stopped: at once while there is work, then when there is news for it, and by the sweep.
 pub(super) async fn drive<F, R>(
-    name: &'static str,
+    Rhythm { name, apart }: Rhythm,
     run: F,
     news: Subscription,
     stop: CancellationToken,
@@ -62,7 +71,15 @@ pub(super) async fn drive<F, R>(
     F: Fn() -> R,
     R: Future<Output = anyhow::Result<Ran>>,
 {
+    let mut next = Instant::now();
     while !stop.is_cancelled() {
+        if next > Instant::now() {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep_until(next) => {}
+            }
+        }
+        next = Instant::now() + apart;
         match run().await {
             Ok(Ran::Worked) => continue,
             Ok(Ran::Idle) => {}

@@ -1,16 +1,17 @@
 //! Correlate: the unplaced signals become incidents or join them, in one transaction with their first report.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::clock::Clock;
 use crate::correlate;
 use crate::correlate::{Change, Resolved, Rules};
 use crate::findings;
-use crate::model::{Incident, ObjectRef, Scene, Signal};
+use crate::model::{Incident, ObjectRef, Scene, Signal, Weight};
 use crate::redact::Redacted;
 use crate::stages::Ran;
 use crate::stages::lease;
@@ -60,11 +61,26 @@ impl Correlate {
         let signals: Vec<Resolved> =
             unplaced.into_iter().map(|(signal, subject, _)| Resolved { signal, subject }).collect();
         let scenes = self.scenes(&signals, &incidents).await?;
-        let severity = |scene: &Scene| findings::weight(scene, now);
-        let changes = correlate::plan(&incidents, &signals, &scenes, &severity, &self.rules, now);
+        let changes = self.planned(&incidents, &signals, &scenes, now);
         let mut writes = self.writes(changes, &scenes).await?;
         writes.push(Write::Release(claim.clone()));
         Ok(self.store.commit(writes, Durability::Durable, Some(claim)).await?)
+    }
+
+    /// The plan, in which each scene is weighed once, however many signals are about it.
+    fn planned(
+        &self,
+        incidents: &[Incident],
+        signals: &[Resolved],
+        scenes: &BTreeMap<ObjectRef, Arc<Scene>>,
+        now: Timestamp,
+    ) -> Vec<Change> {
+        let weighed: RefCell<BTreeMap<ObjectRef, Weight>> = RefCell::default();
+        let severity = |scene: &Scene| {
+            let mut weighed = weighed.borrow_mut();
+            weighed.entry(scene.subject.clone()).or_insert_with(|| findings::weight(scene, now)).clone()
+        };
+        correlate::plan(incidents, signals, scenes, &severity, &self.rules, now)
     }
 
     /// The scenes of everything that the plan may look at.

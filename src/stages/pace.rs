@@ -32,6 +32,11 @@ impl Pace {
         due
     }
 
+    /// When a unit was last looked at.
+    pub fn looked(&self, unit: &str) -> Option<Timestamp> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(unit).map(|(at, _)| *at)
+    }
+
     /// Makes a unit due again.
     pub fn forget(&self, unit: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(unit);

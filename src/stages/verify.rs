@@ -35,8 +35,9 @@ use crate::telemetry::{IncidentLabels, Metrics};
 const SCENE_DEADLINE: Duration = Duration::from_secs(5);
 /// An open incident is looked at when there is news of it or its object moves, and this often for what only time brings.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(60);
-/// The scene of a new incident was read a moment ago; from when on it is read again.
-const FIRST_LOOK_AFTER: SignedDuration = SignedDuration::from_secs(1);
+/// A scene that was read less than this ago, when its incident opened or at the last look, tells enough: a flood of alerts
+/// joins one incident many times a second.
+const LOOKS_APART: SignedDuration = SignedDuration::from_secs(1);
 /// A rollout under way, which may be held up, is looked at this often: people watch the card.
 const FOLLOW_EVERY: SignedDuration = SignedDuration::from_secs(5);
 /// An open incident is looked at this often while the watches do not stand.
@@ -114,7 +115,8 @@ impl Verify {
 
     /// Whether its scene was only just read. On a clock that stands still nothing ever grows old.
     fn is_fresh(&self, incident: &Incident) -> bool {
-        !self.clock.is_manual() && self.clock.now().duration_since(incident.opened_at) < FIRST_LOOK_AFTER
+        let read_at = self.pace.looked(incident.id.as_str()).unwrap_or(incident.opened_at);
+        !self.clock.is_manual() && self.clock.now().duration_since(read_at) < LOOKS_APART
     }
 
     /// Whether a unit is due: an incident, with its latest news, or an approval.
