@@ -28,6 +28,11 @@ pub(super) fn counted(folded: &Folded) -> Vec<(u8, Redacted)> {
 fn shown(group: &Group, newest: Option<Timestamp>) -> Redacted {
     let first = group.lines.first().cloned().unwrap_or_default();
     let times = match (group.first_at, group.last_at) {
+        // Few are told one by one: of two, first and last are all.
+        _ if group.times.len() > 2 => {
+            let times: Vec<Redacted> = group.times.iter().map(|at| time(*at, newest)).collect();
+            Redacted::join(&times, ", ")
+        }
         (Some(first), Some(last)) if group.count > 1 => text!("{}..{}", time(first, newest), time(last, newest)),
         (Some(at), _) => time(at, newest),
         _ => Redacted::default(),
@@ -46,7 +51,8 @@ fn shown(group: &Group, newest: Option<Timestamp>) -> Redacted {
         }
         lines.push(line.cut(SHOWN_MAX_CHARS));
     }
-    if let Some(last) = group.last.as_ref().filter(|_| group.level >= Level::Error) {
+    lines.extend(group.trend.as_ref().map(|trend| text!("  {}", trend)));
+    if let Some(last) = group.shown_last() {
         lines.push(text!("  the last: {}", last.cut(SHOWN_MAX_CHARS)));
     }
     Redacted::join(&lines, "\n")
@@ -98,5 +104,25 @@ mod tests {
             ]
         );
         assert_eq!(heading(&folded).as_str(), "4 lines folded to 3 (2 error)");
+    }
+
+    #[test]
+    fn few_times_are_told_one_by_one_and_a_number_that_moved_is_told() {
+        let at = |second: u32, line: &str| format!("2026-03-24T16:20:{second:02}Z {line}\n");
+        let slow: String = [(1, 12), (2, 90), (9, 9000)].map(|(s, n)| at(s, &format!("GET /a took={n}ms"))).concat();
+        let calm: String = (10..20).map(|s| at(s, &format!("beat {s} ok"))).collect();
+        let secret: String = [1, 50, 900].map(|n| at(30, &format!("login password={n} ok"))).concat();
+        let folded = fold(&format!("{slow}{calm}{secret}"), &Redactor::default());
+        let shown: Vec<String> = counted(&folded).into_iter().map(|(_, line)| line.as_str().to_owned()).collect();
+        assert_eq!(
+            shown[..2],
+            [
+                "x3 16:20:01Z, 16:20:02Z, 16:20:09Z: GET /a took=12ms\n  took 12ms first, 9000ms last, 9000ms at most\n  \
+                 the last: GET /a took=9000ms",
+                "x10 16:20:10Z..16:20:19Z: beat 10 ok",
+            ]
+        );
+        assert!(shown.len() == 3 && !shown[2].contains("900") && !shown[2].contains("first"), "{shown:?}");
+        assert!(folded.joined().as_str().contains("took=9000ms"), "what is shown can be quoted");
     }
 }

@@ -3,6 +3,7 @@
 mod level;
 mod mask;
 mod trace;
+mod trend;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 
 use crate::model::scene::LogLine;
 use crate::observe::fold::trace::Trace;
+use crate::observe::fold::trend::{Told, Trend};
 use crate::redact::{Redacted, Redactor};
 
 pub use level::Level;
@@ -34,6 +36,8 @@ pub const HEAD_MAX: usize = 16;
 const TAIL_MAX: usize = 12;
 /// A key of 16,384 bits has 200 lines; what claims to be longer is none.
 const KEY_LINES_MAX: usize = 250;
+/// Times of one group that are kept: with more, its first and its last tell as much.
+const TIMES_MAX: usize = 6;
 
 /// A log as it is folded, in bounded memory whatever comes.
 pub struct Fold<'a> {
@@ -57,6 +61,10 @@ pub struct Group {
     pub count: u32,
     pub first_at: Option<Timestamp>,
     pub last_at: Option<Timestamp>,
+    /// When each came, where they are few.
+    pub times: Vec<Timestamp>,
+    /// How a number in them moved, where it moved much.
+    pub trend: Option<Redacted>,
     /// The last one, where it is of one line and differs from the first.
     pub last: Option<Redacted>,
     pub level: Level,
@@ -82,7 +90,9 @@ struct Held {
     count: u32,
     first_at: String,
     last_at: String,
+    times: Vec<String>,
     last: String,
+    trend: Trend,
     level: Level,
     declared: Level,
     /// Its place among all, by the first and by the last of its like.
@@ -176,10 +186,14 @@ impl<'a> Fold<'a> {
         if let Some(held) = self.held.get_mut(&open.hash.finish()) {
             held.count += 1;
             held.last_place = open.place;
+            if held.times.len() < TIMES_MAX {
+                held.times.push(open.at.clone());
+            }
             held.last_at = open.at;
             held.last.clear();
             if count == 1 {
                 held.last.push_str(first);
+                held.trend.push(first);
             }
             self.levels[held.declared as usize] += count as u64;
             return;
@@ -191,8 +205,10 @@ impl<'a> Fold<'a> {
             left_out: open.left_out,
             count: 1,
             first_at: open.at.clone(),
+            times: vec![open.at.clone()],
             last_at: open.at,
             last: String::new(),
+            trend: if count == 1 { Trend::begun_by(first) } else { Trend::default() },
             level,
             declared,
             place: open.place,
@@ -252,7 +268,11 @@ impl Held {
         let clean = |line: &String| shorten(&redactor.redact(line));
         let lines: Vec<Redacted> = self.lines.iter().map(clean).collect();
         let last = clean(&self.last);
+        let told = self.lines.first().and_then(|line| self.trend.told(line, self.count));
+        let times = self.times.iter().filter(|_| self.count as usize <= TIMES_MAX);
         Group {
+            trend: told.and_then(|told| moved(&told, redactor)),
+            times: times.filter_map(|at| at.parse().ok()).collect(),
             last: Some(last).filter(|last| !last.is_empty() && Some(last) != lines.first()),
             lines,
             left_out: self.left_out,
@@ -261,6 +281,13 @@ impl Held {
             last_at: self.last_at.parse().ok(),
             level: self.level,
         }
+    }
+}
+
+impl Group {
+    /// The last of its like where it tells more than the first: lines of trouble that differ, and numbers that moved.
+    pub fn shown_last(&self) -> Option<&Redacted> {
+        self.last.as_ref().filter(|_| self.level >= Level::Error || self.trend.is_some())
     }
 }
 
@@ -288,12 +315,21 @@ impl Folded {
         self.groups.into_iter().flat_map(lines).collect()
     }
 
-    /// The lines as text, what the evidence holds; with the last of its like where lines of trouble differ.
+    /// The lines as text, what the evidence holds; with the last of its like where it is shown.
     pub fn joined(&self) -> Redacted {
-        let last = |group: &'_ Group| group.last.clone().filter(|_| group.level >= Level::Error);
+        let last = |group: &'_ Group| group.shown_last().cloned();
         let lines = self.groups.iter().flat_map(|group| group.lines.iter().cloned().chain(last(group)));
         Redacted::join(&lines.collect::<Vec<_>>(), "\n")
     }
+}
+
+/// How a number moved, in words; nothing where any of it is to be hidden.
+fn moved(told: &Told, redactor: &Redactor) -> Option<Redacted> {
+    let Told { name, first, last, most } = told;
+    let shown = |value: &str| redactor.redact(&format!("{name}={value}")).as_str() == format!("{name}={value}");
+    let words = format!("{name} {first} first, {last} last, {most} at most");
+    let clear = [first, last, most].into_iter().all(|value| shown(value));
+    clear.then(|| redactor.redact(words.trim_start()))
 }
 
 /// The folded lines as text, one per line: what stands as evidence.
