@@ -71,7 +71,7 @@ pub(super) fn by_taints(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, bl
                 "{} ({}) {}: it no longer tolerates taint {}, which {} carry, so {}; {}.",
                 blame.name(),
                 say::at(blame.since(), now),
-                blame.say(&lines),
+                blame.did(&lines),
                 taint,
                 say::count(*count, "node", "nodes"),
                 pending(waiting),
@@ -116,6 +116,7 @@ fn reasons(waiting: &Waiting<'_>) -> Vec<Redacted> {
     let say = |(count, reason, _): &&(u32, Reason, Redacted)| {
         let nodes = say::count(*count, "node", "nodes");
         match reason {
+            Reason::Taint(taint) if taint.is_empty() => text!("{} with a taint that it does not tolerate", nodes),
             Reason::Taint(taint) => text!("{} with taint {}", nodes, taint),
             Reason::Cordoned => text!("{} cordoned", nodes),
             Reason::Resource(resource) => text!("{} without enough {}", nodes, resource),

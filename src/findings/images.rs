@@ -103,7 +103,7 @@ fn no_secret(
     let brought = |line: &DiffLine| rollout::is_field(line, &["imagepullsecret"]);
     let lines = blame.as_ref().map_or_else(Vec::new, |blame| blame.lines(brought));
     let by = match (&blame, lines.first()) {
-        (Some(blame), Some(_)) => text!(" {} changed {}.", blame.name(), blame.say(&lines)),
+        (Some(blame), Some(_)) => text!(" {} {}.", blame.name(), blame.did(&lines)),
         _ => Redacted::default(),
     };
     let wanted = view::template(scene, pod).map_or(0, |template| template.image_pull_secrets.len());

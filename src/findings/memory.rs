@@ -99,10 +99,10 @@ fn cause(scene: &Scene, now: Timestamp, container: &ContainerState, mechanism: &
     Finding {
         certainty,
         says: text!(
-            "{} ({}) changed {}, and since then container {} reaches {} and is killed (OOMKilled); {}.",
+            "{} ({}) {}, and since then container {} reaches {} and is killed (OOMKilled); {}.",
             blame.name(),
             say::at(blame.since(), now),
-            blame.say(&lines),
+            blame.did(&lines),
             container.name,
             limit(container),
             rollout::earlier(&blame),

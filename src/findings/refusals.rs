@@ -100,7 +100,7 @@ fn limit_range(scene: &Scene, event: &Event, since: &Redacted) -> Option<Finding
         blame.lines(|line| rollout::is_field(line, &["limit", "limits", "request", "requests"]))
     });
     let by = match (&blame, lines.first()) {
-        (Some(blame), Some(_)) => text!(" {} changed {}.", blame.name(), blame.say(&lines)),
+        (Some(blame), Some(_)) => text!(" {} {}.", blame.name(), blame.did(&lines)),
         _ => Redacted::default(),
     };
     let says =

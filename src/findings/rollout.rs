@@ -62,9 +62,15 @@ impl<'a> Blame<'a> {
         say::list(&said, 3)
     }
 
+    /// What the lines did to it: `changed image a → b`, or `added env POOL (200)`.
+    pub(super) fn did(&self, lines: &[&DiffLine]) -> Redacted {
+        let one_sided = lines.first().is_some_and(|line| line.before.is_none() != line.after.is_none());
+        if one_sided { self.say(lines) } else { text!("changed {}", self.say(lines)) }
+    }
+
     /// `Revision 7 (14:02 UTC) changed image a → b; ` and what became of the revision before. No full stop.
     pub(super) fn came(&self, lines: &[&DiffLine], now: Timestamp) -> Redacted {
-        text!("{} ({}) changed {}; {}", self.name(), say::at(self.since(), now), self.say(lines), earlier(self))
+        text!("{} ({}) {}; {}", self.name(), say::at(self.since(), now), self.did(lines), earlier(self))
     }
 
     /// The difference, quoted: with its field, where that stands beside it.
@@ -146,7 +152,7 @@ fn brought(scene: &Scene, now: Timestamp, blame: &Blame<'_>) -> Vec<Finding> {
     let by =
         blame.change.and_then(|change| change.by.as_ref()).map_or_else(Redacted::default, |by| text!(", by {}", by));
     let since = say::at(blame.since(), now);
-    let did = if lines.is_empty() { "changed the pod template".into() } else { text!("changed {}", blame.say(&lines)) };
+    let did = if lines.is_empty() { "changed the pod template".into() } else { blame.did(&lines) };
     let before = earlier(blame);
     let says = text!("{} ({}{}) {}; {}.", blame.name(), since, by, did, before);
     let brief = text!("since revision {}", blame.newest.number);
@@ -160,7 +166,8 @@ fn brought(scene: &Scene, now: Timestamp, blame: &Blame<'_>) -> Vec<Finding> {
     if ran && !explaining.is_empty() {
         let said = blame.say(&explaining);
         let number = blame.newest.number;
-        let says = text!("The trouble began with revision {} ({}), which changed {}; {}.", number, since, said, before);
+        let did = blame.did(&explaining);
+        let says = text!("The trouble began with revision {} ({}), which {}; {}.", number, since, did, before);
         let brief = text!("since revision {} ({})", number, said).cut(90);
         // The one change is another image: whoever took the same one may fail for the same reason.
         let image = lines.first().filter(|line| lines.len() == 1 && is_field(line, &["image"]));

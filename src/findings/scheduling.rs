@@ -80,19 +80,24 @@ fn waiting(scene: &Scene) -> Option<Waiting<'_>> {
     let condition = view::condition(&first.conditions, "PodScheduled").filter(|c| c.status.as_str() == "False");
     let event = event.map(|event| (&event.message, event.at));
     let (message, at) = event.or_else(|| condition.map(|condition| (&condition.message, first.at)))?;
-    Some(Waiting { reasons: reasons(message), message: message.clone(), pods, at })
+    Some(Waiting { reasons: reasons(message, scene.nodes.items()), message: message.clone(), pods, at })
 }
 
-/// `0/4 nodes are available: 1 node(s) had untolerated taint {...}, 3 Insufficient cpu. preemption: ...`
-fn reasons(message: &Redacted) -> Vec<(u32, Reason, Redacted)> {
+/// `0/4 nodes are available: 1 node(s) had untolerated taint {...}, 3 Insufficient cpu. preemption: ...`; after the first
+/// full stop stands what the scheduler tried to make room.
+fn reasons(message: &Redacted, nodes: &[Node]) -> Vec<(u32, Reason, Redacted)> {
     let text = message.as_str();
     let Some((_, rest)) = text.split_once("nodes are available:") else { return Vec::new() };
-    let clauses = rest.split(". preemption").next().unwrap_or(rest).trim_end_matches('.');
+    let clauses = rest.split(". ").next().unwrap_or(rest).trim_end_matches('.');
     let mut reasons = Vec::new();
     for clause in clauses.split(", ") {
         let clause = clause.trim();
         let (count, what) = clause.split_once(' ').unwrap_or(("", clause));
         let part = |found: &str| message.part(found).unwrap_or_default();
+        if what.contains("untolerated taint(s)") {
+            reasons.extend(tainted(count.parse().unwrap_or(0), &part(clause), nodes));
+            continue;
+        }
         let reason = if what.contains("affinity/selector") {
             Reason::Selector
         } else if let Some(resource) = what.strip_prefix("Insufficient ") {
@@ -107,6 +112,25 @@ fn reasons(message: &Redacted) -> Vec<(u32, Reason, Redacted)> {
         reasons.push((count.parse().unwrap_or(0), reason, part(clause)));
     }
     reasons
+}
+
+/// Since Kubernetes 1.35 the scheduler no longer says which taints it means; the nodes do, where just as many have one.
+fn tainted(count: u32, clause: &Redacted, nodes: &[Node]) -> Vec<(u32, Reason, Redacted)> {
+    let closes = |taint: &&Redacted| !taint.as_str().ends_with(":PreferNoSchedule");
+    let mut taints: BTreeMap<&Redacted, u32> = BTreeMap::new();
+    for taint in nodes.iter().filter_map(|node| node.taints.iter().find(closes)) {
+        *taints.entry(taint).or_default() += 1;
+    }
+    if taints.values().sum::<u32>() != count {
+        return vec![(count, Reason::Taint(Redacted::default()), clause.clone())];
+    }
+    let told = |taint: &Redacted| {
+        let bare = taint.as_str().rsplit_once(':').map_or(taint.as_str(), |(bare, _)| bare);
+        let (key, value) = bare.split_once('=').unwrap_or((bare, ""));
+        let part = |text: &str| taint.part(text).unwrap_or_default();
+        if value.is_empty() { part(key) } else { text!("{}: {}", part(key), part(value)) }
+    };
+    taints.into_iter().map(|(taint, count)| (count, Reason::Taint(told(taint)), clause.clone())).collect()
 }
 
 pub(super) fn pending(waiting: &Waiting<'_>) -> Redacted {
@@ -131,10 +155,10 @@ fn selector(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option<
     let have = found.as_ref().map_or_else(Redacted::default, |found| text!(" ({})", found));
     let says = match (blame, lines.first()) {
         (Some(blame), Some(line)) => text!(
-            "{} ({}) changed {}, which matches no node{}, so {}; {}.",
+            "{} ({}) {}, which matches no node{}, so {}; {}.",
             blame.name(),
             say::at(blame.since(), now),
-            blame.say(&[*line]),
+            blame.did(&[*line]),
             have,
             pending(waiting),
             rollout::earlier(blame),
@@ -186,15 +210,30 @@ fn values(nodes: &[Node], key: &str) -> Redacted {
     say::list(&said, 3)
 }
 
+/// The nodes that could take the pod.
+fn open(scene: &Scene) -> impl Iterator<Item = &Node> {
+    scene.nodes.items().iter().filter(|node| {
+        let closed = node.taints.iter().any(|taint| {
+            let taint = taint.as_str();
+            taint.ends_with(":NoSchedule") || taint.ends_with(":NoExecute")
+        });
+        node.ready == Some(true) && !node.unschedulable && !closed
+    })
+}
+
+/// What the largest of them can allocate of a resource, where no node could give what a pod requests, whatever ran there.
+fn too_small(scene: &Scene, waiting: &Waiting<'_>, resource: &str) -> Option<i64> {
+    let pod = waiting.pods.first()?;
+    let (asked, largest) = match resource {
+        "cpu" => (pod.cpu_milli, open(scene).map(|node| node.allocatable_cpu_milli).max()?),
+        "memory" => (pod.memory_bytes, open(scene).map(|node| node.allocatable_memory_bytes).max()?),
+        _ => return None,
+    };
+    (largest > 0 && asked > largest).then_some(largest)
+}
+
 /// What is left of a resource on the nodes that could take the pod, most first.
 fn left<'a>(scene: &'a Scene, resource: &str) -> Vec<(&'a Node, i64)> {
-    let open = |node: &&Node| {
-        let closed = node
-            .taints
-            .iter()
-            .any(|taint| taint.as_str().ends_with("NoSchedule") || taint.as_str().ends_with("NoExecute"));
-        node.ready == Some(true) && !node.unschedulable && !closed
-    };
     let rest = |node: &'a Node| {
         Some(match resource {
             "cpu" => (node, node.allocatable_cpu_milli - node.requested_cpu_milli?),
@@ -202,7 +241,7 @@ fn left<'a>(scene: &'a Scene, resource: &str) -> Vec<(&'a Node, i64)> {
             _ => return None,
         })
     };
-    let mut left: Vec<(&Node, i64)> = scene.nodes.items().iter().filter(open).filter_map(rest).collect();
+    let mut left: Vec<(&Node, i64)> = open(scene).filter_map(rest).collect();
     left.sort_by_key(|(_, left)| std::cmp::Reverse(*left));
     left
 }
@@ -221,36 +260,30 @@ fn resources(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option
         _ => resource.clone(),
     });
     let asked = asked.unwrap_or_default();
-    let left = left(scene, resource.as_str());
-    let rest: Vec<Redacted> =
-        left.iter().map(|(node, left)| text!("{} has {} left", node.object.name, amount(*left))).collect();
-    let rest = if rest.is_empty() { Redacted::default() } else { text!(": {}", say::list(&rest, 4)) };
     let lines = blame.map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["request"])));
     let by = match (blame, lines.first()) {
         (Some(blame), Some(line)) => {
-            text!(" {} ({}) changed {}.", blame.name(), say::at(blame.since(), now), blame.say(&[*line]))
+            text!(" {} ({}) {}.", blame.name(), say::at(blame.since(), now), blame.did(&[*line]))
         }
         _ => Redacted::default(),
     };
-    let holder = holder(scene, resource.as_str());
+    let too_small = too_small(scene, waiting, resource.as_str());
+    let holder = holder(scene, resource.as_str()).filter(|_| too_small.is_none());
     let holds = holder.as_ref().map_or_else(Redacted::default, |(name, cpu)| {
         text!(" The largest holder of requests there is {} with {}.", name, say::cpu(*cpu))
     });
+    let (why, most) = lack(&left(scene, resource.as_str()), too_small, amount);
     let says = text!(
-        "Insufficient {}: {} and {} {}, but the requests of other pods have used up what the nodes can allocate{}.{}{}",
+        "Insufficient {}: {} and {} {}, but {}.{}{}",
         resource,
         pending(waiting),
         if waiting.pods.len() == 1 { "requests" } else { "each requests" },
         asked,
-        rest,
+        why,
         by,
         holds,
     );
-    let most = left.first().map(|(_, left)| amount(*left));
-    let brief = match most {
-        Some(most) => text!("Insufficient {}: a pod requests {}, no node has more than {} left", resource, asked, most),
-        None => text!("Insufficient {}: a pod requests {}", resource, asked),
-    };
+    let brief = text!("Insufficient {}: a pod requests {}{}", resource, asked, most);
     let mut citations: Vec<Citation> =
         waiting.proof(scene, |reason| matches!(reason, Reason::Resource(_))).into_iter().collect();
     citations.extend(request_quote(scene, waiting, resource.as_str()));
@@ -259,6 +292,7 @@ fn resources(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option
         citations,
         proposal: blame.filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
         advice: Some(match holder {
+            None if too_small.is_some() => "Request less, or add a node that is as large.".into(),
             Some((name, _)) => text!(
                 "Add a node, or ask the owner of {} to request less: people decide about capacity. Restarting frees nothing.",
                 name
@@ -266,6 +300,23 @@ fn resources(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option
             None => "Add a node, or request less: people decide about capacity. Restarting frees nothing.".into(),
         }),
         ..Finding::new("resources", Role::Cause, Certainty::Proved, &scene.subject, says, brief)
+    }
+}
+
+/// Why no node takes it, and the same in a few words.
+fn lack(left: &[(&Node, i64)], too_small: Option<i64>, amount: impl Fn(i64) -> Redacted) -> (Redacted, Redacted) {
+    let rest: Vec<Redacted> =
+        left.iter().map(|(node, left)| text!("{} has {} left", node.object.name, amount(*left))).collect();
+    match (too_small, left.first()) {
+        (Some(largest), _) => (
+            text!("the largest node that could take it has {} in all", amount(largest)),
+            text!(", the largest node has {}", amount(largest)),
+        ),
+        (None, Some((_, most))) => (
+            text!("the requests of other pods have used up what the nodes can allocate: {}", say::list(&rest, 4)),
+            text!(", no node has more than {} left", amount(*most)),
+        ),
+        (None, None) => ("the scheduler finds that much on no node".into(), Redacted::default()),
     }
 }
 

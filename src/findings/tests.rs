@@ -278,6 +278,26 @@ fn requests_that_fit_nowhere_are_told_with_what_is_left_and_no_rollback() {
     assert_eq!(severity(&world.scene, now()), Severity::Medium);
 }
 
+#[test]
+fn a_request_that_no_node_could_ever_meet_is_not_blamed_on_other_pods() {
+    let mut world = World::cart(3, 2);
+    world.revision(6, 90_000, 2, template()).revision(7, 9000, 0, template());
+    world.changed(&[("request cpu", "", "64")]);
+    world.pod("cart-h7-a", 7, 16, waits("", ""));
+    world.last_pod().node = None;
+    world.last_pod().cpu_milli = 64_000;
+    // As Kubernetes 1.36 words it.
+    let message = "0/2 nodes are available: 2 Insufficient cpu. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.";
+    world.event(named(Kind::Pod, "cart-h7-a"), "FailedScheduling", message, (16, 1));
+    world.node("n1", true, &[], (4000, 100)).node("n2", true, &[], (8000, 200));
+    world.neighbour("batch", 4, 4, 200, "b:1", 6000);
+    let report = world.report();
+    let cause = report.cause.as_str();
+    assert!(cause.contains("requests 64000m cpu, but the largest node that could take it has 8000m in all"), "{cause}");
+    assert!(cause.contains("added request cpu (64)") && !cause.contains("batch"), "{cause}");
+    assert_eq!(undo(&report), Some(6));
+}
+
 fn service(world: &mut World, near: bool, selected: u32) {
     let object = named(Kind::Service, "prices");
     let at = world.stands(

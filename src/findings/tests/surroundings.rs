@@ -170,6 +170,24 @@ fn a_lost_toleration_is_rolled_back_and_other_taints_are_only_told() {
 }
 
 #[test]
+fn taints_that_the_scheduler_does_not_name_are_read_from_the_nodes() {
+    // As Kubernetes 1.36 words it.
+    let message = "0/3 nodes are available: 3 node(s) had untolerated taint(s). no new claims to deallocate, preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.";
+    let mut world = unscheduled(("toleration", "team=red:NoSchedule", ""), message);
+    let found = fires(&world, "nodes-closed");
+    says(&found, &["No node may take the pod", "3 nodes with a taint that it does not tolerate"]);
+    world.node("n1", true, &[], (4000, 100)).node("n2", true, &[], (4000, 100)).node("n3", true, &[], (4000, 100));
+    let Part::Known(nodes) = &mut world.scene.nodes else { panic!() };
+    for (node, taint) in
+        nodes.iter_mut().zip(["control-plane:NoSchedule", "team=red:NoSchedule", "team=red:NoSchedule"])
+    {
+        node.taints = vec![r(taint)];
+    }
+    let found = fires(&world, "nodes-closed");
+    says(&found, &["no longer tolerates taint team: red, which 2 nodes carry"]);
+}
+
+#[test]
 fn a_selector_that_a_closed_node_meets_is_not_said_to_match_none() {
     let message = "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) had untolerated taint {node.kubernetes.io/disk-pressure: }.";
     let mut world = unscheduled(("image", "app:1", "app:2"), message);
