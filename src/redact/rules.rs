@@ -72,7 +72,7 @@ struct Rule {
 static ANY: LazyLock<Regex> = LazyLock::new(|| {
     pattern(concat!(
         r"(?i)-----BEGIN|eyJ|bearer|basic |://[^\s/]*@|@(?:tcp|unix)?\(|pass|pwd|psk|secret|token|api.?key|access.?key|private.?key|",
-        r"account.?key|signing.?key|encryption.?key|credential|auth|cookie|identified by|xox|xapp-|gh[pousr]_|github_pat|gl[a-z]{2,6}[-_]|",
+        r"account.?key|signing.?key|encryption.?key|credential|auth|cookie|identified by|xox|xapp-|flk_|gh[pousr]_|github_pat|gl[a-z]{2,6}[-_]|",
         r"A[KS]IA|AIza|ya29\.|sk-|[rsp]k_|whsec|npm_|dckr_|hv[sb]\.|hf_|SG\.|pypi-|shp|dop_v1|ATATT|NRAK|AGE-SECRET|hooks\.slack|",
         r"[A-Za-z0-9+/]{16}|[A-Za-z0-9+/_-]{40}",
     ))
@@ -108,7 +108,7 @@ static SHAPES: LazyLock<[Rule; 9]> = LazyLock::new(|| {
             replace: |c| format!("{}{}{}", &c[1], placeholder("login", &c[2]), &c[3]),
         },
         whole(concat!(
-            r"xox[a-z]-[A-Za-z0-9-]{8,}|xapp-[A-Za-z0-9-]{8,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|",
+            r"xox[a-z]-[A-Za-z0-9-]{8,}|xapp-[A-Za-z0-9-]{8,}|flk_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|",
             r"gl(?:pat|dt|rt|ft|soat|cbt|ptt|agent)-[A-Za-z0-9_-]{16,}|glsa_[A-Za-z0-9_]{30,}|A[KS]IA[0-9A-Z]{16}|AIza[A-Za-z0-9_-]{30,}|",
             r"ya29\.[A-Za-z0-9_-]{20,}|\bsk-[A-Za-z0-9_-]{16,}|\b[rsp]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/=]{16,}|",
             r"npm_[A-Za-z0-9]{30,}|dckr_[a-z]+_[A-Za-z0-9_-]{20,}|\bhv[sb]\.[A-Za-z0-9_-]{20,}|\bhf_[A-Za-z0-9]{30,}|",

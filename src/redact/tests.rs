@@ -161,6 +161,7 @@ fn planted() -> impl Strategy<Value = (String, String)> {
             "-----BEGIN OPENSSH PRIVATE KEY-----\\n{s}\\n-----END OPENSSH PRIVATE KEY-----",
             "xoxb-123456789-{s}",
             "ghp_{s}abcdefghijklmnopqrst",
+            "flk_{s}abcdefghijklmnopqrst",
             "glpat-{s}abcdefghijkl",
             "sk-{s}abcdefghijkl",
             "sk_live_{s}abcdefghijkl",
