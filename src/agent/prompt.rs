@@ -114,10 +114,10 @@ fn tool(tool: &Tool) -> Value {
     let mut parameters = Value::Object((*tool.input_schema).clone());
     slim(&mut parameters);
     // Its own incident is the only one that the gate lets the agent ask of.
-    if let Some(properties) = parameters["properties"].as_object_mut() {
+    if let Some(properties) = parameters.get_mut("properties").and_then(Value::as_object_mut) {
         properties.remove("incident");
     }
-    if let Some(required) = parameters["required"].as_array_mut() {
+    if let Some(required) = parameters.get_mut("required").and_then(Value::as_array_mut) {
         required.retain(|name| name != "incident");
     }
     let description = tool.description.as_deref().unwrap_or_default();

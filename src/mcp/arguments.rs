@@ -22,7 +22,6 @@ pub(super) struct Workloads {
 #[serde(deny_unknown_fields)]
 pub(super) struct OneWorkload {
     pub(super) namespace: String,
-    /// Such as Deployment
     pub(super) kind: String,
     pub(super) name: String,
 }
@@ -30,12 +29,12 @@ pub(super) struct OneWorkload {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OneObject {
-    /// Such as Pod, Service, ConfigMap, PersistentVolumeClaim, Node
+    /// Such as Pod, ConfigMap or Node
     pub(super) kind: String,
-    /// Leave out for a Node and others that live in none
+    /// Leave out for a Node
     pub(super) namespace: Option<String>,
     pub(super) name: String,
-    /// Only this part, as a JSON pointer such as /status
+    /// Only this part: a JSON pointer such as /status
     pub(super) part: Option<String>,
 }
 
@@ -44,7 +43,7 @@ pub(super) struct OneObject {
 pub(super) struct Events {
     /// Leave out for a Node
     pub(super) namespace: Option<String>,
-    /// Together with name; without both all events of the namespace
+    /// With name; without both all of the namespace
     pub(super) kind: Option<String>,
     pub(super) name: Option<String>,
 }
@@ -56,7 +55,7 @@ pub(super) struct OneLog {
     pub(super) pod: String,
     /// Without it those in trouble, or all
     pub(super) container: Option<String>,
-    /// true: only the run before the last restart; false: only the present one
+    /// true: only the run before the restart; false: only this one
     pub(super) previous: Option<bool>,
     /// All if left out
     pub(super) tail_lines: Option<u32>,
@@ -71,9 +70,7 @@ pub(super) struct Search {
     pub(super) name: String,
     /// Text to find, in any case
     pub(super) pattern: String,
-    /// The pattern is a regular expression
     pub(super) regex: Option<bool>,
-    /// Only lines that are no older
     pub(super) since_minutes: Option<u32>,
 }
 
@@ -82,22 +79,21 @@ pub(super) struct Search {
 pub(super) struct Query {
     /// PromQL
     pub(super) query: String,
-    /// Its series are read; without it only those of nodes and the cluster
+    /// Without it only series of nodes and the cluster
     pub(super) namespace: Option<String>,
-    /// 0, now, if left out
+    /// 0 if left out
     pub(super) minutes_ago: Option<u32>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct QueryRange {
-    /// PromQL
     pub(super) query: String,
     /// As in query_metrics
     pub(super) namespace: Option<String>,
-    /// 60 if left out, at most 10080
+    /// 60 if left out
     pub(super) minutes: Option<u32>,
-    /// Its end; 0 if left out
+    /// Its end
     pub(super) minutes_ago: Option<u32>,
 }
 
@@ -110,12 +106,12 @@ pub(super) struct MaybeNamespace {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct QueryLogs {
-    /// LogQL, such as {app="web"} |= "error", or a metric of it
+    /// LogQL, such as {app="web"} |= "error"
     pub(super) query: String,
     pub(super) namespace: String,
-    /// 60 if left out, at most 10080
+    /// 60 if left out
     pub(super) minutes: Option<u32>,
-    /// Its end; 0 if left out
+    /// Its end
     pub(super) minutes_ago: Option<u32>,
 }
 
@@ -129,7 +125,6 @@ pub(super) struct Narrow {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Find {
-    /// Part of the name
     pub(super) text: String,
     pub(super) namespace: Option<String>,
 }

@@ -77,7 +77,7 @@ impl Firstlook {
     }
 
     #[tool(
-        description = "Tell of past incidents like this one: their cause, what was done, whether it helped.",
+        description = "Tell of past incidents like this one: cause, what was done, whether it helped.",
         output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]

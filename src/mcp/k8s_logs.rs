@@ -34,7 +34,7 @@ impl K8sLogs {
     }
 
     #[tool(
-        description = "Read a pod's log, of the present run and of the one before a restart. Like lines are one with a count (x12).",
+        description = "Read a pod's log, of this run and of the one before a restart. Like lines are one (x12).",
         output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]

@@ -17,7 +17,7 @@ use crate::mcp::info;
 use crate::observe::Prometheus;
 
 pub(in crate::mcp) use lines::{Range, course};
-pub(in crate::mcp) use read::{is_short, span, tell};
+pub(in crate::mcp) use read::{is_short, span, tell, tell_bound};
 
 /// The server's name.
 pub const SERVER: &str = "k8s-metrics";
@@ -47,7 +47,7 @@ impl K8sMetrics {
     }
 
     #[tool(
-        description = "Ask Prometheus for the course of a query: of each series first, last, extremes and when its level changed.",
+        description = "Ask Prometheus for the course of a query: first, last, extremes and change of each series.",
         output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
@@ -56,7 +56,7 @@ impl K8sMetrics {
     }
 
     #[tool(
-        description = "List the alerts that fire or are pending now, with their rules' queries.",
+        description = "List the alerts that fire or are pending, with their queries.",
         output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]

@@ -78,7 +78,7 @@ impl K8sWorkloads {
     }
 
     #[tool(
-        description = "List the revisions of a workload with age, images and pods; the running one is marked.",
+        description = "List a workload's revisions with age, images and pods; the running one is marked.",
         output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]

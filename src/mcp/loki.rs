@@ -34,7 +34,7 @@ impl LokiLogs {
     }
 
     #[tool(
-        description = "Ask Loki by LogQL, also for logs of pods that are gone. Like lines are one with a count.",
+        description = "Ask Loki for logs, also of pods that are gone.",
         output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]

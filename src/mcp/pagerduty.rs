@@ -34,7 +34,7 @@ impl Pager {
     }
 
     #[tool(
-        description = "List PagerDuty's open incidents, and the changes of the last day that it was told of.",
+        description = "List PagerDuty's open incidents and the last day's changes.",
         output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]

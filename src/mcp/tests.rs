@@ -167,6 +167,10 @@ async fn metrics_are_told_in_a_few_numbers_that_can_be_quoted() {
     assert!(world.read("list_alerts", json!({})).await.0.contains("none fires"));
     let (text, _) = world.read("find_metrics", json!({"text": "waiting", "namespace": "fleet-ops"})).await;
     assert!(text.starts_with("1 metrics:\nkube_pod_container_status_waiting_reason"), "{text}");
+    let (text, _) = world.read("query_metrics_range", json!({"query": "up", "minutes": 60 * 24 * 30})).await;
+    assert!(text.contains("Not all of it") && text.contains("at most 7 days long"), "{text}");
+    let (text, _) = world.read("query_metrics", json!({"query": "up", "minutes_ago": 60 * 24 * 30})).await;
+    assert!(text.contains("Not all of it") && text.contains("the values of 2026-03-17"), "{text}");
     let said = world.error("query_metrics", json!({"query": "sum(up"})).await;
     assert!(said.contains("parse error"), "{said}");
     assert!(world.error("query_metrics", json!({"query": "up # {", "namespace": "a"})).await.contains("comments"));

@@ -42,6 +42,7 @@ pub(super) async fn query_metrics(server: &Prometheus, clock: &Clock, ask: &Quer
     let redactor = server.redactor();
     let asked = redactor.redact(&ask.query).one_line();
     let mut answer = Answer::new(text!("{} at {}", asked, at));
+    tell_bound(&mut answer, [None, ask.minutes_ago], &text!("the values of {}", at));
     let line = |series: &Series| lines::value(series, &answered.common, redactor);
     tell(&mut answer, &answered, &asked, namespace.as_ref(), redactor, line);
     Ok(answer)
@@ -60,6 +61,7 @@ pub(super) async fn query_metrics_range(
     let redactor = server.redactor();
     let asked = redactor.redact(&ask.query).one_line();
     let mut answer = Answer::new(text!("{} from {} to {}, a sample each {} s", asked, start, end, step_seconds));
+    tell_bound(&mut answer, [ask.minutes, ask.minutes_ago], &span.words());
     let line = |series: &Series| lines::course(series, &answered.common, span.into(), redactor);
     tell(&mut answer, &answered, &asked, namespace.as_ref(), redactor, line);
     Ok(answer)
@@ -71,6 +73,13 @@ pub(in crate::mcp) struct Span {
     pub(in crate::mcp) start: Timestamp,
     pub(in crate::mcp) end: Timestamp,
     pub(in crate::mcp) step_seconds: u32,
+}
+
+impl Span {
+    /// From when to when.
+    pub(in crate::mcp) fn words(self) -> Redacted {
+        text!("what was between {} and {}", self.start, self.end)
+    }
 }
 
 impl From<Span> for Range {
@@ -86,6 +95,15 @@ pub(in crate::mcp) fn span(now: Timestamp, minutes: Option<u32>, minutes_ago: Op
     let end = ago(now, minutes_ago)?;
     let start = ago(end, Some(minutes))?;
     Ok(Span { start, end, step_seconds: (minutes * 60).div_ceil(SAMPLES_MAX).max(STEP_MIN_SECONDS) })
+}
+
+/// Says what was read instead where longer, or longer ago, was asked for than is read.
+pub(in crate::mcp) fn tell_bound(answer: &mut Answer, asked: [Option<u32>; 2], read: &Redacted) {
+    if asked.into_iter().flatten().any(|minutes| minutes > MINUTES_MAX) {
+        let days = MINUTES_MAX / (24 * 60);
+        let says = text!("a range is at most {} days long, and ends at most {} days ago: this is {}", days, days, read);
+        answer.say("Not all of it".into(), &[says]);
+    }
 }
 
 /// Refuses a query that is none, or too long.

@@ -32,6 +32,7 @@ pub(super) async fn query_logs(server: &Loki, clock: &Clock, ask: &QueryLogs) ->
     let asked = redactor.redact(&ask.query).one_line();
     let span = k8s_metrics::span(clock.now(), ask.minutes, ask.minutes_ago)?;
     let mut answer = Answer::new(text!("{} in {} from {} to {}", asked, namespace, span.start, span.end));
+    k8s_metrics::tell_bound(&mut answer, [ask.minutes, ask.minutes_ago], &span.words());
     if !is_of_lines(&ask.query) {
         let answered = server.course(&query, span.start, span.end, span.step_seconds).await?;
         let line = |series: &_| k8s_metrics::course(series, &answered.common, Range::from(span), redactor);
