@@ -3,10 +3,10 @@ import hashlib
 import json
 import re
 import threading
-import time
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from chat import ChatServer, calling
 from parts import deployment, namespace_object
 
 GOOD, BAD = "registry.test/checkout:2.3.1", "registry.test/checkout:crash"
@@ -110,61 +110,24 @@ def report_call(namespace, messages):
     })
 
 
-class ScriptedModel:
-    """An OpenAI-compatible server that decides by the request alone, so that a turn repeated after a crash gets the same answer.
-
-    Turn one reads; the first that can quote something reports, as a later one does that has read in vain. A context manager; `url` has `/v1`. `requests` holds the bodies.
-    """
+class ScriptedModel(ChatServer):
+    """Turn one reads; the first that can quote something reports, as a later one does that has read in vain."""
 
     def __init__(self, namespace):
-        self.namespace, self.requests = namespace, []
-        model = self
+        super().__init__()
+        self.namespace = namespace
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                model.requests.append(body)
-                data = json.dumps(model.answer(body)).encode()
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_):
-                pass
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-
-    def answer(self, body):
+    def message(self, body):
         rounds = sum(bool(m.get("tool_calls")) for m in body["messages"])
+        if not body.get("tools"):
+            return {"role": "assistant", "content": "{}"}
         if rounds == 0:
             calls = first_calls(self.namespace)
         elif quotable(body["messages"]) or rounds > 4:
             calls = [report_call(self.namespace, body["messages"])]
         else:
             calls = later_calls(self.namespace, body["messages"])
-        offered = {t["function"]["name"] for t in body.get("tools", [])}
-        number = len(body["messages"])
-        message = {"role": "assistant", "content": None}
-        if offered:
-            message["tool_calls"] = [{"id": f"call_{number}_{i}", "type": "function", "function": {"name": n, "arguments": json.dumps(a)}} for i, (n, a) in enumerate(calls)]
-        else:
-            message["content"] = "{}"
-        return {"id": f"chatcmpl-{number}", "object": "chat.completion", "created": int(time.time()), "model": body.get("model", "scripted"),
-                "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls" if offered else "stop"}],
-                "usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}}
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
+        return calling(*((f"call_{len(body['messages'])}_{i}", name, arguments) for i, (name, arguments) in enumerate(calls)))
 
 
 class Exporter:
@@ -193,7 +156,7 @@ class Exporter:
         self.scrapes += 1
         found = self.cluster.deployment(self.namespace, "checkout")
         status, labels = found["status"], f'namespace="{self.namespace}",deployment="checkout"'
-        return "".join(f"{name}{{{labels}}} {value}\n" for name, value in (
+        return "".join(f"# TYPE {name} gauge\n{name}{{{labels}}} {value}\n" for name, value in (
             ("kube_deployment_spec_replicas", found["spec"]["replicas"]),
             ("kube_deployment_status_replicas_updated", status.get("updatedReplicas", 0)),
             ("kube_deployment_status_replicas_unavailable", status.get("unavailableReplicas", 0)),

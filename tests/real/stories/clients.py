@@ -3,12 +3,10 @@ import json
 import os
 import re
 import sys
-import threading
-import time
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import plot
+from chat import ChatServer, calling
 from daemon import firstlook
 from identities import NAMESPACE, install
 from parts import CLIENTS_PART, HERE, free_port, run_tool, wait_until
@@ -30,52 +28,12 @@ def node_environment(home, **more):
     return {"PATH": f"{CLIENTS_PART / 'bin'}:{os.environ['PATH']}", "HOME": str(home), "LANG": "C.UTF-8", "DO_NOT_TRACK": "1", **more}
 
 
-class Asker:
-    """A model that looks at `checkout`, reads a log, asks for a restart, lets a person decide, and asks how it went.
-
-    OpenAI-compatible, streaming or not, as the client wants it; it decides by the conversation alone. A context manager; `url` has `/v1`.
-    """
+class Asker(ChatServer):
+    """A model that looks at `checkout`, reads a log, asks for a restart, lets a person decide, and asks how it went."""
 
     def __init__(self, namespace, pod, approve):
+        super().__init__()
         self.namespace, self.pod, self.approve, self.answers = namespace, pod, approve, []
-        asker = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self):
-                self.send(json.dumps({"object": "list", "data": [{"id": "gpt-4o", "object": "model"}]}).encode(), "application/json")
-
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                message = asker.message(body)
-                if body.get("stream"):
-                    delta = {**message, "tool_calls": [{"index": i, **c} for i, c in enumerate(message.get("tool_calls", []))]}
-                    if not delta["tool_calls"]:
-                        del delta["tool_calls"]
-                    finish = "tool_calls" if "tool_calls" in delta else "stop"
-                    chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}, {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]},
-                              {"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}}]
-                    lines = [json.dumps({"id": "c1", "object": "chat.completion.chunk", "created": int(time.time()), "model": "gpt-4o", **c}) for c in chunks]
-                    self.send("".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"]).encode(), "text/event-stream")
-                else:
-                    finish = "tool_calls" if message.get("tool_calls") else "stop"
-                    self.send(json.dumps({"id": "c1", "object": "chat.completion", "created": int(time.time()), "model": "gpt-4o",
-                                          "choices": [{"index": 0, "message": message, "finish_reason": finish}],
-                                          "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}}).encode(), "application/json")
-
-            def send(self, data, kind):
-                self.send_response(200)
-                self.send_header("content-type", kind)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_):
-                pass
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
 
     def message(self, body):
         offered = [t["function"]["name"] for t in body.get("tools", [])]
@@ -85,33 +43,24 @@ class Asker:
         self.answers = told
         workload = {"namespace": self.namespace, "kind": "Deployment", "name": "checkout"}
         if len(told) == 0:
-            return self.calls(offered, "get_workload", workload)
+            return self.call(offered, "get_workload", workload)
         if len(told) == 1:
-            return self.calls(offered, "pod_logs", {"namespace": self.namespace, "pod": self.pod})
+            return self.call(offered, "pod_logs", {"namespace": self.namespace, "pod": self.pod})
         if len(told) == 2:
-            return self.calls(offered, "rollout_restart", workload)
+            return self.call(offered, "rollout_restart", workload)
         if len(told) == 3:
             found = re.search(r"pending_approval (a[0-9a-f]+)", told[2])
             if not found:
                 return {"role": "assistant", "content": f"no approval id: {told[2]}"}
             self.approve(found[1])
-            return self.calls(offered, "get_approval", {"approval_id": found[1]})
+            return self.call(offered, "get_approval", {"approval_id": found[1]})
         return {"role": "assistant", "content": f"Done: {told[-1]}"}
 
     @staticmethod
-    def calls(offered, tool, arguments):
-        """A call by the name under which the client offers the tool: some put the server's name before it."""
+    def call(offered, tool, arguments):
+        """By the name under which the client offers the tool: some put the server's name before it."""
         name = next(n for n in offered if n == tool or n.endswith("__" + tool))
-        return {"role": "assistant", "content": None,
-                "tool_calls": [{"id": f"call_{tool}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}]}
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
+        return calling((f"call_{tool}", name, arguments))
 
 
 def text_of(content):

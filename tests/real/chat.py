@@ -1,0 +1,67 @@
+"""A model's server: OpenAI-compatible, streaming or not, as the client wants it. What it says, a story decides by the conversation alone."""
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class ChatServer:
+    """Answers each request with `message(body)`, so that one repeated after a crash gets the same. A context manager; `url` has `/v1`, `requests` holds the bodies."""
+
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
+
+    def __init__(self):
+        self.requests = []
+        chat = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                self.send({"object": "list", "data": [{"id": "gpt-4o", "object": "model"}]})
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                chat.requests.append(body)
+                message = chat.message(body)
+                answer = {"id": f"chatcmpl-{len(body['messages'])}", "created": int(time.time()), "model": body.get("model", "gpt-4o")}
+                finish = "tool_calls" if message.get("tool_calls") else "stop"
+                if not body.get("stream"):
+                    choice = {"index": 0, "message": message, "finish_reason": finish}
+                    return self.send({**answer, "object": "chat.completion", "choices": [choice], "usage": chat.usage})
+                calls = [{"index": i, **call} for i, call in enumerate(message.get("tool_calls", []))]
+                delta = {**message, "tool_calls": calls} if calls else message
+                chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}, {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]},
+                          {"choices": [], "usage": chat.usage}]
+                lines = [json.dumps({**answer, "object": "chat.completion.chunk", **chunk}) for chunk in chunks]
+                self.send_bytes("".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"]).encode(), "text/event-stream")
+
+            def send(self, value):
+                self.send_bytes(json.dumps(value).encode(), "application/json")
+
+            def send_bytes(self, data, kind):
+                self.send_response(200)
+                self.send_header("content-type", kind)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_):
+                pass
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def calling(*calls):
+    """A message that calls these tools: (id, name, arguments) each."""
+    return {"role": "assistant", "content": None,
+            "tool_calls": [{"id": i, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}} for i, name, arguments in calls]}
