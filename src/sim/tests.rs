@@ -8,6 +8,7 @@ mod injection;
 mod memory;
 mod review;
 mod small_models;
+mod spent;
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,215 +1,31 @@
 //! Every parser of outside input, tried with arbitrary bytes and with valid input that was damaged: an error or a value,
 //! never a panic.
 
-use std::cell::Cell;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+mod answers;
+mod damage;
 
-use axum::Router;
-use axum::http::header;
+use std::path::Path;
+
 use jiff::Timestamp;
-use proptest::prelude::*;
-use proptest::test_runner::{Config as Runs, TestRunner};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use super::folder;
-use crate::agent::llm::{Llm, LlmOptions};
-use crate::agent::step::Budget;
-use crate::agent::{report, step};
 use crate::config::Config;
 use crate::govern::callers::{Callers, token_hash};
 use crate::govern::gate::Gate;
 use crate::govern::policy::Policy;
-use crate::http;
 use crate::ingest::alertmanager;
 use crate::model::scene::At;
 use crate::model::schedule::Schedule;
-use crate::model::{ApprovalId, ClusterName, EvidenceId, Kind, Name, Room};
-use crate::observe::prometheus::PrometheusOptions;
+use crate::model::{ApprovalId, ClusterName, EvidenceId, Kind, Name};
 use crate::observe::queries::Bounds;
 use crate::observe::typed::Typed;
-use crate::observe::web::WebOptions;
-use crate::observe::{Prometheus, fold, json as objects, queries};
+use crate::observe::{fold, json as objects, queries};
 use crate::redact::Redactor;
 use crate::slack::interact;
 use crate::slack::interact::Place;
 
-/// How often each parser is tried in an ordinary run.
-const TRIES: u32 = 192;
-/// `FIRSTLOOK_FUZZ_SECONDS=600` tries each parser for so long instead.
-const SECONDS: &str = "FIRSTLOOK_FUZZ_SECONDS";
-/// What parsers stumble over.
-const WORDS: [&str; 28] = [
-    "",
-    "\0",
-    "null",
-    "-1",
-    "1e999",
-    "18446744073709551616",
-    "9223372036854775807",
-    "[[[[[[[[[[",
-    "{\"a\":",
-    "\"",
-    "\\u0000",
-    "\u{202e}",
-    "é",
-    "😀",
-    "\u{fffd}",
-    "\r\n",
-    "\t",
-    "${x}",
-    "%2e%2e%2f",
-    "../..",
-    "*",
-    "&a *a",
-    "- ",
-    ": ",
-    "<!channel>",
-    "</data>",
-    "password=hunter22",
-    "-----BEGIN PRIVATE KEY-----",
-];
-
-/// One way to damage an input, by numbers that are taken modulo what there is.
-#[derive(Clone, Debug)]
-enum Harm {
-    Set(usize, u8),
-    Cut(usize, usize),
-    Twice(usize, usize),
-    Word(usize, usize),
-    /// Of JSON: another value at one of its places.
-    Node(usize, usize),
-}
-
-fn harm() -> impl Strategy<Value = Harm> {
-    let at = || any::<u32>().prop_map(|at| at as usize);
-    prop_oneof![
-        (at(), any::<u8>()).prop_map(|(at, byte)| Harm::Set(at, byte)),
-        (at(), 0_usize..64).prop_map(|(at, length)| Harm::Cut(at, length)),
-        (at(), 0_usize..64).prop_map(|(at, length)| Harm::Twice(at, length)),
-        (at(), at()).prop_map(|(at, word)| Harm::Word(at, word)),
-        (at(), at()).prop_map(|(at, value)| Harm::Node(at, value)),
-        (at(), at()).prop_map(|(at, value)| Harm::Node(at, value)),
-    ]
-}
-
-fn damaged(mut bytes: Vec<u8>, harms: &[Harm]) -> Vec<u8> {
-    for harm in harms {
-        let place = |at: usize| at % bytes.len().max(1);
-        match *harm {
-            Harm::Set(at, byte) => {
-                let at = place(at);
-                bytes.iter_mut().skip(at).take(1).for_each(|old| *old = byte);
-            }
-            Harm::Cut(at, many) => {
-                let from = place(at);
-                bytes.drain(from.min(bytes.len())..(from + many).min(bytes.len()));
-            }
-            Harm::Twice(at, many) => {
-                let from = place(at).min(bytes.len());
-                let again = bytes[from..(from + many).min(bytes.len())].to_vec();
-                bytes.splice(from..from, again);
-            }
-            Harm::Word(at, word) => {
-                let from = place(at).min(bytes.len());
-                bytes.splice(from..from, WORDS[word % WORDS.len()].bytes());
-            }
-            Harm::Node(at, value) => {
-                if let Ok(mut whole) = serde_json::from_slice::<Value>(&bytes) {
-                    let places = Cell::new(at % count(&whole));
-                    put(&mut whole, &places, &odd(value));
-                    bytes = whole.to_string().into_bytes();
-                }
-            }
-        }
-    }
-    bytes
-}
-
-fn count(value: &Value) -> usize {
-    1 + match value {
-        Value::Array(items) => items.iter().map(count).sum(),
-        Value::Object(fields) => fields.values().map(count).sum(),
-        _ => 0,
-    }
-}
-
-/// Puts `new` at the n-th place.
-fn put(value: &mut Value, nth: &Cell<usize>, new: &Value) {
-    let Some(left) = nth.get().checked_sub(1) else {
-        *value = new.clone();
-        return nth.set(usize::MAX);
-    };
-    nth.set(left);
-    let inner: Vec<&mut Value> = match value {
-        Value::Array(items) => items.iter_mut().collect(),
-        Value::Object(fields) => fields.values_mut().collect(),
-        _ => return,
-    };
-    for inner in inner {
-        if nth.get() == usize::MAX {
-            return;
-        }
-        put(inner, nth, new);
-    }
-}
-
-/// A value that does not belong there.
-fn odd(which: usize) -> Value {
-    let values = [
-        json!(null),
-        json!(true),
-        json!(-1),
-        json!(i64::MIN),
-        json!(u64::MAX),
-        json!(1e300),
-        json!(0.1),
-        json!([]),
-        json!({}),
-        json!([null]),
-        json!([[[[[[]]]]]]),
-        json!({"": {"": ""}}),
-        json!("0001-01-01T00:00:00Z"),
-        json!("9999-12-31T23:59:59Z"),
-        json!("2026-13-01T00:00:00Z"),
-        json!("k".repeat(3_000)),
-        json!("999999999999Gi"),
-        json!("-5m"),
-        json!("1e400Ei"),
-    ];
-    let all = values.len() + WORDS.len();
-    values.get(which % all).cloned().unwrap_or_else(|| json!(WORDS[which % all - values.len()]))
-}
-
-/// Tries a parser with these seeds, whole, damaged, and not at all like them.
-pub(crate) fn try_hard(parser: &str, seeds: &[Vec<u8>], parse: impl Fn(&[u8])) {
-    seeds.iter().for_each(|seed| parse(seed));
-    let seeds = seeds.to_vec();
-    let damage = (any::<u32>(), proptest::collection::vec(harm(), 1..6));
-    let damage = damage.prop_map(move |(seed, harms)| damaged(seeds[seed as usize % seeds.len()].clone(), &harms));
-    let input = prop_oneof![4 => damage, 1 => proptest::collection::vec(any::<u8>(), 0..600)];
-    let seconds = std::env::var(SECONDS).ok().and_then(|seconds| seconds.parse().ok());
-    let runs = Runs { cases: TRIES, failure_persistence: None, ..Runs::default() };
-    let (began, mut tries) = (Instant::now(), 0);
-    loop {
-        let mut runner = TestRunner::new(runs.clone());
-        let tried = runner.run(&input, |bytes| {
-            parse(&bytes);
-            Ok(())
-        });
-        if let Err(failure) = tried {
-            panic!("{parser}: {failure}");
-        }
-        tries += TRIES;
-        if seconds.is_none_or(|seconds| began.elapsed() >= Duration::from_secs(seconds)) {
-            break;
-        }
-    }
-    println!("{parser}: {tries} inputs in {:?}", began.elapsed());
-}
+pub(crate) use damage::try_hard;
 
 fn now() -> Timestamp {
     "2026-03-24T16:40:00Z".parse().unwrap()
@@ -396,110 +212,5 @@ fn objects_of_the_cluster_are_read_as_far_as_they_go() {
         drop((typed.service(&value, std::slice::from_ref(&value), "".into(), at()), typed.ingress(&value, at())));
         drop((objects::reference(&value), objects::created(&value), objects::spec_written(&value)));
         drop(objects::evidence(&value, &redactor));
-    });
-}
-
-/// A server that answers every request with the same bytes.
-struct Parrot {
-    says: Arc<Mutex<Vec<u8>>>,
-    url: String,
-    _stop: tokio_util::sync::DropGuard,
-}
-
-impl Parrot {
-    async fn start() -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let says: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let spoken = Arc::clone(&says);
-        let answer = move || {
-            let bytes = spoken.lock().unwrap().clone();
-            async move { ([(header::CONTENT_TYPE, "application/json")], bytes) }
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let stop = CancellationToken::new();
-        tokio::spawn(http::serve(listener, Router::new().fallback(answer), stop.clone()));
-        Self { says, url, _stop: stop.drop_guard() }
-    }
-}
-
-#[test]
-fn replies_of_the_model_are_read_or_refused() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let parrot = runtime.block_on(Parrot::start());
-    let options = LlmOptions {
-        base_url: format!("{}/v1", parrot.url),
-        model: "m".into(),
-        api_key: None,
-        turn_timeout: Duration::from_secs(20),
-        room: Room::default(),
-    };
-    let llm = Llm::new(options, Redactor::default()).unwrap();
-    let call = |name: &str, arguments: Value| json!({"id": "c1", "type": "function", "function": {"name": name, "arguments": arguments.to_string()}});
-    let reply = |calls: Value| {
-        json!({"id": "x", "choices": [{"index": 0, "finish_reason": "tool_calls",
-            "message": {"role": "assistant", "content": "I look.", "tool_calls": calls}}],
-            "usage": {"prompt_tokens": 1, "completion_tokens": 2}})
-        .to_string()
-        .into_bytes()
-    };
-    let submitted = json!({"headline": "x is down", "cause": "y", "certainty": "proved",
-        "culprit": {"kind": "Deployment", "namespace": "shop", "name": "checkout"}, "citations": [{"evidence": "e1", "quote": "a quote of some length"}],
-        "ruled_out": ["z"], "proposals": [{"tool": "rollout_undo", "kind": "Deployment", "namespace": "shop", "name": "checkout", "to_revision": 6}],
-        "reasoning": ["r"]});
-    let seeds = [
-        reply(json!([call("get_workload", json!({"namespace": "shop"}))])),
-        reply(json!([call("submit_report", submitted.clone())])),
-    ];
-    try_hard("model's reply", &seeds, |bytes| {
-        *parrot.says.lock().unwrap() = bytes.to_vec();
-        let messages = [json!({"role": "user", "content": "x"})];
-        if let Ok(reply) = runtime.block_on(llm.complete(&messages, &json!([]))) {
-            let budget = Budget { turns_left: 3, calls_left: 3, useless_replies: 0 };
-            drop(step::next(&reply, &budget, &["get_workload".to_owned()]));
-        }
-    });
-    try_hard("model's report", &[submitted.to_string().into_bytes()], |bytes| {
-        if let Ok(Value::Object(arguments)) = serde_json::from_slice(bytes) {
-            drop(report::prove(&arguments, &[], &[], &Redactor::default()));
-        }
-    });
-}
-
-#[test]
-fn answers_of_prometheus_are_read_or_refused() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let parrot = runtime.block_on(Parrot::start());
-    let web = WebOptions { url: parrot.url.clone(), ..WebOptions::default() };
-    let options = PrometheusOptions { web, namespace_label: "namespace".into() };
-    let prometheus = Prometheus::new(options, Redactor::default()).unwrap();
-    let answer =
-        |result: Value| json!({"status": "success", "data": result, "warnings": ["w"]}).to_string().into_bytes();
-    let seeds = [
-        answer(
-            json!({"resultType": "vector", "result": [{"metric": {"__name__": "up", "pod": "a"}, "value": [1774370400.1, "1"]}]}),
-        ),
-        answer(
-            json!({"resultType": "matrix", "result": [{"metric": {"pod": "a"}, "values": [[1774370400, "1"], [1774370460, "NaN"]],
-            "histograms": [[1774370400, {"count": "1"}]]}]}),
-        ),
-        answer(json!({"resultType": "scalar", "result": [1774370400, "+Inf"]})),
-        answer(
-            json!({"groups": [{"name": "g", "rules": [{"type": "alerting", "name": "A", "query": "up == 0", "alerts": [
-            {"labels": {"alertname": "A", "namespace": "shop"}, "annotations": {"summary": "s"}, "state": "firing",
-                "activeAt": "2026-03-24T16:00:00Z", "value": "1e+00"}]}]}]}),
-        ),
-        answer(json!(["up", "http_requests_total"])),
-        answer(json!({"up": [{"type": "gauge", "help": "h", "unit": ""}]})),
-    ];
-    try_hard("Prometheus' answer", &seeds, |bytes| {
-        *parrot.says.lock().unwrap() = bytes.to_vec();
-        runtime.block_on(async {
-            if let Ok(answered) = prometheus.query("up", now()).await {
-                answered.series.iter().for_each(|series| drop(series.track.spark(0.0, 1e9)));
-            }
-            drop(prometheus.alerts().await);
-            drop(prometheus.about("up").await);
-        });
     });
 }

@@ -299,6 +299,13 @@ impl Case {
             "{}: `unguarded`, or why there is none in `cannot_be_unguarded`",
             file.display()
         );
+        let arrives =
+            !case.holds.shown.is_empty() || case.steps.iter().any(|step| step.to_string().contains("\"status\":"));
+        assert!(
+            case._cannot.is_none() || arrives,
+            "{}: without a run that is unguarded, something must prove that the attack arrived: `shown`, or a `status`",
+            file.display()
+        );
         let unguarded = case.unguarded.as_ref().map(|patch| {
             merge(&mut value, patch);
             value

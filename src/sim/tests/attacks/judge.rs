@@ -4,7 +4,9 @@
 use std::sync::{Mutex, Once, PoisonError};
 
 use crate::sim::cluster::Request;
-use crate::sim::tests::attacks::siege::{ACCOUNTS, KEEPER, Siege, VAULT};
+use crate::sim::tests::attacks::doors::KEEPER;
+use crate::sim::tests::attacks::siege::{ACCOUNTS, Siege};
+use crate::sim::tests::attacks::world::VAULT;
 
 impl Siege {
     /// Everything that is not as it must be.
