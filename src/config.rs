@@ -48,6 +48,8 @@ pub struct Config {
     pub loki: Option<QueryServer>,
     /// Who is on call and what is open there: without it there is no tool server `pagerduty`.
     pub pagerduty: Option<PagerDuty>,
+    /// Where silences are asked for: without it there is no tool server `alertmanager`.
+    pub alertmanager: Option<QueryServer>,
     /// The policy file; without it nobody may approve anything.
     pub policy_file: Option<PathBuf>,
     /// Who may call through `listeners.mcp`: a file with the hashes of their tokens.
@@ -279,6 +281,9 @@ impl Config {
         if let Some(server) = &mut self.loki {
             server.read_secret_files("loki")?;
         }
+        if let Some(server) = &mut self.alertmanager {
+            server.read_secret_files("alertmanager")?;
+        }
         if let Some(pagerduty) = &mut self.pagerduty {
             read_secret("pagerduty.token", &mut pagerduty.token, &pagerduty.token_file)?;
         }
@@ -287,7 +292,7 @@ impl Config {
 
     /// The servers that are asked by a query language, with their keys.
     fn query_servers(&self) -> impl Iterator<Item = (&'static str, &QueryServer)> {
-        [("prometheus", &self.prometheus), ("loki", &self.loki)]
+        [("prometheus", &self.prometheus), ("loki", &self.loki), ("alertmanager", &self.alertmanager)]
             .into_iter()
             .filter_map(|(key, server)| Some((key, server.as_ref()?)))
     }

@@ -71,6 +71,9 @@ impl Actor {
         if *permit.action() != action.hash() {
             return Applied::Failed(Redacted::literal("the permit is for another action"));
         }
+        if action.mutes() {
+            return self.mute(action, body).await;
+        }
         let account = Account::Write(action.tier());
         match self.0.accounts.is_guarded(account).await {
             Ok(true) => {}
@@ -127,6 +130,9 @@ impl Actor {
     /// The same of what leaves its mark elsewhere than in the object: a new Job, and pods that go.
     async fn recover_other(&self, action: &Action, approval: &Approval) -> Result<Option<Recovered>, Refusal> {
         match action {
+            Action::SilenceAlert { .. } | Action::ExpireSilence { .. } => {
+                self.recover_silence(action, approval).await.map(Some)
+            }
             Action::RerunJob { object } => {
                 let Some(job) = again::made(object, &approval.id) else { return Ok(None) };
                 Ok(match self.0.reader.get(&job).await? {

@@ -53,6 +53,8 @@ pub(crate) fn fields(action: &Action) -> &'static [&'static str] {
         Action::DeletePod { .. } => &[],
         // Its pods are part of the action, by their uids.
         Action::Drain { .. } => &[],
+        // No field of the object: what Alertmanager holds.
+        Action::SilenceAlert { .. } | Action::ExpireSilence { .. } => &[],
     }
 }
 
@@ -115,7 +117,10 @@ pub fn body(action: &Action, approval: &ApprovalId, at: Timestamp, sight: &Sight
         Action::ResumeCronjob { .. } => patch.push(set("/spec/suspend", json!(false))),
         Action::Cordon { .. } | Action::Drain { .. } => patch.push(set("/spec/unschedulable", json!(true))),
         Action::Uncordon { .. } => patch.push(set("/spec/unschedulable", json!(false))),
-        Action::RerunJob { .. } | Action::DeletePod { .. } => {}
+        Action::RerunJob { .. }
+        | Action::DeletePod { .. }
+        | Action::SilenceAlert { .. }
+        | Action::ExpireSilence { .. } => {}
     }
     Value::Array(patch)
 }

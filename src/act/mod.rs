@@ -8,12 +8,14 @@ mod dependents;
 mod drain;
 pub mod preview;
 pub mod rights;
+pub mod silence;
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::act::account::Accounts;
+use crate::act::silence::Silencer;
 use crate::model::{Action, Bound, Kind};
 use crate::observe::reader::Selector;
 use crate::observe::{ReadError, Reader, json};
@@ -27,6 +29,8 @@ pub struct Actor(Arc<Inner>);
 struct Inner {
     reader: Reader,
     accounts: Accounts,
+    /// The way to Alertmanager, where it is configured.
+    silencer: Option<Silencer>,
 }
 
 /// What an action looks at, read just now.
@@ -61,9 +65,9 @@ impl From<ReadError> for Refusal {
 }
 
 impl Actor {
-    /// An actor that reads through `reader` and writes through `accounts`.
-    pub fn new(reader: Reader, accounts: Accounts) -> Self {
-        Self(Arc::new(Inner { reader, accounts }))
+    /// An actor that reads through `reader` and writes through `accounts`, and silences through `silencer`.
+    pub fn new(reader: Reader, accounts: Accounts, silencer: Option<Silencer>) -> Self {
+        Self(Arc::new(Inner { reader, accounts, silencer }))
     }
 
     /// Reads what `action` reads or writes.
@@ -71,6 +75,9 @@ impl Actor {
     /// # Errors
     /// When the object or the target of an undo is gone, or cannot be read.
     pub async fn look(&self, action: &Action) -> Result<Sight, Refusal> {
+        if action.mutes() {
+            return self.look_at_alert(action).await;
+        }
         let subject = action.object();
         let object = self.0.reader.get(subject).await?;
         let object = object.ok_or_else(|| Refusal::Refused(text!("{} is gone", subject)))?;

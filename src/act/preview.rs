@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::act::account::{Account, Trouble};
-use crate::act::{Actor, Refusal, again, change};
+use crate::act::{Actor, Refusal, again, change, silence};
 use crate::model::scene::DiffLine;
 use crate::model::{Action, ApprovalId, Bound, Kind, Moved, ObjectRef, Preview};
 use crate::observe::reader::Selector;
@@ -46,6 +46,9 @@ impl Actor {
         now: jiff::Timestamp,
     ) -> Result<Option<(Preview, Bound)>, Refusal> {
         let sight = self.look(action).await?;
+        if action.mutes() {
+            return Ok(Some((silence::preview(action), sight.bound)));
+        }
         let (reader, object) = (&self.0.reader, action.object());
         let typed = Typed { redactor: reader.redactor() };
         let body = change::body(action, approval, now, &sight);

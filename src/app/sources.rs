@@ -3,11 +3,12 @@
 use anyhow::Context as _;
 
 use crate::config::{Config, QueryServer};
+use crate::observe::alertmanager::AlertmanagerOptions;
 use crate::observe::loki::LokiOptions;
 use crate::observe::pagerduty::PagerDutyOptions;
 use crate::observe::prometheus::PrometheusOptions;
 use crate::observe::web::{Login, WebOptions};
-use crate::observe::{Loki, PagerDuty, Prometheus, Runbooks, Sources};
+use crate::observe::{Alertmanager, Loki, PagerDuty, Prometheus, Runbooks, Sources};
 use crate::redact::Redactor;
 
 /// Everything that the configuration names; nothing is asked yet.
@@ -28,6 +29,10 @@ pub fn from(config: &Config, redactor: &Redactor) -> anyhow::Result<Sources> {
         let options = LokiOptions { web: web(server), namespace_label: server.namespace_label.clone() };
         Loki::new(options, redactor.clone()).context("loki")
     });
+    let alertmanager = config.alertmanager.as_ref().map(|server| {
+        let options = AlertmanagerOptions { web: web(server), namespace_label: server.namespace_label.clone() };
+        Alertmanager::new(options, redactor.clone()).context("alertmanager")
+    });
     let pagerduty = config.pagerduty.as_ref().map(|settings| {
         let web = WebOptions {
             url: settings.url.trim_end_matches('/').to_owned(),
@@ -41,6 +46,7 @@ pub fn from(config: &Config, redactor: &Redactor) -> anyhow::Result<Sources> {
         prometheus: prometheus.transpose()?,
         loki: loki.transpose()?,
         pagerduty: pagerduty.transpose()?,
+        alertmanager: alertmanager.transpose()?,
         runbooks,
     })
 }

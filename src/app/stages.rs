@@ -2,6 +2,7 @@
 
 use crate::act::Actor;
 use crate::act::account::Accounts;
+use crate::act::silence::Silencer;
 use crate::agent::llm::Llm;
 use crate::app::{Setup, clients};
 use crate::govern::gate::{Gate, GateOptions};
@@ -52,7 +53,8 @@ impl Clients {
         let reader = Reader::new(client.clone(), setup.cluster.clone(), redactor.clone(), clock.clone());
         let (namespace, prefix, writes) = setup.accounts.clone();
         let accounts = Accounts { daemon: client, server, namespace, prefix, writes, redactor: redactor.clone() };
-        let actor = Actor::new(reader.clone(), accounts);
+        let silencer = setup.sources.alertmanager.clone().map(Silencer::new).transpose()?;
+        let actor = Actor::new(reader.clone(), accounts, silencer);
         let gate = Gate::start(GateOptions {
             store: store.clone(),
             reader: reader.clone(),
@@ -84,7 +86,8 @@ impl Stages {
         let metrics = || setup.metrics.clone();
         let motion = Motion::default();
         let listed = Listed::new(setup.sources.prometheus.clone());
-        let watched = Watched { motion: motion.clone(), listed };
+        let alertmanager = setup.sources.alertmanager.clone();
+        let watched = Watched { motion: motion.clone(), listed, alertmanager };
         Ok(Self {
             resolve: Resolve { store: store(), reader: reader.clone(), clock: clock() },
             correlate: Correlate { store: store(), clock: clock(), metrics: metrics(), rules: setup.rules.clone() },

@@ -161,6 +161,13 @@ async fn sources(config: &Config, redactor: &Redactor, report: &mut Report) {
             Err(error) => report.failed("prometheus", format!("{error}; see prometheus.url and its token")),
         },
     }
+    match &sources.alertmanager {
+        None => report.skipped("alertmanager", "not configured: no alert can be silenced"),
+        Some(alertmanager) => match alertmanager.silences().await {
+            Ok(_) => report.passed("alertmanager", "it tells its silences"),
+            Err(error) => report.failed("alertmanager", format!("{error}; see alertmanager.url and its token")),
+        },
+    }
     match &sources.loki {
         None => report.skipped("loki", "not configured: only logs of pods that are there are read"),
         Some(loki) => match loki.ready(now).await {

@@ -164,7 +164,9 @@ mod tests {
     #[test]
     fn every_action_is_granted_and_every_grant_belongs_to_an_action() {
         let granted: BTreeSet<&str> = RIGHTS.iter().flat_map(|right| right.tools).copied().collect();
-        let writing = mcp::TOOLS.iter().filter(|(_, _, tier)| *tier != Tier::ReadOnly);
+        // A silence is made in Alertmanager: the API server grants nothing for it.
+        let grants = |server: &str, tier: Tier| tier != Tier::ReadOnly && server != mcp::alertmanager::SERVER;
+        let writing = mcp::TOOLS.iter().filter(|(_, server, tier)| grants(server, *tier));
         let tools: BTreeSet<&str> = writing.map(|(tool, ..)| *tool).collect();
         assert_eq!(granted, tools);
         for right in RIGHTS {

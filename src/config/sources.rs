@@ -7,11 +7,11 @@ use serde::Deserialize;
 
 use crate::config::overlay::{password, read_secret};
 
-/// A server that is asked by a query language: Prometheus or Loki, or what speaks their API.
+/// A server beside the cluster: Prometheus, Loki or Alertmanager, or what speaks their API.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueryServer {
-    /// Before `/api/v1/...` or `/loki/api/v1/...`: `http://prometheus.monitoring.svc:9090`.
+    /// Before `/api/v1/...`, `/loki/api/v1/...` or `/api/v2/...`: `http://prometheus.monitoring.svc:9090`.
     pub url: String,
     pub bearer_token: Option<SecretString>,
     pub bearer_token_file: Option<PathBuf>,
@@ -22,7 +22,7 @@ pub struct QueryServer {
     pub ca_file: Option<PathBuf>,
     /// `X-Scope-OrgID`, where the server has several tenants.
     pub tenant: Option<String>,
-    /// The label that holds the namespace of a series or stream.
+    /// The label that holds the namespace of a series, stream or alert.
     #[serde(default = "namespace_label")]
     pub namespace_label: String,
 }

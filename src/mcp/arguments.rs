@@ -177,6 +177,29 @@ pub(super) struct ContainerResources {
     pub(super) memory_limit: Option<String>,
 }
 
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Silence {
+    pub(super) namespace: Option<String>,
+    /// The incident's subject, such as Deployment
+    pub(super) kind: String,
+    pub(super) name: String,
+    /// Its name; its fingerprint where several have it
+    pub(super) alert: String,
+    /// At most 4
+    pub(super) hours: u32,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EndSilence {
+    pub(super) namespace: Option<String>,
+    pub(super) kind: String,
+    pub(super) name: String,
+    /// Its fingerprint
+    pub(super) alert: String,
+}
+
 /// The object that arguments name.
 pub(super) fn object(
     redactor: &Redactor,

@@ -1,5 +1,6 @@
 //! MCP servers: layer 2, one file per tool server: arguments -> observe -> evidence.
 
+pub mod alertmanager;
 mod answer;
 mod arguments;
 mod brief;
@@ -66,6 +67,8 @@ pub const TOOLS: &[(&str, &str, Tier)] = &[
     ("rerun_job", k8s_safe_change::SERVER, Tier::Reversible),
     ("delete_pod", k8s_safe_change::SERVER, Tier::Destructive),
     ("drain", k8s_safe_change::SERVER, Tier::Destructive),
+    ("silence_alert", alertmanager::SERVER, Tier::Reversible),
+    ("expire_silence", alertmanager::SERVER, Tier::Reversible),
     ("similar_incidents", firstlook::SERVER, Tier::ReadOnly),
     ("find_runbooks", firstlook::SERVER, Tier::ReadOnly),
     ("get_approval", firstlook::SERVER, Tier::ReadOnly),
@@ -107,6 +110,10 @@ pub async fn start(reader: &Reader, sources: &Sources) -> anyhow::Result<Vec<(&'
     if let Some(pagerduty) = &sources.pagerduty {
         let server = pagerduty::Pager::new(pagerduty.clone(), reader.clock().clone());
         servers.push((pagerduty::SERVER, connect(server).await?));
+    }
+    if let Some(alertmanager) = &sources.alertmanager {
+        let server = alertmanager::Silences::new(reader.clone(), alertmanager.clone());
+        servers.push((alertmanager::SERVER, connect(server).await?));
     }
     Ok(servers)
 }

@@ -1,42 +1,16 @@
 //! Actions: the closed list of changes that a person can approve, and the proposals that may become one.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::model::ids::ApprovalId;
 use crate::model::object::{Kind, Name, ObjectRef};
 use crate::model::resources::Resources;
-use crate::redact::Safe;
-
-/// How far a tool reaches. Compiled into each tool; policy may raise it, nothing lowers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Tier {
-    ReadOnly,
-    Reversible,
-    Destructive,
-}
-
-impl Tier {
-    /// The word used in policy, card and audit.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Tier::ReadOnly => "read-only",
-            Tier::Reversible => "reversible",
-            Tier::Destructive => "destructive",
-        }
-    }
-}
-
-impl fmt::Display for Tier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl Safe for Tier {}
+use crate::model::silence::Raised;
+use crate::model::tier::Tier;
+use crate::redact::Redacted;
+use crate::text;
 
 /// An action that somebody suggests, by names alone. Governance turns it into an `Action` or refuses it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -87,6 +61,17 @@ pub enum Proposal {
     Drain {
         object: ObjectRef,
     },
+    /// Nobody is notified of this alert of the object for so long: its name, or its fingerprint where several have it.
+    SilenceAlert {
+        object: ObjectRef,
+        alert: Redacted,
+        hours: u32,
+    },
+    /// The silence that was made for this alert ends.
+    ExpireSilence {
+        object: ObjectRef,
+        alert: Redacted,
+    },
 }
 
 impl Proposal {
@@ -106,6 +91,8 @@ impl Proposal {
             Proposal::RerunJob { .. } => "rerun_job",
             Proposal::DeletePod { .. } => "delete_pod",
             Proposal::Drain { .. } => "drain",
+            Proposal::SilenceAlert { .. } => "silence_alert",
+            Proposal::ExpireSilence { .. } => "expire_silence",
         }
     }
 
@@ -124,7 +111,9 @@ impl Proposal {
             | Proposal::Uncordon { object }
             | Proposal::RerunJob { object }
             | Proposal::DeletePod { object }
-            | Proposal::Drain { object } => object,
+            | Proposal::Drain { object }
+            | Proposal::SilenceAlert { object, .. }
+            | Proposal::ExpireSilence { object, .. } => object,
         }
     }
 
@@ -243,6 +232,21 @@ pub enum Action {
         object: ObjectRef,
         pods: Vec<Moved>,
     },
+    /// Alertmanager notifies nobody of exactly this alert; nothing in the cluster changes.
+    SilenceAlert {
+        object: ObjectRef,
+        alert: Box<Raised>,
+        hours: u32,
+    },
+    /// The silence that an approval of this incident made ends.
+    ExpireSilence {
+        object: ObjectRef,
+        /// The alert's name: only shown.
+        alert: Redacted,
+        silence: Name,
+        /// The approval by which it was made.
+        made_by: ApprovalId,
+    },
 }
 
 /// A pod that is evicted: this very one.
@@ -269,6 +273,8 @@ impl Action {
             Action::RerunJob { .. } => "rerun_job",
             Action::DeletePod { .. } => "delete_pod",
             Action::Drain { .. } => "drain",
+            Action::SilenceAlert { .. } => "silence_alert",
+            Action::ExpireSilence { .. } => "expire_silence",
         }
     }
 
@@ -287,7 +293,9 @@ impl Action {
             | Action::Uncordon { object }
             | Action::RerunJob { object }
             | Action::DeletePod { object, .. }
-            | Action::Drain { object, .. } => object,
+            | Action::Drain { object, .. }
+            | Action::SilenceAlert { object, .. }
+            | Action::ExpireSilence { object, .. } => object,
         }
     }
 
@@ -304,7 +312,9 @@ impl Action {
             | Action::ResumeCronjob { .. }
             | Action::Cordon { .. }
             | Action::Uncordon { .. }
-            | Action::RerunJob { .. } => Tier::Reversible,
+            | Action::RerunJob { .. }
+            | Action::SilenceAlert { .. }
+            | Action::ExpireSilence { .. } => Tier::Reversible,
             Action::DeletePod { .. } | Action::Drain { .. } => Tier::Destructive,
         }
     }
@@ -313,7 +323,13 @@ impl Action {
     pub fn inverse(&self) -> Option<Proposal> {
         let object = self.object().clone();
         Some(match self {
-            Action::RolloutRestart { .. } | Action::RerunJob { .. } | Action::DeletePod { .. } => return None,
+            Action::RolloutRestart { .. }
+            | Action::RerunJob { .. }
+            | Action::DeletePod { .. }
+            | Action::ExpireSilence { .. } => return None,
+            Action::SilenceAlert { alert, .. } => {
+                Proposal::ExpireSilence { object, alert: text!("{}", alert.fingerprint) }
+            }
             Action::RolloutUndo { from_revision, .. } => {
                 Proposal::RolloutUndo { object, to_revision: Some(*from_revision) }
             }
@@ -342,6 +358,11 @@ impl Action {
             Action::Scale { .. } | Action::ResumeRollout { .. } | Action::RerunJob { .. } | Action::DeletePod { .. }
         );
         self.rolls() || others
+    }
+
+    /// Whether it changes who is notified, and nothing in the cluster.
+    pub fn mutes(&self) -> bool {
+        matches!(self, Action::SilenceAlert { .. } | Action::ExpireSilence { .. })
     }
 
     /// Whether leave for this is leave for `now`: the same, or of a drain what is left of it.

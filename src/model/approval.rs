@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::action::{Action, ActionHash, Proposal, Tier};
+use crate::model::action::{Action, ActionHash, Proposal};
 use crate::model::call::Caller;
 use crate::model::ids::{ApprovalId, ClusterName, IncidentId};
 use crate::model::object::ObjectRef;
 use crate::model::scene::{DiffLine, Part};
+use crate::model::tier::Tier;
 use crate::redact::Redacted;
 
 /// One request for leave.

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::action::Tier;
 use crate::model::ids::{CallId, EvidenceId, IncidentId};
+use crate::model::tier::Tier;
 use crate::redact::Redacted;
 
 /// One tool call; always audited.

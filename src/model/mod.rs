@@ -17,9 +17,11 @@ pub mod room;
 pub mod scene;
 pub mod schedule;
 pub mod signal;
+pub mod silence;
+pub mod tier;
 pub mod words;
 
-pub use action::{Action, ActionHash, Moved, Proposal, Tier};
+pub use action::{Action, ActionHash, Moved, Proposal};
 pub use approval::{
     Approval, ApprovalState, Bound, Click, Execution, Press, Pressed, Preview, ReasonFor, Standing, Verification,
 };
@@ -40,4 +42,6 @@ pub use resources::{Quantity, Resources};
 pub use room::Room;
 pub use scene::{Part, Scene};
 pub use signal::{Alert, AlertStatus, Rollout, Signal, SignalBody, Warning, WarningSource};
+pub use silence::Raised;
+pub use tier::Tier;
 pub use words::Words;

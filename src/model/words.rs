@@ -89,6 +89,18 @@ impl Action {
                 then: "takes no new pods, and those on it are evicted one by one".into(),
                 ..plain("drain", "drained", "", "uncordon it")
             },
+            Action::SilenceAlert { alert, hours, .. } => Words {
+                after: text!(": {} for {} h", alert.name, *hours),
+                done_after: text!(": {} for {} h", alert.name, *hours),
+                then: text!("stays as it is, and nobody is notified of {} for {} h", alert.name, *hours),
+                ..plain("silence the alert of", "alert silenced", "", "end the silence")
+            },
+            Action::ExpireSilence { alert, .. } => Words {
+                after: text!(": {}", alert),
+                done_after: text!(": {}", alert),
+                then: text!("stays as it is, and people are notified of {} again", alert),
+                ..plain("end the silence of", "silence ended", "", "")
+            },
             Action::Uncordon { .. } => plain("uncordon", "uncordoned", "takes new pods again", "cordon it again"),
         }
     }

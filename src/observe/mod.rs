@@ -1,6 +1,7 @@
 //! Observe: layer 1, what is read from the cluster. It has no other verb than to read and to ask what one may.
 
 pub mod access;
+pub mod alertmanager;
 pub mod answers;
 pub mod changes;
 pub mod edits;
@@ -21,6 +22,7 @@ pub mod tables;
 pub mod typed;
 pub mod web;
 
+pub use alertmanager::Alertmanager;
 pub use loki::Loki;
 pub use pagerduty::PagerDuty;
 pub use prometheus::Prometheus;
@@ -33,6 +35,7 @@ pub struct Sources {
     pub prometheus: Option<Prometheus>,
     pub loki: Option<Loki>,
     pub pagerduty: Option<PagerDuty>,
+    pub alertmanager: Option<Alertmanager>,
     pub runbooks: Runbooks,
 }
 

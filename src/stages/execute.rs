@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use tracing::Instrument as _;
 
 use crate::act::apply::{Applied, Done, Recovered};
-use crate::act::{Actor, Refusal, Sight, change};
+use crate::act::{Actor, Refusal, Sight, change, silence};
 use crate::clock::Clock;
 use crate::govern::approvals::{Leave, groups_of};
 use crate::govern::audit;
@@ -222,7 +222,10 @@ impl Execute {
         claim: &Claim,
     ) -> anyhow::Result<Approval> {
         let now = self.clock.now();
-        let body = change::body(action, &approval.id, now, sight);
+        let body = match action.mutes() {
+            true => silence::body(action, approval, now),
+            false => change::body(action, &approval.id, now, sight),
+        };
         let execution = Execution { body, ..unsent(now) };
         let executing = Approval { state: ApprovalState::Executing, execution: Some(execution), ..approval.clone() };
         let writes = vec![

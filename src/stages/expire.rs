@@ -144,6 +144,9 @@ impl Expire {
                 if changed.is_empty() {
                     return Ok(None);
                 }
+                if action.mutes() {
+                    return Ok(Some((ApprovalState::Withdrawn, "what Alertmanager holds has changed".into())));
+                }
                 let why = change::who_changed(&sight.object, self.actor.reader().redactor());
                 Ok(Some((ApprovalState::Withdrawn, text!("someone changed {}{}", action.object(), why))))
             }

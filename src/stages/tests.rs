@@ -3,6 +3,7 @@
 mod changes;
 mod rollouts;
 mod sequences;
+mod silences;
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::act::Actor;
 use crate::act::account::Accounts;
+use crate::act::silence::Silencer;
 use crate::clock::Clock;
 use crate::correlate::Rules;
 use crate::govern::gate::{Gate, GateOptions, Suggestion};
@@ -58,6 +60,11 @@ struct World {
 
 impl World {
     async fn start(items: Vec<Value>, subject: ObjectRef) -> Self {
+        Self::start_beside(items, subject, crate::observe::Sources::default()).await
+    }
+
+    /// The same, with what is configured beside the cluster.
+    async fn start_beside(items: Vec<Value>, subject: ObjectRef, sources: crate::observe::Sources) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let clock = Clock::manual(NOW.parse().unwrap());
         let snapshot = json!({"x-epoch": NOW, "items": items});
@@ -69,7 +76,11 @@ impl World {
         config.auth_info = Default::default();
         let (name, redactor) = (ClusterName::parse("test").unwrap(), Redactor::default());
         let reader = Reader::new(daemon.clone(), name.clone(), redactor.clone(), clock.clone());
-        let actor = Actor::new(reader.clone(), accounts(daemon, config));
+        let actor = Actor::new(
+            reader.clone(),
+            accounts(daemon, config),
+            sources.alertmanager.clone().map(|from| Silencer::new(from).unwrap()),
+        );
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
         let store = Store::open(&url, clock.clone(), Options::new(name)).await.unwrap();
@@ -78,7 +89,7 @@ impl World {
         let options = GateOptions {
             store: store.clone(),
             reader: reader.clone(),
-            sources: crate::observe::Sources::default(),
+            sources: sources.clone(),
             policy: Policy::parse(POLICY, "policy.yaml").unwrap(),
             redactor,
             clock: clock.clone(),
@@ -102,7 +113,7 @@ impl World {
                 clock.clone(),
                 metrics,
                 Rules::default(),
-                Watched::default(),
+                Watched { alertmanager: sources.alertmanager.clone(), ..Watched::default() },
             ),
             cluster,
             clock,

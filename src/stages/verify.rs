@@ -20,7 +20,7 @@ use crate::model::{
     Investigation, InvestigationState, ObjectRef, Origin, Scene, Verification, Weight,
 };
 use crate::observe::motion::Motion;
-use crate::observe::{Reader, scene};
+use crate::observe::{Alertmanager, Reader, scene};
 use crate::stages::Ran;
 use crate::stages::absorb;
 use crate::stages::changed;
@@ -58,6 +58,7 @@ pub struct Verify {
     pace: Pace,
     motion: Motion,
     listed: Listed,
+    alertmanager: Option<Alertmanager>,
 }
 
 /// What tells the stage of things beside its own reads.
@@ -67,13 +68,15 @@ pub struct Watched {
     pub motion: Motion,
     /// The alerts that rules raise.
     pub listed: Listed,
+    /// The alerts that are silenced.
+    pub alertmanager: Option<Alertmanager>,
 }
 
 impl Verify {
     /// The stage, with nothing looked at yet.
     pub fn new(gate: Gate, reader: Reader, clock: Clock, metrics: Metrics, rules: Rules, watched: Watched) -> Self {
-        let (store, Watched { motion, listed }) = (gate.store().clone(), watched);
-        Self { store, gate, reader, clock, metrics, rules, pace: Pace::default(), motion, listed }
+        let (store, Watched { motion, listed, alertmanager }) = (gate.store().clone(), watched);
+        Self { store, gate, reader, clock, metrics, rules, pace: Pace::default(), motion, listed, alertmanager }
     }
 
     /// Looks at what is due.
@@ -141,7 +144,10 @@ impl Verify {
         let now = self.clock.now();
         let Some(action) = &approval.action else { return Ok(false) };
         let scene = self.read(outcome::watched(action), &[]).await?;
-        let verification = outcome::of(&self.reader, &approval, action, &scene, now).await;
+        let verification = match &self.alertmanager {
+            Some(from) if action.mutes() => outcome::muted(from, &approval, action, now).await,
+            _ => outcome::of(&self.reader, &approval, action, &scene, now).await,
+        };
         if verification == approval.verification {
             return Ok(false);
         }

@@ -203,7 +203,7 @@ class Alertmanager:
 
 
 @contextmanager
-def alertmanager(folder, webhook_url, token, repeat_interval="1h", group_interval="1s", group_by=("alertname", "namespace")):
+def alertmanager(folder, webhook_url, token, repeat_interval="1h", group_interval="1s", group_by=("alertname", "namespace"), port=None):
     """Alertmanager 0.25 with one webhook receiver, which firstlook's token opens. First webhook about 20 ms after an alert."""
     folder = Path(folder) / "alertmanager"
     folder.mkdir(parents=True)
@@ -215,7 +215,7 @@ def alertmanager(folder, webhook_url, token, repeat_interval="1h", group_interva
         }],
     }
     (folder / "am.yml").write_text(json.dumps(config))  # JSON is YAML
-    port = free_port()
+    port = port or free_port()
     argv = ["prometheus-alertmanager", f"--config.file={folder}/am.yml", f"--storage.path={folder}/data", f"--web.listen-address=127.0.0.1:{port}",
             "--cluster.listen-address=", "--log.level=debug"]
     url = f"http://127.0.0.1:{port}"

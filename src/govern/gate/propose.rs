@@ -13,8 +13,8 @@ use crate::govern::scope;
 use crate::mcp;
 use crate::mcp::Checked;
 use crate::model::{
-    Action, Approval, ApprovalId, ApprovalState, Call, CallId, CallOutcome, Caller, Finding, Incident, Proposal, Scene,
-    Tier, Verdict, Verification,
+    Action, AlertStatus, Approval, ApprovalId, ApprovalState, Call, CallId, CallOutcome, Caller, Finding, Incident,
+    Proposal, Scene, Signal, Tier, Verdict, Verification,
 };
 use crate::redact::Redacted;
 use crate::store::{Durability, Write};
@@ -22,6 +22,8 @@ use crate::text;
 
 /// A check reads a handful of objects; slower than this and it is asked again later.
 const CHECK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+/// Signals of an incident among which an alert is looked for.
+const SIGNALS_MAX: u32 = 10_000;
 /// Whoever sets this label to `true` keeps firstlook off, whatever the policy says.
 const PROTECTED: &str = "firstlook.dev/protected";
 /// Writes are counted over this time.
@@ -137,6 +139,9 @@ impl Gate {
             Checked::Refusal { why, .. } => return Ok(Judged::no("check", why)),
             Checked::Unread { why } => anyhow::bail!("the check of {} could not read: {why}", proposal.tool()),
         };
+        if let Some(why) = self.mutes_others(suggestion, &action).await? {
+            return Ok(Judged::no("scope", why));
+        }
         let usage = self.usage(suggestion, own).await?;
         let ask = Ask { also: &also, ..self.ask(suggestion, &action, &labels) };
         let mut verdict = policy::decide(self.policy(), &ask, &usage);
@@ -146,6 +151,28 @@ impl Gate {
             verdict = Verdict::Deny { rule: "built in".into(), why };
         }
         Ok(Judged { verdict, action: Some(action) })
+    }
+
+    /// Why an alert may not be silenced for this incident: it is none of its own, or a model alone asks for it.
+    async fn mutes_others(&self, suggestion: &Suggestion<'_>, action: &Action) -> anyhow::Result<Option<Redacted>> {
+        let (store, incident) = (&self.options().store, &suggestion.incident.id);
+        let own = match action {
+            _ if action.mutes() && suggestion.caller == Caller::Agent => {
+                return Ok(Some("a model keeps nobody from being notified".into()));
+            }
+            Action::SilenceAlert { alert, .. } => {
+                let heard = store.signals_of(incident, SIGNALS_MAX).await?;
+                let mut heard = heard.iter().rev().filter_map(Signal::alert);
+                let last = heard.find(|one| one.fingerprint.as_str() == alert.fingerprint.as_str());
+                last.is_some_and(|last| last.status == AlertStatus::Firing)
+            }
+            Action::ExpireSilence { made_by, .. } => {
+                let made = |one: &Approval| one.id == *made_by && one.action.as_ref().is_some_and(Action::mutes);
+                store.approvals_of(incident).await?.iter().any(made)
+            }
+            _ => true,
+        };
+        Ok((!own).then(|| "no alert of this incident that fires is meant".into()))
     }
 
     fn ask<'a>(
@@ -295,6 +322,8 @@ fn arguments_text(proposal: &Proposal) -> Redacted {
             let named = resources.named().map(|(of, what, value)| text!("{} {} {}", of, what, value));
             text!("{}, container {}: {}", object, container, Redacted::join(&named.collect::<Vec<_>>(), ", "))
         }
+        Proposal::SilenceAlert { object, alert, hours } => text!("{} of {} for {} h", alert, object, *hours),
+        Proposal::ExpireSilence { object, alert } => text!("{} of {}", alert, object),
         other => text!("{}", other.object()),
     }
 }

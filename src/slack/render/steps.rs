@@ -182,6 +182,9 @@ pub(super) fn source(preview: &Preview) -> String {
 
 /// What happens to how many pods, how fast, and who might object.
 pub(super) fn effect(action: &Action, preview: &Preview) -> String {
+    if action.mutes() {
+        return "no pod is touched, and who is notified changes for this alert alone".to_owned();
+    }
     let pace = escape::prose(&escape::cut(preview.pace.as_str(), 60));
     let mut parts = vec![buttons::moved(action, preview.pods_touched, false)];
     if !pace.is_empty() {
@@ -274,6 +277,7 @@ fn approved(approval: &Approval, action: &Action, now: Timestamp) -> String {
 
 fn progress(action: &Action, verification: &Verification, other: &str) -> String {
     match verification {
+        Verification::Watching { .. } if action.mutes() => other.to_owned(),
         Verification::Watching { ready, wanted } if matches!(action, Action::RerunJob { .. }) => {
             format!("Running: {ready} of {wanted} done")
         }
@@ -327,7 +331,8 @@ fn executed(card: &Card, approval: &Approval, action: &Action, nth: usize, now: 
         Verification::NotBetter { why, .. } => {
             let why = escape::prose(escape::bare(&escape::cut(why.as_str(), 300)));
             let next = if facts::is_looking(card) { " Looking again." } else { "" };
-            format!("⚠️ {done}, but {why}: the cause was another.{next}{}", suspended(approval))
+            let cause = if action.mutes() { "" } else { ": the cause was another" };
+            format!("⚠️ {done}, but {why}{cause}.{next}{}", suspended(approval))
         }
     };
     let judged = matches!(approval.verification, Verification::Better { .. } | Verification::NotBetter { .. });
@@ -375,6 +380,7 @@ fn check(action: &Action) -> String {
     let object = action.object();
     let (kind, name) = (object.kind.as_str().to_ascii_lowercase(), object.name());
     match &object.namespace {
+        _ if action.mutes() => "amtool silence query".to_owned(),
         Some(namespace) if action.rolls() => format!("kubectl -n {namespace} rollout history {kind}/{name}"),
         Some(namespace) => format!("kubectl -n {namespace} get {kind}/{name} -o yaml"),
         None => format!("kubectl get {kind}/{name} -o yaml"),

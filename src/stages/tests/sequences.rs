@@ -129,7 +129,7 @@ impl Story {
         config.auth_info = Default::default();
         let name = ClusterName::parse("test").unwrap();
         let reader = Reader::new(daemon.clone(), name, Redactor::default(), clock.clone());
-        let actor = Actor::new(reader.clone(), accounts(daemon, config));
+        let actor = Actor::new(reader.clone(), accounts(daemon, config), None);
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
         let policy = Policy::parse(policy, "policy.yaml").unwrap();

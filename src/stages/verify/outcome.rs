@@ -8,7 +8,7 @@ use crate::model::scene::Pod;
 use crate::model::{Action, Approval, Kind, Moved, ObjectRef, Scene, Verification};
 use crate::observe::reader::Selector;
 use crate::observe::typed::Typed;
-use crate::observe::{Reader, json};
+use crate::observe::{Alertmanager, Reader, json};
 use crate::redact::Redacted;
 use crate::stages::verify::health;
 use crate::text;
@@ -17,6 +17,8 @@ use crate::text;
 const ROLLOUT_MAX: SignedDuration = SignedDuration::from_mins(10);
 /// A StatefulSet that is going to replace a broken pod does so at once.
 const HELD_UP_AFTER: SignedDuration = SignedDuration::from_secs(10);
+/// Alertmanager sees a silence at once, the others of a cluster of them within seconds.
+const MUTED_AFTER: SignedDuration = SignedDuration::from_secs(60);
 /// Restarts of one container in the new revision that are no start-up hiccup.
 const RESTARTS_MAX: u32 = 2;
 
@@ -45,6 +47,27 @@ pub(super) async fn of(
         Action::Drain { object, pods } => drained(reader, approval, object, pods, now).await,
         _ if action.moves_pods() => progress(approval, scene, now),
         _ => stands(reader, approval, action, now).await,
+    }
+}
+
+/// Whether Alertmanager keeps quiet about the alert, or speaks of it again.
+pub(super) async fn muted(from: &Alertmanager, approval: &Approval, action: &Action, now: Timestamp) -> Verification {
+    let holds = match action {
+        Action::SilenceAlert { alert, .. } => from.alerts().await.map(|held| {
+            let print = alert.fingerprint.as_str();
+            held.iter().find(|held| held.fingerprint == print).is_none_or(|held| !held.silenced_by.is_empty())
+        }),
+        Action::ExpireSilence { silence, .. } => {
+            from.silences().await.map(|all| all.iter().all(|one| one.id != silence.as_str()))
+        }
+        _ => return approval.verification.clone(),
+    };
+    let ended = approval.execution.as_ref().and_then(|execution| execution.finished_at).unwrap_or(now);
+    match holds {
+        Err(_) => approval.verification.clone(),
+        Ok(true) => Verification::Better { at: now, ready: 0, wanted: 0 },
+        Ok(false) if now.duration_since(ended) < MUTED_AFTER => Verification::Watching { ready: 0, wanted: 0 },
+        Ok(false) => Verification::NotBetter { at: now, why: "Alertmanager does not hold to it".into() },
     }
 }
 

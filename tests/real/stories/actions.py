@@ -2,9 +2,9 @@
 import json
 
 import plot
-from daemon import firstlook
+from daemon import WEBHOOK_TOKEN, firstlook
 from identities import NAMESPACE, install, rendered
-from parts import deployment, free_port, namespace_object, request, run_tool, wait_until
+from parts import alertmanager, deployment, free_port, namespace_object, request, run_tool, wait_until
 from workspace import ONCALL, workspace
 
 SHOP = "acts"
@@ -45,7 +45,7 @@ class Caller:
 class World:
     """A daemon with `/mcp`, running as its own ServiceAccount on a real cluster, and a person who says yes."""
 
-    def __init__(self, run):
+    def __init__(self, run, beside=None):
         self.run, self.cluster = run, run.cluster()
         install(self.cluster)
         self.slack = run.start(workspace(run))
@@ -54,7 +54,7 @@ class World:
         token, entry = done.stdout.split("\n", 1)
         (run.work / "callers.yaml").write_text("callers:\n" + entry)
         address = f"127.0.0.1:{free_port()}"
-        extra = {"listeners": {"mcp": {"address": address}}, "mcp_callers_file": str(run.work / "callers.yaml")}
+        extra = {"listeners": {"mcp": {"address": address}}, "mcp_callers_file": str(run.work / "callers.yaml"), **(beside or {})}
         kubeconfig = self.cluster.kubeconfig_for(run.work / "kubeconfig", NAMESPACE, "firstlook")
         self.daemon = run.start(firstlook(run, kubeconfig, slack=self.slack.api, policy=EVERYTHING, extra=extra))
         self.daemon.wait_synced()
@@ -168,6 +168,34 @@ def each_action_is_done_and_taken_back_for_real(run):
     world.take_back(ts, "uncordon it")
     wait_until(lambda: not world.get("node", "node-a", None)["spec"].get("unschedulable"), "the drained node to be uncordoned")
     cluster.rolled_out(SHOP, "checkout")
+    assert "the chain holds" in world.daemon.audit_verifies()
+
+
+def an_alert_is_silenced_for_exactly_its_labels_and_heard_again(run):
+    """A real Alertmanager: asked for by a caller from outside, approved in Slack, suppressed, undone."""
+    port = free_port()
+    world = World(run, {"alertmanager": {"url": f"http://127.0.0.1:{port}"}})
+    plot.set_up(run, world.cluster, SHOP)
+    alerts = run.start(alertmanager(run.work, world.daemon.webhook_url, WEBHOOK_TOKEN, port=port))
+    labels = {"alertname": "CheckoutSlow", "namespace": SHOP, "deployment": "checkout", "severity": "warning"}
+    other = {**labels, "severity": "info"}
+    alerts.post({"labels": labels}, {"labels": other})
+    world.slack.wait_for_card("checkout", "CheckoutSlow", timeout_s=60)
+
+    def state(of):
+        return next(a["status"]["state"] for a in alerts.alerts() if a["labels"] == of)
+
+    which = next(a["fingerprint"] for a in alerts.alerts() if a["labels"] == labels)
+    web = {"namespace": SHOP, "kind": "Deployment", "name": "checkout"}
+    refused = world.caller.ask("silence_alert", **web, alert="CheckoutSlow", hours=1)
+    assert "fingerprint" in refused and which in refused, refused
+    ts = world.carry_out("silence_alert", **web, alert=which, hours=1)
+    wait_until(lambda: state(labels) == "suppressed", "the alert to be suppressed")
+    assert state(other) == "active", "another alert of the same name is heard as before"
+    (made,) = [s for s in request("GET", f"{alerts.url}/api/v2/silences").json() if s["status"]["state"] == "active"]
+    assert made["createdBy"] == ONCALL and {m["name"]: m["value"] for m in made["matchers"]} == labels, made
+    world.take_back(ts, "end the silence")
+    wait_until(lambda: state(labels) == "active", "the alert to be heard again")
     assert "the chain holds" in world.daemon.audit_verifies()
 
 

@@ -1,0 +1,152 @@
+//! The tool server `alertmanager`: it checks what a silence would cover by reading, and proposes; it never writes.
+
+use std::collections::BTreeMap;
+
+use rmcp::ErrorData;
+use rmcp::ServerHandler;
+use rmcp::handler::server::router::tool::ToolRouter;
+use rmcp::handler::server::wrapper::Parameters;
+use rmcp::model::{CallToolResult, ServerConfig};
+use rmcp::{tool, tool_handler, tool_router};
+
+use crate::mcp::answer::ToolError;
+use crate::mcp::arguments::{EndSilence, Silence};
+use crate::mcp::checked::{Checked, proposal, refuse};
+use crate::mcp::{arguments, checked, info, near};
+use crate::model::silence::silenced_in;
+use crate::model::{Action, Name, ObjectRef, Raised};
+use crate::observe::alertmanager::Held;
+use crate::observe::{Alertmanager, Reader};
+use crate::redact::{Redactor, is_secret_key};
+use crate::text;
+
+/// The server's name.
+pub const SERVER: &str = "alertmanager";
+
+/// The longest silence: about half a shift, so that nobody inherits one that they do not know of.
+const HOURS_MAX: u32 = 4;
+/// Labels of one alert; Prometheus' own alerts have about ten.
+const LABELS_MAX: usize = 64;
+/// Alerts of one name that a refusal tells apart.
+const NAMED_MAX: usize = 5;
+
+/// The server.
+#[derive(Clone)]
+pub struct Silences {
+    reader: Reader,
+    alertmanager: Alertmanager,
+    tool_router: ToolRouter<Self>,
+}
+
+#[tool_router]
+impl Silences {
+    /// A server over this Alertmanager; the reader tells whether the alert's object is there.
+    pub fn new(reader: Reader, alertmanager: Alertmanager) -> Self {
+        Self { reader, alertmanager, tool_router: Self::tool_router() }
+    }
+
+    #[tool(
+        description = "Propose that nobody is notified of one alert of an incident for some hours. It only asks; a person decides.",
+        annotations(
+            read_only_hint = false,
+            destructive_hint = false,
+            idempotent_hint = false,
+            open_world_hint = false
+        )
+    )]
+    async fn silence_alert(&self, Parameters(ask): Parameters<Silence>) -> Result<CallToolResult, ErrorData> {
+        Ok(checked::answer(self.silence(&ask).await))
+    }
+
+    #[tool(
+        description = "Propose that a silence made by silence_alert ends. It only asks; a person decides.",
+        annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+    )]
+    async fn expire_silence(&self, Parameters(ask): Parameters<EndSilence>) -> Result<CallToolResult, ErrorData> {
+        Ok(checked::answer(self.expire(&ask).await))
+    }
+}
+
+#[tool_handler(router = self.tool_router)]
+impl ServerHandler for Silences {
+    fn get_info(&self) -> ServerConfig {
+        info(SERVER)
+    }
+}
+
+impl Silences {
+    async fn silence(&self, ask: &Silence) -> Result<Checked, ToolError> {
+        if !(1..=HOURS_MAX).contains(&ask.hours) {
+            return refuse(text!("a silence lasts 1 to {} hours", HOURS_MAX));
+        }
+        let object = arguments::object(self.reader.redactor(), &ask.kind, ask.namespace.as_deref(), &ask.name)?;
+        let value = self.reader.get(&object).await?;
+        let Some(value) = value else { return Err(near::not_found(&self.reader, &object).await) };
+        let held = self.alertmanager.alerts().await?;
+        let alert = self.one(&held, &object, &ask.alert)?;
+        if !alert.silenced_by.is_empty() {
+            return refuse("a silence covers it already".into());
+        }
+        if !alert.active {
+            return refuse("nobody is notified of it as it is: another alert inhibits it".into());
+        }
+        let alert = Box::new(raised(alert, self.alertmanager.redactor())?);
+        Ok(proposal(&self.reader, &value, Action::SilenceAlert { object, alert, hours: ask.hours }))
+    }
+
+    /// The one alert that is meant: by fingerprint, or by its name among those of the object's namespace.
+    fn one<'a>(&self, held: &'a [Held], object: &ObjectRef, named: &str) -> Result<&'a Held, ToolError> {
+        if let Some(alert) = held.iter().find(|alert| alert.fingerprint == named) {
+            return Ok(alert);
+        }
+        let label = &self.alertmanager.options().namespace_label;
+        let here = |alert: &&Held| {
+            let namespace = object.namespace.as_ref().map(Name::as_str);
+            namespace.is_none() || alert.labels.get(label).map(String::as_str) == namespace
+        };
+        let has_name = |alert: &&Held| alert.labels.get("alertname").is_some_and(|name| name == named);
+        let found: Vec<&Held> = held.iter().filter(has_name).filter(here).collect();
+        let redactor = self.alertmanager.redactor();
+        match found[..] {
+            [one] => Ok(one),
+            [] => refuse(text!("Alertmanager holds no alert {} of {}", redactor.redact(named).cut(80), object)),
+            _ => {
+                let prints = found.iter().take(NAMED_MAX).map(|alert| redactor.redact(&alert.fingerprint).cut(40));
+                let prints = crate::redact::Redacted::join(&prints.collect::<Vec<_>>(), ", ");
+                refuse(text!("{} alerts have this name: give one by its fingerprint ({})", found.len(), prints))
+            }
+        }
+    }
+
+    async fn expire(&self, ask: &EndSilence) -> Result<Checked, ToolError> {
+        let object = arguments::object(self.reader.redactor(), &ask.kind, ask.namespace.as_deref(), &ask.name)?;
+        let standing = self.alertmanager.silences().await?;
+        let ours = standing.iter().filter_map(|silence| Some((silence, silenced_in(&silence.comment)?)));
+        let mut meant = ours.filter(|(_, (_, fingerprint))| fingerprint.as_str() == ask.alert);
+        let Some((silence, (made_by, _))) = meant.next() else {
+            return refuse("no silence of firstlook's covers it now".into());
+        };
+        let Some(id) = Name::parse(&silence.id) else { return refuse("that silence has no id".into()) };
+        let matcher = |one: &&serde_json::Value| one["name"] == "alertname";
+        let name = silence.matchers.iter().find(matcher).and_then(|one| one["value"].as_str()).unwrap_or("the alert");
+        let alert = self.alertmanager.redactor().redact(name).one_line().cut(80);
+        let action = Action::ExpireSilence { object, alert, silence: id, made_by };
+        Ok(Checked::Proposal { action, labels: BTreeMap::new(), also: Vec::new() })
+    }
+}
+
+/// The alert with each of its labels. A silence must match exactly: what would have to be masked cannot be told exactly.
+fn raised(alert: &Held, redactor: &Redactor) -> Result<Raised, ToolError> {
+    let labels: BTreeMap<_, _> = (alert.labels.iter().filter(|(_, value)| !value.is_empty()))
+        .filter_map(|(name, value)| Some((Name::parse(name)?, redactor.redact(value))))
+        .collect();
+    let whole = labels.iter().all(|(name, value)| {
+        alert.labels.get(name.as_str()).is_some_and(|raw| raw == value.as_str()) && !is_secret_key(name.as_str())
+    });
+    if labels.is_empty() || labels.len() > LABELS_MAX || labels.len() != alert.labels.len() || !whole {
+        return refuse("its labels cannot be matched exactly: silence it in Alertmanager".into());
+    }
+    let Some(fingerprint) = Name::parse(&alert.fingerprint) else { return refuse("it has no fingerprint".into()) };
+    let name = redactor.redact(alert.labels.get("alertname").map_or("unnamed alert", String::as_str));
+    Ok(Raised { name: name.one_line().cut(80), fingerprint, labels })
+}
