@@ -1,5 +1,6 @@
 //! The application: the only place that builds clients and spawns stages.
 
+pub mod callers;
 pub mod clients;
 mod drive;
 pub mod mcp;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::agent::llm::LlmOptions;
+use crate::app::callers::CallersFile;
 use crate::app::drive::{Rhythm, drive};
 pub use crate::app::stages::Stages;
 use crate::clock::Clock;
@@ -94,6 +96,8 @@ pub struct Listeners {
     pub admin: Option<(TcpListener, Credential)>,
     /// Other MCP clients.
     pub mcp: Option<(TcpListener, Admission)>,
+    /// Who they are, looked at as long as they are served.
+    pub callers: Option<CallersFile>,
     /// Socket Mode: the app-level token.
     pub socket: Option<SecretString>,
     /// Whether the cluster is watched (a replay places its triggers itself).
@@ -185,6 +189,9 @@ impl App {
         if let Some((listener, admission)) = listeners.mcp {
             let mcp = Mcp::new(self.gate.clone(), admission, self.stop.child_token());
             self.tasks.spawn(http::serve(listener, mcp.router(), self.stop.child_token()));
+        }
+        if let Some(file) = listeners.callers {
+            self.tasks.spawn(file.follow(self.store.clone(), self.clock.clone(), self.stop.child_token()));
         }
         if let Some((listener, credential)) = listeners.admin {
             let admin = Admin { store: setup.store.clone(), metrics: setup.metrics.clone(), credential, conditions };

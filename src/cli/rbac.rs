@@ -123,6 +123,20 @@ impl Enabled {
         named.into_iter().filter(|(_, rights)| !rights.is_empty()).collect()
     }
 
+    /// Rights with what each is for; several of the same verb on the same resource are one.
+    fn explained(&self, rights: &[&'static Right]) -> Vec<(&'static Right, String)> {
+        let mut all: Vec<(&'static Right, String)> = Vec::new();
+        for right in rights {
+            let why = format!("{}: {}", right.why, self.named(right.tools));
+            let same = |of: &Right| (of.kind, of.subresource, of.verb) == (right.kind, right.subresource, right.verb);
+            match all.iter_mut().find(|(known, _)| same(known)) {
+                Some((_, known)) => known.push_str(&format!("; {why}")),
+                None => all.push((right, why)),
+            }
+        }
+        all
+    }
+
     /// The enabled actions among `tools`.
     fn named(&self, tools: &[&'static str]) -> String {
         let on: Vec<&str> = tools.iter().copied().filter(|tool| self.tools.contains(tool)).collect();

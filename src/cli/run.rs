@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::llm::LlmOptions;
+use crate::app::callers::CallersFile;
 use crate::app::clients;
 use crate::app::sources;
 use crate::app::{App, Listeners, Setup, Texts};
@@ -19,7 +20,6 @@ use crate::config::Config;
 use crate::correlate::{Openers, Rules};
 use crate::govern::budget::Price;
 use crate::govern::callers::Callers;
-use crate::govern::gate::Gate;
 use crate::govern::policy::Policy;
 use crate::http::Credential;
 use crate::http::mcp::Admission;
@@ -166,18 +166,6 @@ pub fn policy(file: Option<&Path>) -> anyhow::Result<Policy> {
     Ok(Policy::parse(&policy_text(Some(file))?, &file.display().to_string())?)
 }
 
-/// Who may call through `/mcp`; nobody without a file.
-///
-/// # Errors
-/// The file's, with its place.
-pub fn callers(file: Option<&Path>) -> anyhow::Result<Callers> {
-    let Some(file) = file else { return Ok(Callers::default()) };
-    let text = std::fs::read_to_string(file).with_context(|| format!("mcp_callers_file: {}", file.display()))?;
-    let callers = Callers::parse(&text, &file.display().to_string(), &Gate::servers())?;
-    anyhow::ensure!(!callers.is_empty(), "{}: it lists nobody", file.display());
-    Ok(callers)
-}
-
 fn policy_text(file: Option<&Path>) -> anyhow::Result<String> {
     let Some(file) = file else { return Ok(String::new()) };
     std::fs::read_to_string(file).with_context(|| format!("policy_file: {}", file.display()))
@@ -197,10 +185,17 @@ async fn listeners(config: &Config) -> anyhow::Result<Listeners> {
         (Some(listener), Some(secret)) => Some((bind("slack", listener.address).await?, secret)),
         _ => None,
     };
+    let (callers_file, callers) = match &config.mcp_callers_file {
+        Some(file) if config.listeners.mcp.is_some() => {
+            let (file, callers) = CallersFile::open(file)?;
+            (Some(file), callers)
+        }
+        _ => (None, tokio::sync::watch::channel(Callers::default()).1),
+    };
     let mcp = match &config.listeners.mcp {
         Some(listener) => {
             let admission = Admission {
-                callers: callers(config.mcp_callers_file.as_deref())?,
+                callers,
                 without_token: listener.without_token,
                 allowed_hosts: listener.allowed_hosts.clone(),
                 allowed_origins: listener.allowed_origins.clone(),
@@ -211,6 +206,7 @@ async fn listeners(config: &Config) -> anyhow::Result<Listeners> {
     };
     Ok(Listeners {
         mcp,
+        callers: callers_file,
         webhook: Some((bind("webhook", webhook.address).await?, credential)),
         slack,
         admin: Some((bind("admin", admin.address).await?, metrics)),

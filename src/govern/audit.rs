@@ -126,6 +126,12 @@ pub fn start(at: Timestamp, config: &str, policy: &str, before: Option<&serde_js
     AuditEntry { at, kind: "start", incident: None, body }
 }
 
+/// The callers' file was read again and holds something else.
+pub fn callers(at: Timestamp, before: &str, now: &str) -> AuditEntry {
+    let body = json!({"callers_before_sha256": sha256(before.as_bytes()), "callers_sha256": sha256(now.as_bytes())});
+    AuditEntry { at, kind: "callers", incident: None, body }
+}
+
 /// The daemon stops in good order.
 pub fn stop(at: Timestamp) -> AuditEntry {
     AuditEntry { at, kind: "stop", incident: None, body: json!({}) }

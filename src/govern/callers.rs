@@ -1,4 +1,4 @@
-//! The callers from outside: which token is whose, and what it reaches. A YAML file of hashes, checked at start; pure.
+//! The callers from outside: which token is whose, and what it reaches. A YAML file of hashes, checked at start and when it changes; pure.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +28,7 @@ const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 
 /// One entry of the file.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rights {
     /// What the audit and the card call it.
@@ -117,6 +117,18 @@ impl Callers {
     /// Whether there is nobody.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// These after the file has changed: whoever's entry is as before keeps what it has used.
+    pub fn renewed(&self, now: Self) -> Self {
+        let keep =
+            |guest: &Arc<Guest>| self.0.iter().find(|known| known.rights == guest.rights).unwrap_or(guest).clone();
+        Self(now.0.iter().map(keep).collect())
+    }
+
+    /// Whether this very caller, with these very rights, is among them.
+    pub fn has(&self, guest: &Arc<Guest>) -> bool {
+        self.0.iter().any(|known| Arc::ptr_eq(known, guest))
     }
 
     /// Whose token this is. What is compared are hashes: the time it takes tells nothing of a token.

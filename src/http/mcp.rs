@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::govern::callers::{Callers, Guest, Rights};
@@ -29,24 +30,28 @@ type Service = StreamableHttpService<Visit, LocalSessionManager>;
 /// A caller by name, and the one server that it came to (none: all).
 type Door = (String, Option<String>);
 
+/// Whose door it is, and what serves there.
+type Behind = (Arc<Guest>, Service, Arc<LocalSessionManager>);
+
 /// What the listener needs.
 #[derive(Clone)]
 pub struct Mcp(Arc<Inner>);
 
 struct Inner {
     gate: Gate,
-    callers: Callers,
+    callers: watch::Receiver<Callers>,
     /// Who calls without a token, where the configuration lets it.
     open: Option<Arc<Guest>>,
     config: StreamableHttpServerConfig,
     /// The connections by door: a session of one caller cannot be found by another.
-    doors: Mutex<HashMap<Door, (Service, Arc<LocalSessionManager>)>>,
+    doors: Mutex<HashMap<Door, Behind>>,
 }
 
 /// Who may call, and from where.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Admission {
-    pub callers: Callers,
+    /// Who has a token, as their file now stands.
+    pub callers: watch::Receiver<Callers>,
     /// Calls without a token are let in (loopback alone: the configuration sees to it).
     pub without_token: bool,
     /// `Host` values besides loopback.
@@ -80,20 +85,25 @@ impl Mcp {
         let Some(header) = request.headers().get(header::AUTHORIZATION) else { return self.0.open.clone() };
         let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
         let token = Some(token.trim()).filter(|_| scheme.eq_ignore_ascii_case("bearer"))?;
-        self.0.callers.find(token).cloned()
+        self.0.callers.borrow().find(token).cloned()
     }
 
     fn door(&self, guest: &Arc<Guest>, server: Option<String>) -> Option<(Service, Arc<LocalSessionManager>)> {
         let mut doors = self.0.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        // Where the file changed, the doors of those who are out or have other rights are shut, with their sessions.
+        let (callers, open) = (self.0.callers.borrow().clone(), self.0.open.as_ref());
+        doors.retain(|_, (of, ..)| callers.has(of) || open.is_some_and(|open| Arc::ptr_eq(open, of)));
         let key = (guest.rights.name.clone(), server);
-        if let Some(door) = doors.get(&key) {
-            return Some(door.clone());
+        if let Some((of, service, sessions)) = doors.get(&key)
+            && Arc::ptr_eq(of, guest)
+        {
+            return Some((service.clone(), Arc::clone(sessions)));
         }
         let visit = self.0.gate.visit(guest, key.1.as_deref())?;
         let sessions = Arc::new(LocalSessionManager::default());
         let service =
             StreamableHttpService::new(move || Ok(visit.clone()), Arc::clone(&sessions), self.0.config.clone());
-        doors.insert(key, (service.clone(), Arc::clone(&sessions)));
+        doors.insert(key, (Arc::clone(guest), service.clone(), Arc::clone(&sessions)));
         Some((service, sessions))
     }
 

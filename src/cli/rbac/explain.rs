@@ -28,9 +28,9 @@ pub(super) fn table(enabled: &Enabled) -> String {
             "changes: its admission policy refuses what names no approval"
         };
         text.push_str(&format!("\n{name} ({is})\n"));
-        for right in rights {
+        for (right, why) in enabled.explained(&rights) {
             let what = grouped(right.kind, right.subresource);
-            text.push_str(&format!("  {:<15} {what:<42} {}: {}\n", right.verb, right.why, enabled.named(right.tools)));
+            text.push_str(&format!("  {:<15} {what:<42} {why}\n", right.verb));
         }
     }
     text

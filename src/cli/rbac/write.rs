@@ -134,11 +134,10 @@ fn tokens(enabled: &Enabled, accounts: &[(String, Vec<&'static Right>)]) -> Stri
     format!("{TOKENS}{role}{}", rule("one token for one request", "", &token, &names, &["create"]))
 }
 
-fn rules(enabled: &Enabled, rights: &[&Right]) -> String {
-    let one = |right: &&Right| {
+fn rules(enabled: &Enabled, rights: &[&'static Right]) -> String {
+    let one = |(right, why): &(&Right, String)| {
         let what = [resource(right.kind, right.subresource)];
-        let why = format!("{}: {}", right.why, enabled.named(right.tools));
-        rule(&why, right.kind.resource().0, &what, &[], &[right.verb])
+        rule(why, right.kind.resource().0, &what, &[], &[right.verb])
     };
-    rights.iter().map(one).collect()
+    enabled.explained(rights).iter().map(one).collect()
 }

@@ -38,7 +38,12 @@ pub(super) async fn open_doors(town: &Town, more: &[Map<String, Value>]) -> (Str
         metrics: setup.metrics.clone(),
         desk,
     };
-    let admission = Admission { callers: callers(more), ..Admission::default() };
+    let admission = Admission {
+        callers: tokio::sync::watch::channel(callers(more)).1,
+        without_token: false,
+        allowed_hosts: Vec::new(),
+        allowed_origins: Vec::new(),
+    };
     let mcp = Mcp::new(town.stages.gate.clone(), admission, stop.clone());
     let mut urls = Vec::new();
     for (router, path) in [(clicks.router(), "/slack/interactivity"), (mcp.router(), "/mcp")] {
