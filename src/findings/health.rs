@@ -1,6 +1,7 @@
 //! Whether the subject is well now, by its own state alone.
 
 use super::jobs;
+use super::nodes;
 use super::say;
 use super::view;
 use crate::model::object::Kind;
@@ -125,9 +126,10 @@ fn node(scene: &Scene) -> Health {
     let bad = |condition: &&crate::model::scene::Condition| {
         condition.kind.as_str() != "Ready" && condition.status.as_str() == "True"
     };
-    match node.conditions.iter().find(bad) {
-        Some(condition) => unhealthy(text!("it reports {}", condition.kind)),
-        None => Health::Healthy,
+    match (node.conditions.iter().find(bad), nodes::lease_overdue(scene, node)) {
+        (Some(condition), _) => unhealthy(text!("it reports {}", condition.kind)),
+        (None, Some(_)) => unhealthy("its kubelet does not renew its lease".into()),
+        (None, None) => Health::Healthy,
     }
 }
 

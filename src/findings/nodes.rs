@@ -5,15 +5,18 @@ use jiff::Timestamp;
 use super::proof;
 use super::say;
 use super::view;
-use crate::model::evidence::Citation;
+use crate::model::evidence::{Citation, Source};
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::object::Kind;
-use crate::model::scene::{Condition, Event, Neighbour, Node, Pod, Scene};
-use crate::redact::Redacted;
+use crate::model::scene::{At, Condition, Event, Neighbour, Node, Pod, Scene};
+use crate::redact::{Redacted, Redactor};
 use crate::text;
 
 /// Conditions that are bad when they are true.
 const PRESSURES: [&str; 4] = ["MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
+
+/// What kubelets promise for their leases (`leaseDurationSeconds`), which they renew four times as often.
+const LEASE_SECONDS: i64 = 40;
 
 pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -22,6 +25,7 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
             found.extend(not_ready(scene, now, node));
         } else {
             found.extend(pressure(scene, now, node));
+            found.extend(lease_overdue(scene, node).map(|renewed| silent(scene, now, node, renewed)));
         }
     }
     found
@@ -55,6 +59,50 @@ fn not_ready(scene: &Scene, now: Timestamp, node: &Node) -> Vec<Finding> {
     found.extend(not_the_workloads(scene, node));
     found.extend(other_nodes(scene, node));
     found
+}
+
+/// When the subject, a node that still counts as ready, renewed its lease last, if that is overdue. Other nodes are not
+/// asked: where a clock is wrong, all of them would be late.
+pub(super) fn lease_overdue(scene: &Scene, node: &Node) -> Option<Timestamp> {
+    let renewed = node.lease_renewed_at.filter(|_| node.ready == Some(true) && is_subject(scene, node))?;
+    (say::seconds(renewed, scene.read_at) > LEASE_SECONDS).then_some(renewed)
+}
+
+/// A kubelet that has fallen silent, before the node controller says so.
+fn silent(scene: &Scene, now: Timestamp, node: &Node, renewed: Timestamp) -> Finding {
+    let (name, since) = (text!("{}", node.object.name), say::at(renewed, now));
+    let says = text!(
+        "The kubelet on node {} has not renewed its lease since {} ({} before this was read), though its condition Ready is still True: it has died or is cut off, and the node controller has not given it up yet.",
+        name,
+        since,
+        say::span(say::seconds(renewed, scene.read_at)),
+    );
+    let brief = text!("its kubelet has not renewed its lease since {}", since);
+    Finding {
+        citations: lease(scene, node)
+            .and_then(|at| proof::quote(scene, at, &renew_time(renewed)))
+            .into_iter()
+            .collect(),
+        advice: Some(text!(
+            "Look at the kubelet of {} from outside the cluster. Do not drain it or force pods away: without a kubelet nothing confirms that the old processes have ended.",
+            name,
+        )),
+        ..Finding::new("lease-not-renewed", Role::Cause, Certainty::Likely, &node.object, says, brief)
+    }
+}
+
+/// Where the node's lease stands as it was read.
+fn lease(scene: &Scene, node: &Node) -> Option<At> {
+    let evidence = scene.evidence.iter().find(|evidence| evidence.id == node.at.evidence)?;
+    let is_its = |source: &Source| matches!(source, Source::Object { object } if object.kind == Kind::Lease && object.name == node.object.name);
+    let segment = evidence.segments().iter().position(|segment| is_its(&segment.source))?;
+    Some(At { evidence: node.at.evidence, segment: u32::try_from(segment).ok()? })
+}
+
+/// The lease's own words up to the second: its fraction has as many digits as its writer likes.
+fn renew_time(at: Timestamp) -> Redacted {
+    // Digits alone: nothing to redact.
+    Redactor::default().redact(&format!("\"renewTime\": \"{}", at.strftime("%Y-%m-%dT%H:%M:%S")))
 }
 
 /// Whether the kubelet fell silent, or says itself that the node is not ready.

@@ -3,6 +3,7 @@
 use super::health;
 use super::health::Health;
 use super::jobs;
+use super::nodes;
 use super::recovered;
 use super::rollout;
 use super::say;
@@ -27,8 +28,13 @@ pub(super) fn situation(scene: &Scene, cause: Option<&Finding>, with_place: bool
     let unhealthy = matches!(health::health(scene), Health::Unhealthy { .. });
     match subject.kind {
         Kind::Node if unhealthy => {
-            let ready = scene.nodes.items().iter().any(|node| node.object == *subject && node.ready == Some(true));
-            text!("Node {} is {}", subject.name, if ready { "under pressure" } else { "not ready" })
+            let node = scene.nodes.items().iter().find(|node| node.object == *subject);
+            let is = match node.filter(|node| node.ready == Some(true)) {
+                Some(node) if nodes::lease_overdue(scene, node).is_some() => "silent",
+                Some(_) => "under pressure",
+                None => "not ready",
+            };
+            text!("Node {} is {}", subject.name, is)
         }
         Kind::Job if unhealthy => match view::workload(scene).and_then(|job| jobs::waited_for(scene, job)) {
             Some(_) => text!("Job {} does not end", name),

@@ -144,7 +144,8 @@ async fn logs_are_folded_and_a_search_reads_all_pods() {
     let search =
         json!({"namespace": "billing-docs", "kind": "Deployment", "name": "invoice-renderer", "pattern": "deploy_env"});
     let (text, segments) = world.read("search_logs", search).await;
-    assert!(text.contains("DEPLOY_ENV") && segments.iter().any(|s| s.verbatim), "{text}");
+    assert!(text.contains("16:38:10Z Environment variable DEPLOY_ENV"), "each hit with its time: {text}");
+    assert!(segments.iter().any(|s| s.verbatim), "{text}");
     let none = json!({"namespace": "billing-docs", "pod": "invoice-renderer-mwwpq486b-z7q2h", "container": "renderr"});
     assert!(world.error("pod_logs", none).await.contains("it has: "));
 }

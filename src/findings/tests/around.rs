@@ -15,6 +15,24 @@ fn a_lost_node_explains_its_pods_and_no_revision_is_blamed() {
 }
 
 #[test]
+fn a_node_whose_lease_is_overdue_is_silent_though_its_condition_says_ready() {
+    let mut world = World::cart(2, 2);
+    world.scene.workload = Part::Known(None);
+    world.node("n1", true, &[], (4000, 100)).node("n2", true, &[], (4000, 100));
+    world.scene.subject = ObjectRef::new(Kind::Node, None, "n1").unwrap();
+    let report = world.report();
+    let headline = report.headline.as_str();
+    assert!(headline.starts_with("Node n1 is silent: its kubelet has not renewed its lease since"), "{headline}");
+    assert!(report.cause.as_str().contains("condition Ready is still True"), "{}", report.cause);
+    assert_eq!(world.causes(), ["lease-not-renewed"], "and not of the other node, about which nobody asked");
+    assert!(report.proposals.is_empty());
+    let Part::Known(nodes) = &mut world.scene.nodes else { panic!() };
+    nodes[0].lease_renewed_at = Some(now());
+    assert_eq!(health(&world.scene), Health::Healthy, "it has come back");
+    assert!(world.causes().is_empty());
+}
+
+#[test]
 fn a_service_whose_selector_meets_no_pod_is_the_culprit_and_its_victim_is_not() {
     let mut world = World::cart(2, 2);
     world.revision(6, 9000, 0, template()).revision(7, 40, 2, template());

@@ -90,7 +90,7 @@ impl Look<'_> {
         let mut page = Page::new(ScenePart::Nodes);
         for (node, value, lease) in told.iter_mut().take(SHOWN_MAX) {
             node.at = page.object(value, self.typed.redactor);
-            if let Some(lease) = lease.filter(|_| node.ready != Some(true)) {
+            if let Some(lease) = lease.filter(|_| node.ready != Some(true) || node.object == *self.subject) {
                 page.object(lease, self.typed.redactor);
             }
         }

@@ -1,6 +1,7 @@
 """Triggers, on the real control plane: each kind of trouble is heard without any alert, and becomes one card with its cause."""
 import json
 import time
+from datetime import datetime, timedelta, timezone
 
 import plot
 from daemon import firstlook
@@ -9,7 +10,8 @@ from parts import deployment, namespace_object, wait_until
 from workspace import workspace
 
 # What heals within seconds is no signal; a story waits for none of that.
-AT_ONCE = {"watch": {"pod_seconds": 1, "unschedulable_seconds": 1, "node_seconds": 1}}
+# But for leases, which are renewed each 10 s, and which the node controller gives up after 50.
+AT_ONCE = {"watch": {"pod_seconds": 1, "unschedulable_seconds": 1, "node_seconds": 1, "lease_seconds": 12}}
 # As long as a tick of the watches (5 s) and what follows it, in which a second card would have come.
 SETTLED_S = 7
 
@@ -101,11 +103,12 @@ def each_fault_of_a_workload_is_heard_and_its_card_names_its_own_cause(run):
     assert not any("next-door" in card.split("*Ruled out*")[0] for card in cards), "a healthy neighbour is dragged in"
 
 
-def a_dead_node_is_one_card_for_all_that_ran_on_it_and_a_failed_job_another(run):
+def a_dead_node_is_one_card_for_all_that_ran_on_it_and_a_silent_one_and_a_failed_job_others(run):
     heard, cluster = Heard(run), run.cluster()
-    cluster.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-b", "labels": {"disk": "fast"}}})
-    run.story.callback(lambda: cluster.kubectl("delete", "node", "node-b", check=False))
-    cluster.kubectl("wait", "--for=condition=Ready", "node/node-b", "--timeout=30s")
+    nodes = {"node-b": {"disk": "fast"}, "node-c": {"disk": "slow"}}
+    cluster.apply(*({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}} for name, labels in nodes.items()))
+    run.story.callback(lambda: cluster.kubectl("delete", "node", *nodes, check=False))
+    cluster.kubectl("wait", "--for=condition=Ready", "node/node-b", "node/node-c", "--timeout=30s")
     pinned = [deployment("stranded", name, plot.GOOD, replicas=2) for name in ("checkout", "payments")]
     for workload in pinned:
         workload["spec"]["template"]["spec"]["nodeSelector"] = {"disk": "fast"}
@@ -113,8 +116,15 @@ def a_dead_node_is_one_card_for_all_that_ran_on_it_and_a_failed_job_another(run)
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"namespace": "batches", "name": "nightly-report"}, "spec": {"backoffLimit": 0, "template": template}}
     heard.holds(*pinned, job)
     running = wait_until(lambda: [p for p in heard.pods("batches") if p["status"].get("phase") == "Running"], "the Job's pod")[0]
-    heard.listen()
 
+    def renew(ago_s):
+        """Held by another, so that kwok does not: the story is this node's kubelet, whose clock is behind, as if more time had gone by."""
+        at = (datetime.now(timezone.utc) - timedelta(seconds=ago_s)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        lease = {"spec": {"holderIdentity": "story", "leaseDurationSeconds": 3600, "renewTime": at}}
+        cluster.kubectl("-n", "kube-node-lease", "patch", "lease", "node-c", "--type=merge", "-p", json.dumps(lease))
+    renew(70)
+    heard.listen()
+    renew(60)  # and never again; nothing else says yet that this node is gone
     # As the node controller writes it of a node whose lease has run out, and of the pods there.
     cluster.kubectl("label", "node", "node-b", "down=true")
     silent = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown", "message": "Kubelet stopped posting node status.", "lastTransitionTime": second()}
@@ -128,5 +138,6 @@ def a_dead_node_is_one_card_for_all_that_ran_on_it_and_a_failed_job_another(run)
 
     heard.cards_say(
         node=("`node-b`", "checkout", "payments", "Kubelet stopped posting node status"),
+        silent=("`node-c`", "has not renewed its lease since"),
         job=("`batches/nightly-report`", "exits with code 3", plot.FATAL, "BackoffLimitExceeded"),
     )
