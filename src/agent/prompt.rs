@@ -120,6 +120,11 @@ fn tool(tool: &Tool) -> Value {
     if let Some(required) = parameters.get_mut("required").and_then(Value::as_array_mut) {
         required.retain(|name| name != "incident");
     }
+    if let Some(parameters) = parameters.as_object_mut()
+        && parameters.get("required") == Some(&json!([]))
+    {
+        parameters.remove("required");
+    }
     let description = tool.description.as_deref().unwrap_or_default();
     json!({"type": "function", "function": {"name": tool.name, "description": description, "parameters": parameters}})
 }

@@ -57,7 +57,6 @@ pub(super) struct OneLog {
     pub(super) container: Option<String>,
     /// true: only the run before the restart; false: only this one
     pub(super) previous: Option<bool>,
-    /// All if left out
     pub(super) tail_lines: Option<u32>,
 }
 

@@ -16,8 +16,12 @@ use crate::model::{
     Action, Approval, ApprovalState, CallOutcome, ClusterName, Finding, Incident, Investigation, InvestigationState,
     Kind, ObjectRef, Proposal, Reading, Scene, Severity,
 };
-use crate::observe::Sources;
+use crate::observe::loki::LokiOptions;
+use crate::observe::pagerduty::PagerDutyOptions;
+use crate::observe::prometheus::PrometheusOptions;
 use crate::observe::scene;
+use crate::observe::web::WebOptions;
+use crate::observe::{Loki, PagerDuty, Prometheus, Runbooks, Sources};
 use crate::sim::cluster::{Cluster, Fault, Shift};
 use crate::store::{Durability, Options, Write};
 
@@ -165,6 +169,41 @@ async fn an_agent_is_offered_the_tools_that_read_and_no_other() {
     assert!(failed && text.contains("proposed in the report"), "{text}");
     assert!(world.cluster.requests().iter().all(|request| request.method == "GET"));
     assert_eq!(world.audited().await, ["rollout_restart deny"]);
+}
+
+#[tokio::test]
+async fn with_every_source_configured_the_agents_tools_cost_at_most_1800_tokens() {
+    let world = world().await;
+    let (redactor, folder) = (Redactor::default(), tempfile::tempdir().unwrap());
+    std::fs::write(folder.path().join("a.md"), "---\nmatch: {alertname: A}\n---\n# A\n").unwrap();
+    let web = || WebOptions { url: "http://127.0.0.1:9".into(), ..WebOptions::default() };
+    let label = || "namespace".to_owned();
+    let metrics = PrometheusOptions { web: web(), namespace_label: label() };
+    let logs = LokiOptions { web: web(), namespace_label: label() };
+    let sources = Sources {
+        prometheus: Some(Prometheus::new(metrics, redactor.clone()).unwrap()),
+        loki: Some(Loki::new(logs, redactor.clone()).unwrap()),
+        pagerduty: Some(
+            PagerDuty::new(PagerDutyOptions { web: web(), services: Vec::new() }, redactor.clone()).unwrap(),
+        ),
+        runbooks: Runbooks::load(folder.path(), None, &redactor).unwrap(),
+        // That one has nothing to read.
+        alertmanager: None,
+    };
+    let gate = Gate::start(GateOptions { sources, ..world.options.clone() }).await.unwrap();
+    let scope = Scope::of(&world.incident, Some(&world.scene));
+    let agent = gate.connect(Caller::Agent, world.incident.id.clone(), scope).await.unwrap();
+    let offered = agent.list_all_tools().await.unwrap();
+    for name in ["query_metrics_range", "query_logs", "who_is_on_call", "find_runbooks", "get_evidence"] {
+        assert!(offered.iter().any(|tool| tool.name == name), "{name} is not offered");
+    }
+    let tools = crate::agent::prompt::tools(&offered, None);
+    let nulls = tools.as_array().unwrap().iter().filter(|tool| tool["function"]["parameters"]["required"].is_null());
+    assert!(nulls.clone().all(|tool| tool["function"]["parameters"].get("required").is_none()), "no JSON schema");
+    let text = tools.to_string();
+    let tokens = tiktoken_rs::o200k_base().unwrap().encode_ordinary(&text).len();
+    println!("{} tools, {tokens} tokens", offered.len());
+    assert!(tokens <= 1_800, "{tokens} tokens: {text}");
 }
 
 #[tokio::test]
