@@ -205,7 +205,7 @@ impl Door {
 
     /// The tool's evidence and text, or why there is none.
     async fn run(&self, tool: &str, request: CallToolRequestParams) -> Result<(Told, String), Redacted> {
-        let (result, shown) = self.gate.run(tool, request).await?;
+        let (result, shown) = self.gate.run(tool, request).await.map_err(|error| error.why)?;
         let told = result.structured_content.and_then(|value| serde_json::from_value::<Told>(value).ok());
         let Some(mut told) = told else { return Err("it answered without evidence".into()) };
         told.segments.truncate(SEGMENTS_MAX);
@@ -213,24 +213,38 @@ impl Door {
     }
 }
 
+/// Why a tool did not answer: in words, and as it tells programs.
+pub(super) struct NotRead {
+    pub(super) why: Redacted,
+    pub(super) told: Option<Value>,
+}
+
+impl From<Redacted> for NotRead {
+    fn from(why: Redacted) -> Self {
+        Self { why, told: None }
+    }
+}
+
 impl Gate {
-    /// What a tool answers and its text, redacted; or why it did not, in words.
+    /// What a tool answers and its text, redacted; or why it did not.
     pub(super) async fn run(
         &self,
         tool: &str,
         request: CallToolRequestParams,
-    ) -> Result<(CallToolResult, Redacted), Redacted> {
+    ) -> Result<(CallToolResult, Redacted), NotRead> {
         let redactor = &self.options().redactor;
-        let Some(server) = self.server_of(tool) else { return Err("its server is not there".into()) };
+        let Some(server) = self.server_of(tool) else {
+            return Err(Redacted::literal("its server is not there").into());
+        };
         let result = match tokio::time::timeout(TOOL_TIMEOUT, server.call_tool(request)).await {
             Ok(Ok(result)) => result,
-            Ok(Err(error)) => return Err(redactor.redact(&error.to_string()).one_line().cut(WHY_MAX_CHARS)),
-            Err(_) => return Err(text!("no answer within {} s", TOOL_TIMEOUT.as_secs())),
+            Ok(Err(error)) => return Err(redactor.redact(&error.to_string()).one_line().cut(WHY_MAX_CHARS).into()),
+            Err(_) => return Err(text!("no answer within {} s", TOOL_TIMEOUT.as_secs()).into()),
         };
         let texts: Vec<&str> = result.content.iter().filter_map(|c| c.as_text()).map(|t| t.text.as_str()).collect();
         let shown = redactor.redact(&texts.join("\n"));
         if result.is_error == Some(true) {
-            return Err(shown.one_line().cut(WHY_MAX_CHARS));
+            return Err(NotRead { why: shown.one_line().cut(WHY_MAX_CHARS), told: result.structured_content });
         }
         Ok((result, shown))
     }

@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 use crate::govern::audit;
 use crate::govern::audit::Outside;
 use crate::govern::callers::Guest;
-use crate::govern::gate::door::{fence, forbidden};
+use crate::govern::gate::door::{NotRead, fence, forbidden};
 use crate::govern::gate::ledger::Room;
 use crate::govern::gate::{Gate, kept, offered, offers};
 use crate::govern::policy;
@@ -166,12 +166,16 @@ impl Inside {
             read = self.read(called) => {
                 let (outcome, says) = match &read {
                     Ok((_, says)) => ("read", says),
-                    Err(why) => ("failed", why),
+                    Err(error) => ("failed", &error.why),
                 };
                 self.record(room, called, &verdict, outcome, says);
                 Ok(match read {
                     Ok((answer, _)) => answer,
-                    Err(why) => failed(&format!("{}: not read: {}", called.tool, fence(why.as_str()))),
+                    Err(NotRead { why, told }) => {
+                        let mut answer = failed(&format!("{}: not read: {}", called.tool, fence(why.as_str())));
+                        answer.structured_content = told.filter(|_| self.has_schema(called.tool));
+                        answer
+                    }
                 })
             }
             // Nobody waits for the answer: dropping the read ends it, down to its request to the API server.
@@ -210,7 +214,7 @@ impl Inside {
     }
 
     /// The answer of a tool that reads, and its text as it was redacted.
-    async fn read(&self, called: &Called) -> Result<(CallToolResult, Redacted), Redacted> {
+    async fn read(&self, called: &Called) -> Result<(CallToolResult, Redacted), NotRead> {
         let request = CallToolRequestParams::new(called.tool).with_arguments(called.arguments.clone());
         let (mut result, shown) = self.gate.run(called.tool, request).await?;
         let structured = result.structured_content.take().filter(|_| self.has_schema(called.tool));
