@@ -3,6 +3,7 @@
 pub mod callers;
 pub mod clients;
 mod drive;
+pub mod foreign;
 pub mod mcp;
 pub mod sources;
 mod stages;
@@ -32,6 +33,7 @@ use crate::http::mcp::{Admission, Mcp};
 use crate::http::slack::Interactivity;
 use crate::http::webhook::Webhook;
 use crate::ingest::watch;
+use crate::mcp::foreign::Foreign;
 use crate::model::{ClusterName, Patience};
 use crate::observe::Sources;
 use crate::redact::Redactor;
@@ -63,6 +65,8 @@ pub struct Setup {
     pub kubernetes: kube::Config,
     /// What may be read beside the cluster.
     pub sources: Sources,
+    /// MCP servers of others.
+    pub foreign: Vec<Foreign>,
     /// Namespace and name prefix of firstlook's accounts, and whether actions are possible.
     pub accounts: (String, String, bool),
     pub policy: Policy,
@@ -302,6 +306,7 @@ mod tests {
             // Nothing listens there, and nothing is asked.
             kubernetes: kube::Config::new("http://127.0.0.1:1".parse().unwrap()),
             sources: Sources::default(),
+            foreign: Vec::new(),
             accounts: ("firstlook".into(), "firstlook".into(), false),
             policy: Policy::default(),
             llm: None,

@@ -4,6 +4,7 @@ mod listeners;
 mod model;
 mod overlay;
 mod record;
+mod servers;
 mod sources;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ pub use crate::config::model::Model;
 pub use crate::config::overlay::environment;
 use crate::config::overlay::{inline_secret, line_of, overlay, password, read_secret};
 pub use crate::config::record::{Audit, Price, Promotion};
+pub use crate::config::servers::{McpServer, McpTool};
 pub use crate::config::sources::{PagerDuty, QueryServer, Runbooks};
 use crate::model::{ClusterName, Patience};
 
@@ -50,6 +52,9 @@ pub struct Config {
     pub pagerduty: Option<PagerDuty>,
     /// Where silences are asked for: without it there is no tool server `alertmanager`.
     pub alertmanager: Option<QueryServer>,
+    /// Other MCP servers, whose listed tools the model may read by.
+    #[serde(default)]
+    pub mcp_servers: Vec<McpServer>,
     /// The policy file; without it nobody may approve anything.
     pub policy_file: Option<PathBuf>,
     /// Who may call through `listeners.mcp`: a file with the hashes of their tokens.
@@ -251,6 +256,7 @@ impl Config {
             all.push(&model.api_key);
         }
         all.extend(self.pagerduty.iter().map(|pagerduty| &pagerduty.token));
+        all.extend(self.mcp_servers.iter().map(|server| &server.token));
         all.extend(self.query_servers().flat_map(|(_, server)| [&server.bearer_token, &server.basic_password]));
         let store = self.store.url.as_ref().and_then(|url| password(url.expose_secret()));
         all.into_iter().flatten().map(|secret| secret.expose_secret().to_owned()).chain(store).collect()
@@ -284,6 +290,7 @@ impl Config {
         if let Some(server) = &mut self.alertmanager {
             server.read_secret_files("alertmanager")?;
         }
+        self.mcp_servers.iter_mut().try_for_each(McpServer::read_secret_files)?;
         if let Some(pagerduty) = &mut self.pagerduty {
             read_secret("pagerduty.token", &mut pagerduty.token, &pagerduty.token_file)?;
         }
@@ -305,6 +312,7 @@ impl Config {
         if let Some(url) = self.runbooks.as_ref().and_then(|runbooks| runbooks.url.as_ref()) {
             sources::is_web(url, "runbooks.url")?;
         }
+        McpServer::check(&self.mcp_servers)?;
         self.model.as_ref().map_or(Ok(()), Model::check)?;
         if let Some(pagerduty) = &self.pagerduty {
             pagerduty.check()?;

@@ -59,6 +59,7 @@ impl Clients {
             store: store.clone(),
             reader: reader.clone(),
             sources: setup.sources.clone(),
+            foreign: setup.foreign.clone(),
             policy: policy.clone(),
             redactor: redactor.clone(),
             clock: clock.clone(),

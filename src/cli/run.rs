@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::agent::llm::LlmOptions;
 use crate::app::callers::CallersFile;
 use crate::app::clients;
+use crate::app::foreign;
 use crate::app::sources;
 use crate::app::{App, Listeners, Setup, Texts};
 use crate::cli::RunArgs;
@@ -94,6 +95,7 @@ pub async fn setup_over(config: &Config, store: Store, clock: Clock) -> anyhow::
         clock,
         kubernetes: clients::kubernetes(&config.kubernetes).await?,
         sources: sources::from(config, &redactor)?,
+        foreign: foreign::from(config, &redactor)?,
         accounts: (config.kubernetes.namespace.clone(), config.kubernetes.account.clone(), config.kubernetes.writes),
         policy,
         dashboard: config.links.dashboard.clone(),

@@ -11,6 +11,7 @@ mod visit;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use futures::future::try_join_all;
 use rmcp::ServiceExt;
 use rmcp::model::Tool;
 use serde_json::{Map, Value};
@@ -26,6 +27,7 @@ use crate::govern::policy::Policy;
 use crate::govern::scope::Scope;
 use crate::mcp;
 use crate::mcp::Client;
+use crate::mcp::foreign::Foreign;
 use crate::model::{Caller, EvidenceId, IncidentId, Tier, Verdict};
 use crate::observe::Reader;
 use crate::observe::Sources;
@@ -41,6 +43,8 @@ pub struct GateOptions {
     pub reader: Reader,
     /// What may be read beside the cluster.
     pub sources: Sources,
+    /// Servers of others.
+    pub foreign: Vec<Foreign>,
     pub policy: Policy,
     pub redactor: Redactor,
     pub clock: Clock,
@@ -57,6 +61,8 @@ struct Inner {
     servers: HashMap<&'static str, Client>,
     /// Every tool, by name.
     tools: Vec<Tool>,
+    /// Those of servers of others, each with its server's client.
+    foreign: HashMap<String, Arc<Client>>,
     counters: Mutex<HashMap<IncidentId, Weak<Mutex<Counters>>>>,
     ledger: Ledger,
     /// Held while an approval is made, so that two of the same cannot pass each other. It may wait for the cluster.
@@ -101,11 +107,20 @@ impl Gate {
         for tool in &tools {
             anyhow::ensure!(mcp::tool(&tool.name).is_some(), "the tool {} has no tier", tool.name);
         }
+        let mut foreign = HashMap::new();
+        let others = mcp::before(&options.foreign).await?.into_iter().map(|client| async move {
+            let offered = client.list_all_tools().await?;
+            Ok::<_, anyhow::Error>((Arc::new(client), offered))
+        });
+        for (client, offered) in try_join_all(others).await? {
+            foreign.extend(offered.iter().map(|tool| (tool.name.to_string(), Arc::clone(&client))));
+            tools.extend(offered);
+        }
         tools.sort_by(|a, b| a.name.cmp(&b.name));
         let counters = Mutex::default();
         let (proposing, voting) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
         let ledger = Ledger::open(options.store.clone());
-        Ok(Self(Arc::new(Inner { options, servers, tools, counters, ledger, proposing, voting })))
+        Ok(Self(Arc::new(Inner { options, servers, tools, foreign, counters, ledger, proposing, voting })))
     }
 
     /// A client of the gate for this caller in this incident, over a pipe in this process. The caller belongs to the
@@ -142,7 +157,7 @@ impl Gate {
     pub fn tools_for(&self, caller: &Caller) -> Vec<Tool> {
         let offered = |tool: &&Tool| match caller {
             Caller::Agent | Caller::Findings => {
-                tool.name != mcp::firstlook::OUTSIDE && matches!(mcp::tool(&tool.name), Some((_, Tier::ReadOnly)))
+                tool.name != mcp::firstlook::OUTSIDE && self.tier(&tool.name) == Some(Tier::ReadOnly)
             }
             Caller::Person { .. } | Caller::Client { .. } => true,
         };
@@ -159,7 +174,16 @@ impl Gate {
 
     /// The client of the server that has this tool.
     fn server_of(&self, tool: &str) -> Option<&Client> {
-        self.0.servers.get(mcp::server_of(tool)?)
+        match mcp::server_of(tool) {
+            Some(server) => self.0.servers.get(server),
+            None => self.0.foreign.get(tool).map(Arc::as_ref),
+        }
+    }
+
+    /// The tier of a tool that there is. Of others only what was declared to read is taken: their word counts for nothing.
+    fn tier(&self, tool: &str) -> Option<Tier> {
+        let own = mcp::tool(tool).map(|(_, tier)| tier);
+        own.or_else(|| self.0.foreign.contains_key(tool).then_some(Tier::ReadOnly))
     }
 
     async fn counters(&self, incident: &IncidentId) -> anyhow::Result<Arc<Mutex<Counters>>> {
@@ -186,7 +210,9 @@ impl Gate {
     }
 
     fn count(&self, tool: &str, verdict: &Verdict) {
-        let tool = mcp::tool(tool).map_or("unknown", |(name, _)| name);
+        // What others call their tools is theirs to choose: a metric's labels are not.
+        let other = if self.0.foreign.contains_key(tool) { "foreign" } else { "unknown" };
+        let tool = mcp::tool(tool).map_or(other, |(name, _)| name);
         self.0.options.metrics.calls.get_or_create(&CallLabels { tool, verdict: verdict.as_str() }).inc();
     }
 }

@@ -7,6 +7,7 @@ mod brief;
 mod checked;
 pub mod firstlook;
 mod folded;
+pub mod foreign;
 pub mod k8s_logs;
 pub mod k8s_metrics;
 pub mod k8s_safe_change;
@@ -19,6 +20,7 @@ mod pipe;
 mod revisions;
 mod traced;
 
+use futures::future::try_join_all;
 use rmcp::RoleClient;
 use rmcp::RoleServer;
 use rmcp::ServerHandler;
@@ -32,6 +34,7 @@ pub use checked::Checked;
 pub use pipe::{Pipe, pipe};
 pub use traced::belongs_to;
 
+use crate::mcp::foreign::Foreign;
 use crate::mcp::traced::Traced;
 use crate::model::Tier;
 use crate::observe::Reader;
@@ -116,6 +119,14 @@ pub async fn start(reader: &Reader, sources: &Sources) -> anyhow::Result<Vec<(&'
         servers.push((alertmanager::SERVER, connect(server).await?));
     }
     Ok(servers)
+}
+
+/// Starts our servers before those of others, all at once: one that is slow or away holds up none.
+///
+/// # Errors
+/// When one of ours does not answer its client's greeting.
+pub async fn before(others: &[Foreign]) -> anyhow::Result<Vec<Client>> {
+    try_join_all(others.iter().map(|other| connect(foreign::Outsider::new(other.clone())))).await
 }
 
 /// A client of `server` over a pipe in this process.

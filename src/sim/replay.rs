@@ -138,6 +138,7 @@ impl Replay {
             store: store.clone(),
             kubernetes,
             sources,
+            foreign: Vec::new(),
             accounts: ("firstlook".into(), "firstlook".into(), true),
             policy: Policy::parse(POLICY, "the replay's policy")?,
             llm: self.llm(stop.clone()).await?,

@@ -233,6 +233,7 @@ impl World {
             store,
             kubernetes,
             sources: self.sources.clone(),
+            foreign: Vec::new(),
             accounts: ("firstlook".into(), "firstlook".into(), true),
             policy: Policy::parse(POLICY, "the embedded world's policy")?,
             // A scenario without answers is shown as firstlook works without a model.

@@ -90,6 +90,7 @@ impl World {
             store: store.clone(),
             reader: reader.clone(),
             sources: sources.clone(),
+            foreign: Vec::new(),
             policy: Policy::parse(POLICY, "policy.yaml").unwrap(),
             redactor,
             clock: clock.clone(),

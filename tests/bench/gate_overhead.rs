@@ -48,6 +48,7 @@ async fn main() -> anyhow::Result<()> {
         store: store.clone(),
         reader,
         sources,
+        foreign: Vec::new(),
         policy: Policy::default(),
         redactor,
         clock,

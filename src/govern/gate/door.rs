@@ -93,7 +93,7 @@ impl Door {
         let options = self.gate.options();
         let empty = Map::new();
         let arguments = request.arguments.as_ref().unwrap_or(&empty);
-        let tier = mcp::tool(&request.name).map_or(Tier::Destructive, |(_, tier)| tier);
+        let tier = self.gate.tier(&request.name).unwrap_or(Tier::Destructive);
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         let verdict = self.decide(&request.name, tier, arguments, counters.used);
         let evidence = (verdict == Verdict::Run).then(|| counters.reserve());
@@ -113,7 +113,7 @@ impl Door {
 
     fn decide(&self, tool: &str, tier: Tier, arguments: &Map<String, Value>, used: u32) -> Verdict {
         let deny = |rule: &'static str, why: Redacted| Verdict::Deny { rule: rule.into(), why };
-        if mcp::tool(tool).is_none() {
+        if self.gate.tier(tool).is_none() {
             return deny("built in", "there is no tool of this name".into());
         }
         if tier != Tier::ReadOnly {

@@ -1,5 +1,6 @@
 //! The whole way in process: a caller, the gate, the tool servers, a simulated cluster, a SQLite store.
 
+mod foreign;
 mod outside;
 
 use std::path::PathBuf;
@@ -72,6 +73,7 @@ pub(in crate::govern) async fn world_with(policy: &str) -> World {
         store: store.clone(),
         reader,
         sources: Sources::default(),
+        foreign: Vec::new(),
         policy: Policy::parse(policy, "policy.yaml").unwrap(),
         redactor: Redactor::new(["own-secret-value".to_owned()]),
         clock: clock.clone(),

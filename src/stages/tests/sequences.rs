@@ -274,6 +274,7 @@ async fn process(url: &str, clock: &Clock, policy: &Policy, reader: &Reader, act
         store: store.clone(),
         reader: reader.clone(),
         sources: crate::observe::Sources::default(),
+        foreign: Vec::new(),
         policy: policy.clone(),
         redactor: Redactor::default(),
         clock: clock.clone(),

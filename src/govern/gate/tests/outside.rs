@@ -12,7 +12,7 @@ use crate::model::{ASKED, ApprovalId, Severity};
 
 /// A program that says its name.
 #[derive(Clone)]
-struct Kimi;
+pub(super) struct Kimi;
 
 impl ClientHandler for Kimi {
     fn get_info(&self) -> ClientConfig {
@@ -20,17 +20,17 @@ impl ClientHandler for Kimi {
     }
 }
 
-type Connection = RunningService<RoleClient, Kimi>;
+pub(super) type Connection = RunningService<RoleClient, Kimi>;
 
-fn guest(rest: &str) -> Arc<Guest> {
+pub(super) fn guest(rest: &str) -> Arc<Guest> {
     let yaml = format!("callers:\n  - {{name: laptop, for: U024BE7LH, token_sha256: {}, {rest}}}", token_hash("t"));
     let callers = Callers::parse(&yaml, "callers.yaml", &Gate::servers()).unwrap();
     Arc::clone(callers.find("t").unwrap())
 }
 
-const ALL: &str = "namespaces: [fleet-ops], tiers: [read-only, reversible]";
+pub(super) const ALL: &str = "namespaces: [fleet-ops], tiers: [read-only, reversible]";
 
-async fn connect(world: &World, guest: &Arc<Guest>, server: Option<&str>) -> Connection {
+pub(super) async fn connect(world: &World, guest: &Arc<Guest>, server: Option<&str>) -> Connection {
     let visit = world.gate.visit(guest, server).unwrap();
     let (near, far) = mcp::pipe();
     tokio::spawn(async move { drop(visit.serve(far).await.unwrap().waiting().await) });
@@ -44,7 +44,7 @@ async fn ask(client: &Connection, tool: &'static str, arguments: Value) -> (bool
     (result.is_error == Some(true), text, result.structured_content.unwrap_or_default())
 }
 
-async fn names(client: &Connection) -> Vec<String> {
+pub(super) async fn names(client: &Connection) -> Vec<String> {
     client.list_all_tools().await.unwrap().into_iter().map(|tool| tool.name.to_string()).collect()
 }
 
