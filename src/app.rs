@@ -34,7 +34,7 @@ use crate::http::slack::Interactivity;
 use crate::http::webhook::Webhook;
 use crate::ingest::watch;
 use crate::mcp::foreign::Foreign;
-use crate::model::{ClusterName, Patience};
+use crate::model::{ClusterName, Name, Patience};
 use crate::observe::Sources;
 use crate::redact::Redactor;
 use crate::slack::desk::{Desk, OnClick};
@@ -76,6 +76,8 @@ pub struct Setup {
     pub outlet: Outlet,
     pub rules: Rules,
     pub patience: Patience,
+    /// Only these namespaces are watched; empty: the whole cluster.
+    pub namespaces: Vec<Name>,
     /// How long what is over is kept, in days.
     pub keep_days: u32,
     /// Where an object's dashboard is: a URL with `{namespace}`, `{kind}` and `{name}`.
@@ -146,6 +148,7 @@ impl App {
                 health,
                 motion: stages.motion(),
                 patience: setup.patience,
+                namespaces: setup.namespaces.clone(),
             };
             tasks.spawn(watch.run(stop.child_token()));
         }
@@ -314,6 +317,7 @@ mod tests {
             outlet: Outlet::Nowhere,
             rules: Rules::default(),
             patience: Patience::default(),
+            namespaces: Vec::new(),
             keep_days: 30,
             dashboard: None,
             anchors: Anchors::default(),

@@ -21,7 +21,7 @@ use crate::config::overlay::{inline_secret, line_of, overlay, password, read_sec
 pub use crate::config::record::{Audit, Price, Promotion};
 pub use crate::config::servers::{McpServer, McpTool};
 pub use crate::config::sources::{PagerDuty, QueryServer, Runbooks};
-use crate::model::{ClusterName, Patience};
+use crate::model::{ClusterName, Name, Patience};
 
 /// The environment overlay: `FIRSTLOOK_SLACK__CHANNEL=C1` sets `slack.channel`.
 pub const ENVIRONMENT_PREFIX: &str = "FIRSTLOOK_";
@@ -87,6 +87,8 @@ pub struct Kubernetes {
     pub namespace: String,
     /// Prefix of the accounts' names: `firstlook` gives `firstlook-preview` and `firstlook-write`.
     pub account: String,
+    /// Only these namespaces are watched and read, by Roles alone (`firstlook rbac --config`); empty: the whole cluster.
+    pub namespaces: Vec<Name>,
     /// Whether actions are possible at all; off means that no token of the other two accounts is ever asked for.
     pub writes: bool,
 }
@@ -98,6 +100,7 @@ impl Default for Kubernetes {
             context: None,
             namespace: "firstlook".into(),
             account: "firstlook".into(),
+            namespaces: Vec::new(),
             writes: true,
         }
     }

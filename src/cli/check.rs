@@ -11,7 +11,7 @@ use crate::cli::{CheckArgs, run};
 use crate::clock::Clock;
 use crate::config;
 use crate::config::Config;
-use crate::model::{IncidentId, Nonce, Room, Tier};
+use crate::model::{IncidentId, Name, Nonce, Room, Tier};
 use crate::observe::Reader;
 use crate::observe::access;
 use crate::redact::Redactor;
@@ -104,7 +104,7 @@ async fn kubernetes(config: &Config, redactor: &Redactor, report: &mut Report) {
         Ok(version) => report.passed("kubernetes", format!("API server {version}")),
         Err(error) => return report.failed("kubernetes", format!("{error}; is the kubeconfig's server reachable?")),
     }
-    access(&reader, report).await;
+    access(&reader, &config.kubernetes.namespaces, report).await;
     if !config.kubernetes.writes {
         return report.skipped("actions", "off (kubernetes.writes: false)");
     }
@@ -131,8 +131,8 @@ async fn kubernetes(config: &Config, redactor: &Redactor, report: &mut Report) {
 }
 
 /// Most of what is watched must be readable; the rest makes firstlook hear less, or the cards poorer, when it is not.
-async fn access(reader: &Reader, report: &mut Report) {
-    for access in access::all(reader).await {
+async fn access(reader: &Reader, namespaces: &[Name], report: &mut Report) {
+    for access in access::all(reader, namespaces).await {
         let what = access.what;
         match access.missing {
             Ok(missing) if missing.is_empty() => report.passed("access", what),

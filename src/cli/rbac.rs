@@ -33,7 +33,7 @@ pub struct RbacArgs {
     /// Only these actions.
     #[arg(long, value_name = "TOOL,...", value_delimiter = ',', global = true)]
     pub tools: Vec<String>,
-    /// Changes in these namespaces alone. (What is read stays cluster-wide: the watches are.)
+    /// Changes in these namespaces alone. (What is read: `kubernetes.namespaces` of the configuration, else everything.)
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', global = true)]
     pub namespaces: Vec<String>,
 }
@@ -68,6 +68,8 @@ struct Enabled {
     tools: BTreeSet<&'static str>,
     /// Empty: changes are possible everywhere.
     namespaces: Vec<Name>,
+    /// Empty: everything is read.
+    read: Vec<Name>,
 }
 
 impl Enabled {
@@ -98,8 +100,13 @@ impl Enabled {
             .namespaces
             .iter()
             .map(|name| Name::parse(name).with_context(|| format!("`{name}` is no namespace's name")));
-        let config::Kubernetes { account, namespace, .. } = kubernetes;
-        Ok(Self { account, namespace, tools, namespaces: namespaces.collect::<anyhow::Result<_>>()? })
+        let mut namespaces: Vec<Name> = namespaces.collect::<anyhow::Result<_>>()?;
+        let config::Kubernetes { account, namespace, namespaces: read, .. } = kubernetes;
+        if namespaces.is_empty() {
+            // What is not read is not changed either.
+            namespaces.clone_from(&read);
+        }
+        Ok(Self { account, namespace, tools, namespaces, read })
     }
 
     /// The rights that the enabled actions use. What lives in no namespace is left out where namespaces are listed.
@@ -218,6 +225,25 @@ mod tests {
             }
         }
         assert!(!text.contains("resources: [nodes]\n    verbs: [patch]"), "a node is in no namespace");
+    }
+
+    #[test]
+    fn where_only_some_namespaces_are_read_it_is_by_roles_there_alone() {
+        let read: Vec<Name> = ["shop", "cart"].iter().filter_map(|name| Name::parse(name)).collect();
+        let enabled = Enabled { read: read.clone(), namespaces: read, ..enabled(&[], &[]) };
+        let text = write::manifests(&enabled);
+        let of_cluster: Vec<&str> = text.split("---\n").filter(|one| one.contains("\nkind: ClusterRole\n")).collect();
+        let [guards] = of_cluster[..] else { panic!("{of_cluster:?}") };
+        assert!(guards.contains("resourceNames: [firstlook-preview, firstlook-write]"), "{guards}");
+        let grants =
+            |text: &str, what: &str| text.lines().any(|line| line.contains("resources: ") && line.contains(what));
+        assert!(guards.matches("- apiGroups").count() == 1 && !grants(&text, "nodes"), "{text}");
+        for namespace in ["shop", "cart"] {
+            assert!(text.contains(&format!("kind: Role\nmetadata:\n  name: firstlook\n  namespace: {namespace}\n")));
+        }
+        let only_reads = write::manifests(&Enabled { tools: BTreeSet::new(), ..enabled });
+        assert!(!only_reads.contains("Cluster"), "without changes nothing of the cluster is needed: {only_reads}");
+        assert!(!grants(&only_reads, "nodes") && grants(&only_reads, "pods/log"), "{only_reads}");
     }
 
     #[test]

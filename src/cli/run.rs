@@ -114,6 +114,7 @@ pub async fn setup_over(config: &Config, store: Store, clock: Clock) -> anyhow::
         outlet,
         rules: rules(&config.incidents),
         patience: config.watch,
+        namespaces: config.kubernetes.namespaces.clone(),
         keep_days: config.store.keep_days,
     })
 }

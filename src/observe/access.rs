@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 
-use crate::model::Kind;
+use crate::model::{Kind, Name};
 use crate::observe::ReadError;
 use crate::observe::Reader;
 
@@ -95,22 +95,35 @@ pub struct Access {
     pub missing: Result<Vec<&'static str>, ReadError>,
 }
 
-/// Asks for every need (SelfSubjectAccessReview, which every account may create).
-pub async fn all(reader: &Reader) -> Vec<Access> {
-    join_all(NEEDS.iter().map(|need| async {
+/// The needs where only some namespaces are read: what lives in none, or in another, is not.
+pub fn within() -> impl Iterator<Item = &'static Need> {
+    NEEDS.iter().filter(|need| need.kind.is_namespaced() && need.namespace.is_none())
+}
+
+/// Asks for every need (SelfSubjectAccessReview, which every account may create), in these namespaces or everywhere.
+pub async fn all(reader: &Reader, namespaces: &[Name]) -> Vec<Access> {
+    let needs: Vec<&Need> = if namespaces.is_empty() { NEEDS.iter().collect() } else { within().collect() };
+    join_all(needs.into_iter().map(|need| async move {
         let (group, _, plural) = need.kind.resource();
         let plural = need.subresource.map_or_else(|| plural.to_owned(), |sub| format!("{plural}/{sub}"));
         let what = if group.is_empty() { plural } else { format!("{plural}.{group}") };
-        Access { what, needed: need.needed, missing: missing(reader, need).await }
+        Access { what, needed: need.needed, missing: missing(reader, need, namespaces).await }
     }))
     .await
 }
 
-async fn missing(reader: &Reader, need: &Need) -> Result<Vec<&'static str>, ReadError> {
+async fn missing(reader: &Reader, need: &Need, namespaces: &[Name]) -> Result<Vec<&'static str>, ReadError> {
+    let places: Vec<Option<&str>> = match namespaces {
+        [] => vec![need.namespace],
+        listed => listed.iter().map(|name| Some(name.as_str())).collect(),
+    };
     let mut missing = Vec::new();
     for verb in need.verbs {
-        if !reader.may(verb, need.kind, need.subresource, need.namespace).await? {
-            missing.push(*verb);
+        for place in &places {
+            if !reader.may(verb, need.kind, need.subresource, *place).await? {
+                missing.push(*verb);
+                break;
+            }
         }
     }
     Ok(missing)
@@ -124,7 +137,7 @@ mod tests {
     #[tokio::test]
     async fn every_need_is_asked_and_secrets_are_none_of_them() {
         let world = world("d07-watchdog").await;
-        let found = all(&world.reader).await;
+        let found = all(&world.reader, &[]).await;
         assert_eq!(found.len(), NEEDS.len());
         assert!(found.iter().all(|access| access.missing == Ok(Vec::new())), "{found:?}");
         assert!(found.iter().all(|access| !access.what.contains("secret")));

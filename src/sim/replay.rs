@@ -145,6 +145,7 @@ impl Replay {
             outlet: Outlet::Nowhere,
             rules: Rules { openers: Openers::Only(openers), ..Rules::default() },
             patience: Patience::default(),
+            namespaces: Vec::new(),
             keep_days: 30,
             dashboard: None,
             price: None,

@@ -241,6 +241,7 @@ impl World {
             outlet,
             rules: Rules::default(),
             patience: Patience::default(),
+            namespaces: Vec::new(),
             keep_days: 30,
             dashboard: None,
             price: None,

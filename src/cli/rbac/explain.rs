@@ -1,13 +1,16 @@
 //! What each verb of each account is for, as lines for a person.
 
 use crate::cli::rbac::{Enabled, resource};
-use crate::observe::access::NEEDS;
+use crate::observe::access;
+use crate::observe::access::{NEEDS, Need};
 
 /// One block for each account, one line for each resource.
 pub(super) fn table(enabled: &Enabled) -> String {
     let mut text = format!("{} (the daemon's own account: it only reads, and asks for tokens)\n", enabled.account);
     let mut line = |verbs: &str, what: &str, why: &str| text.push_str(&format!("  {verbs:<15} {what:<42} {why}\n"));
-    for need in NEEDS {
+    let within: Vec<&Need> = access::within().collect();
+    let needs: Vec<&Need> = if enabled.read.is_empty() { NEEDS.iter().collect() } else { within };
+    for need in needs {
         let what = grouped(need.kind, need.subresource.unwrap_or_default());
         line(&need.verbs.join(" "), &what, need.why);
     }

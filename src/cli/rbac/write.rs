@@ -2,7 +2,8 @@
 
 use crate::act::rights::Right;
 use crate::cli::rbac::{Enabled, resource};
-use crate::observe::access::NEEDS;
+use crate::observe::access;
+use crate::observe::access::{NEEDS, Need};
 
 /// The admission policies as deploy/ has them, of the accounts `firstlook-preview` and `firstlook-write`.
 const ADMISSION: &str = include_str!("admission.yaml");
@@ -16,6 +17,10 @@ const READS: &str = "\
 # What the daemon may read. Only get, list and watch; no wildcard anywhere; no verb on `secrets`, not even for metadata. A rule that is
 # taken away makes the cards poorer (\"could not read X\"), not wrong. Asking what one may (SelfSubjectAccessReview) needs no rule:
 # `system:basic-user` grants it to every account.
+";
+const GUARDS: &str = "\
+# Nothing else of the cluster is read. Without this ClusterRole firstlook can only look: it does not change anything where it cannot see
+# that the admission policies of its other accounts are in force.
 ";
 const TOKENS: &str = "\
 # The daemon's only write verb: to ask for a short token of the other accounts, by name. A token of any other account of this namespace,
@@ -35,8 +40,7 @@ pub(super) fn manifests(enabled: &Enabled) -> String {
     for (name, _) in &accounts {
         documents.push(account(enabled, name, if name.ends_with("-preview") { REHEARSES } else { CARRIES_OUT }));
     }
-    documents.push(reads(enabled, &accounts));
-    documents.push(binding("ClusterRole", None, &enabled.account, enabled));
+    documents.extend(reading(enabled, &accounts));
     if accounts.is_empty() {
         return join(documents);
     }
@@ -108,23 +112,49 @@ fn rule(why: &str, group: &str, resources: &[String], names: &[String], verbs: &
     )
 }
 
-/// The daemon's reading. Neighbours of one group with the same verbs and reason are one rule.
-fn reads(enabled: &Enabled, accounts: &[(String, Vec<&'static Right>)]) -> String {
-    let mut text = format!("{READS}{}", role("ClusterRole", None, &enabled.account));
-    let key = |need: &crate::observe::access::Need| (need.why, need.kind.resource().0, need.verbs);
-    for needs in NEEDS.chunk_by(|a, b| key(a) == key(b)) {
-        let (why, group, verbs) = key(&needs[0]);
+/// The daemon's reading: of the whole cluster, or by a Role in each namespace that is read.
+fn reading(enabled: &Enabled, accounts: &[(String, Vec<&'static Right>)]) -> Vec<String> {
+    let (name, guards) = (&enabled.account, guards(enabled, accounts));
+    if enabled.read.is_empty() {
+        let role = format!("{READS}{}{}{guards}", role("ClusterRole", None, name), needs(NEEDS.iter()));
+        return vec![role, binding("ClusterRole", None, name, enabled)];
+    }
+    let mut documents = Vec::new();
+    let mut head = READS;
+    for place in enabled.read.iter().map(|name| Some(name.as_str())) {
+        documents.push(format!("{head}{}{}", role("Role", place, name), needs(access::within())));
+        documents.push(binding("Role", place, name, enabled));
+        head = "";
+    }
+    if !guards.is_empty() {
+        documents.push(format!("{GUARDS}{}{guards}", role("ClusterRole", None, name)));
+        documents.push(binding("ClusterRole", None, name, enabled));
+    }
+    documents
+}
+
+/// Neighbours of one group with the same verbs and reason are one rule.
+fn needs(needs: impl Iterator<Item = &'static Need>) -> String {
+    let needs: Vec<&Need> = needs.collect();
+    let key = |need: &Need| (need.why, need.kind.resource().0, need.verbs);
+    let one = |needs: &[&Need]| {
+        let (why, group, verbs) = key(needs[0]);
         let resources: Vec<String> =
             needs.iter().map(|need| resource(need.kind, need.subresource.unwrap_or_default())).collect();
-        text.push_str(&rule(why, group, &resources, &[], verbs));
+        rule(why, group, &resources, &[], verbs)
+    };
+    needs.chunk_by(|a, b| key(a) == key(b)).map(one).collect()
+}
+
+/// The reading of the admission policies, where there are accounts that they tame.
+fn guards(enabled: &Enabled, accounts: &[(String, Vec<&'static Right>)]) -> String {
+    if accounts.is_empty() {
+        return String::new();
     }
-    if !accounts.is_empty() {
-        let policies = ["validatingadmissionpolicies", "validatingadmissionpolicybindings"].map(str::to_owned);
-        let names = ["preview", "write"].map(|suffix| format!("{}-{suffix}", enabled.account));
-        let why = "whether the policies that tame the other accounts are in force, before a token of one is asked for";
-        text.push_str(&rule(why, "admissionregistration.k8s.io", &policies, &names, &["get"]));
-    }
-    text
+    let policies = ["validatingadmissionpolicies", "validatingadmissionpolicybindings"].map(str::to_owned);
+    let names = ["preview", "write"].map(|suffix| format!("{}-{suffix}", enabled.account));
+    let why = "whether the policies that tame the other accounts are in force, before a token of one is asked for";
+    rule(why, "admissionregistration.k8s.io", &policies, &names, &["get"])
 }
 
 fn tokens(enabled: &Enabled, accounts: &[(String, Vec<&'static Right>)]) -> String {

@@ -10,7 +10,7 @@ use crate::ingest::watch::backing::{Asleep, Backings};
 use crate::ingest::watch::config_maps;
 use crate::ingest::watch::edits::{Edits, Room, annotations};
 use crate::ingest::watch::events::Events;
-use crate::ingest::watch::follow::{Happened, Source, api, api_in, follow};
+use crate::ingest::watch::follow::{Happened, Source, api, follow};
 use crate::ingest::watch::judge::{Entire, Watched};
 use crate::ingest::watch::leases;
 use crate::ingest::watch::leases::Leases;
@@ -29,14 +29,21 @@ type Plain = Seen<Value, Ignored>;
 /// Kinds of which only edits are heard. They may be forbidden: then what changed is told without its difference.
 const EDITED: [Kind; 5] = [Kind::Service, Kind::Ingress, Kind::NetworkPolicy, Kind::ResourceQuota, Kind::LimitRange];
 
-/// Follows all of them until each has ended. `source` names where one reports, and whether firstlook needs it.
-pub(super) async fn follow_all(client: &kube::Client, speaker: &Speaker, source: impl Fn(Kind, bool) -> Source) {
+/// Follows all of them until each has ended: those of one namespace, or of all with what lives in none. `source` names
+/// where one reports, and whether firstlook needs it.
+pub(super) async fn follow_all(
+    client: &kube::Client,
+    place: Option<&str>,
+    speaker: &Speaker,
+    room: Room,
+    source: impl Fn(Kind, bool) -> Source,
+) {
     let (needed, more) = (|kind| source(kind, true), |kind| source(kind, false));
     // The list of events is of this hour alone, and only trouble is asked for.
     let warnings = Some("type=Warning");
-    let events: kube::Api<DynamicObject> = api(client, Kind::Event);
-    let leases = api_in(client, Kind::Lease, leases::NAMESPACE);
-    let (asleep, mounts, room) = (Asleep::default(), Mounts::default(), Room::default());
+    let events: kube::Api<DynamicObject> = api(client, Kind::Event, place);
+    let leases = api(client, Kind::Lease, Some(leases::NAMESPACE));
+    let (asleep, mounts) = (Asleep::default(), Mounts::default());
     let mut of_sets = Sets::new(speaker.clone());
     let mut of_statefuls = Statefuls::new(speaker.clone(), asleep.clone(), mounts.clone());
     let mut of_daemons = Daemons::new(speaker.clone(), mounts.clone());
@@ -69,32 +76,44 @@ pub(super) async fn follow_all(client: &kube::Client, speaker: &Speaker, source:
     let (heard, stop) = (maps.heard.clone(), maps.stop.clone());
     let of_maps = Edits::new(Kind::ConfigMap, speaker.clone(), room.clone());
     let mut all: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = vec![
-        Box::pin(follow(needed(Kind::ReplicaSet), api(client, Kind::ReplicaSet), None, |it| of_sets.hear(it))),
-        Box::pin(follow(needed(Kind::StatefulSet), api(client, Kind::StatefulSet), None, |it| of_statefuls.hear(it))),
-        Box::pin(follow(needed(Kind::DaemonSet), api(client, Kind::DaemonSet), None, |it| of_daemons.hear(it))),
-        Box::pin(follow(needed(Kind::Pod), api(client, Kind::Pod), None, |it| of_pods.hear(it))),
-        Box::pin(follow(needed(Kind::Node), api(client, Kind::Node), None, |it| of_nodes.hear(it))),
-        Box::pin(follow(needed(Kind::Deployment), api(client, Kind::Deployment), None, deployments)),
-        Box::pin(follow(needed(Kind::Job), api(client, Kind::Job), None, jobs)),
-        Box::pin(follow(needed(Kind::PersistentVolumeClaim), api(client, Kind::PersistentVolumeClaim), None, claims)),
+        Box::pin(follow(needed(Kind::ReplicaSet), api(client, Kind::ReplicaSet, place), None, |it| of_sets.hear(it))),
+        Box::pin(follow(needed(Kind::StatefulSet), api(client, Kind::StatefulSet, place), None, |it| {
+            of_statefuls.hear(it)
+        })),
+        Box::pin(follow(needed(Kind::DaemonSet), api(client, Kind::DaemonSet, place), None, |it| of_daemons.hear(it))),
+        Box::pin(follow(needed(Kind::Pod), api(client, Kind::Pod, place), None, |it| of_pods.hear(it))),
+        Box::pin(follow(needed(Kind::Deployment), api(client, Kind::Deployment, place), None, deployments)),
+        Box::pin(follow(needed(Kind::Job), api(client, Kind::Job, place), None, jobs)),
+        Box::pin(follow(
+            needed(Kind::PersistentVolumeClaim),
+            api(client, Kind::PersistentVolumeClaim, place),
+            None,
+            claims,
+        )),
         Box::pin(follow(
             needed(Kind::HorizontalPodAutoscaler),
-            api(client, Kind::HorizontalPodAutoscaler),
+            api(client, Kind::HorizontalPodAutoscaler, place),
             None,
             scalers,
         )),
         Box::pin(follow(needed(Kind::Event), events, warnings, |it| of_events.hear(it))),
-        Box::pin(follow(more(Kind::CronJob), api(client, Kind::CronJob), None, cron_jobs)),
-        Box::pin(follow(more(Kind::Lease), leases, None, |it| of_leases.hear(it))),
-        Box::pin(follow(more(Kind::EndpointSlice), api(client, Kind::EndpointSlice), None, |it| of_slices.hear(it))),
-        Box::pin(follow(maps, api(client, Kind::ConfigMap), None, |it| {
+        Box::pin(follow(more(Kind::CronJob), api(client, Kind::CronJob, place), None, cron_jobs)),
+        Box::pin(follow(more(Kind::EndpointSlice), api(client, Kind::EndpointSlice, place), None, |it| {
+            of_slices.hear(it)
+        })),
+        Box::pin(follow(maps, api(client, Kind::ConfigMap, place), None, |it| {
             config_maps::hear(&mounts, &it);
             Vec::new()
         })),
         Box::pin(config_maps::read_all(client, &mounts, of_maps, &speaker.redactor, heard, stop)),
     ];
+    if place.is_none() {
+        let nodes = api(client, Kind::Node, None);
+        all.push(Box::pin(follow(needed(Kind::Node), nodes, None, |it| of_nodes.hear(it))));
+        all.push(Box::pin(follow(more(Kind::Lease), leases, None, |it| of_leases.hear(it))));
+    }
     for kind in EDITED {
-        all.push(Box::pin(follow(more(kind), api(client, kind), None, edits(kind, speaker, &room))));
+        all.push(Box::pin(follow(more(kind), api(client, kind, place), None, edits(kind, speaker, &room))));
     }
     futures::future::join_all(all).await;
 }

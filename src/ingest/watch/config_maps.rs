@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::ingest::watch::edits::Edits;
-use crate::ingest::watch::follow::{Happened, TICK, api_in};
+use crate::ingest::watch::follow::{Happened, TICK, api};
 use crate::ingest::watch::mounts::{Mounts, Place};
 use crate::ingest::watch::seen::{Brief, light, resource};
 use crate::model::{Kind, Signal};
@@ -88,7 +88,7 @@ pub(super) async fn read_all(
 }
 
 async fn read(client: &kube::Client, (namespace, name): &Place) -> Result<Option<ConfigMap>, String> {
-    let api = api_in::<ConfigMap>(client, Kind::ConfigMap, namespace);
+    let api = api::<ConfigMap>(client, Kind::ConfigMap, Some(namespace));
     match timeout(ANSWER_MAX, api.get_opt(name)).await {
         Ok(read) => read.map_err(|error| error.to_string()),
         Err(_) => Err("no answer in time".to_owned()),

@@ -52,7 +52,8 @@ impl<K> Happened<K> {
 
 /// Where a watch reports.
 pub(super) struct Source {
-    pub(super) name: &'static str,
+    /// `pods`, `pods in shop`.
+    pub(super) name: String,
     /// Without it firstlook would be deaf; the others make it hear a little more, and may be forbidden.
     pub(super) needed: bool,
     pub(super) health: Health,
@@ -63,20 +64,15 @@ pub(super) struct Source {
     pub(super) stop: CancellationToken,
 }
 
-/// All objects of a kind, decoded as far as `K` goes.
-pub(super) fn api<K>(client: &kube::Client, kind: Kind) -> kube::Api<K>
-where
-    K: Resource<DynamicType = ApiResource>,
-{
-    kube::Api::all_with(client.clone(), &resource(kind))
-}
-
-/// The objects of a kind in one namespace.
-pub(super) fn api_in<K>(client: &kube::Client, kind: Kind, namespace: &str) -> kube::Api<K>
+/// The objects of a kind in one namespace, or in all, decoded as far as `K` goes.
+pub(super) fn api<K>(client: &kube::Client, kind: Kind, place: Option<&str>) -> kube::Api<K>
 where
     K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
 {
-    kube::Api::namespaced_with(client.clone(), namespace, &resource(kind))
+    match place {
+        Some(namespace) => kube::Api::namespaced_with(client.clone(), namespace, &resource(kind)),
+        None => kube::Api::all_with(client.clone(), &resource(kind)),
+    }
 }
 
 fn resource(kind: Kind) -> ApiResource {
@@ -94,7 +90,7 @@ pub(super) async fn follow<K>(
 ) where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
-    source.health.begins(source.name, source.needed);
+    source.health.begins(&source.name, source.needed);
     // One at a time: what is not heard yet is not read.
     let (tell, told) = channel(1);
     tokio::select! {
@@ -145,7 +141,7 @@ async fn hear_all<K: Resource>(
         }
         // Only now: what a list told is on its way to the store.
         if synced {
-            source.health.synced(source.name);
+            source.health.synced(&source.name);
             source.motion.stand(source.health.state().is_ok());
         }
     }
@@ -154,8 +150,8 @@ async fn hear_all<K: Resource>(
 fn lost(source: &Source, error: &str) {
     let error: String = error.chars().take(ERROR_MAX_CHARS).collect();
     // One that may be forbidden would say so for ever.
-    if source.health.failed(source.name, error.clone()) || source.needed {
-        tracing::warn!(watch = source.name, error, "a watch failed; it is taken up again");
+    if source.health.failed(&source.name, error.clone()) || source.needed {
+        tracing::warn!(watch = %source.name, error, "a watch failed; it is taken up again");
     }
     if source.needed {
         source.motion.stand(false);

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 #[derive(Clone, Debug, Default)]
 pub struct Health(watch::Sender<States>);
 
-type States = BTreeMap<&'static str, State>;
+type States = BTreeMap<String, State>;
 
 #[derive(Clone, Debug, Default)]
 struct State {
@@ -19,17 +19,17 @@ struct State {
 }
 
 impl Health {
-    pub(super) fn begins(&self, watch: &'static str, needed: bool) {
+    pub(super) fn begins(&self, watch: &str, needed: bool) {
         self.with(watch, |state| *state = State { synced: false, needed, error: None });
     }
 
-    pub(super) fn synced(&self, watch: &'static str) {
+    pub(super) fn synced(&self, watch: &str) {
         self.with(watch, |state| (state.synced, state.error) = (true, None));
     }
 
     /// A watch that was synced stays so while it is being taken up again: what it knows is only not of this second.
     /// Returns whether that is news.
-    pub(super) fn failed(&self, watch: &'static str, error: String) -> bool {
+    pub(super) fn failed(&self, watch: &str, error: String) -> bool {
         let mut news = false;
         self.with(watch, |state| news = state.error.replace(error).is_none());
         news
@@ -63,8 +63,8 @@ impl Health {
         if ill.is_empty() { Ok(()) } else { Err(ill.join("; ")) }
     }
 
-    fn with(&self, watch: &'static str, change: impl FnOnce(&mut State)) {
-        self.0.send_modify(|states| change(states.entry(watch).or_default()));
+    fn with(&self, watch: &str, change: impl FnOnce(&mut State)) {
+        self.0.send_modify(|states| change(states.entry(watch.to_owned()).or_default()));
     }
 }
 

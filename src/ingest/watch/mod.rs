@@ -29,10 +29,11 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::ingest::watch::edits::Room;
 use crate::ingest::watch::follow::Source;
 pub use crate::ingest::watch::health::Health;
 use crate::ingest::watch::listen::PAGES_AT_ONCE;
-use crate::model::{ClusterName, Kind, Patience, Signal, SignalBody};
+use crate::model::{ClusterName, Kind, Name, Patience, Signal, SignalBody};
 use crate::observe::motion::Motion;
 use crate::redact::Redactor;
 use crate::store::{Durability, Mark, Store, Write};
@@ -58,6 +59,8 @@ pub struct Watch {
     /// Told of every object that a watch sees move.
     pub motion: Motion,
     pub patience: Patience,
+    /// Only these namespaces, and nothing that lives in none; empty: the whole cluster.
+    pub namespaces: Vec<Name>,
 }
 
 /// What makes signals of one cluster's objects.
@@ -91,8 +94,11 @@ impl Watch {
         let mark = speaker.arrival.then(|| self.health.clone());
         let commit = commit(self.store.clone(), self.metrics.clone(), waiting, mark, stop.clone());
         let pages = Arc::new(Semaphore::new(PAGES_AT_ONCE));
-        let source = |kind: Kind, needed| Source {
-            name: kind.resource().2,
+        let source = |kind: Kind, needed, place: Option<&str>| Source {
+            name: match place {
+                Some(namespace) => format!("{} in {namespace}", kind.resource().2),
+                None => kind.resource().2.to_owned(),
+            },
             needed,
             health: self.health.clone(),
             motion: self.motion.clone(),
@@ -100,7 +106,14 @@ impl Watch {
             heard: heard.clone(),
             stop: stop.clone(),
         };
-        tokio::join!(all::follow_all(&self.client, &speaker, source), commit);
+        let each = self.namespaces.iter().map(|name| Some(name.as_str()));
+        let places: Vec<Option<&str>> = if self.namespaces.is_empty() { vec![None] } else { each.collect() };
+        let room = Room::default();
+        let follow = places.iter().map(|place| {
+            let source = |kind, needed| source(kind, needed, *place);
+            all::follow_all(&self.client, *place, &speaker, room.clone(), source)
+        });
+        tokio::join!(futures::future::join_all(follow), commit);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The watches over a served cluster: the first list, starts, errors inside a stream.
 
 use super::*;
+use crate::model::Name;
 
 /// A world of its own: a served scenario and an empty store.
 struct World {
@@ -14,6 +15,10 @@ struct World {
 }
 
 async fn watched(scenario: &str) -> World {
+    watched_in(scenario, &[]).await
+}
+
+async fn watched_in(scenario: &str, namespaces: &[&str]) -> World {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let scenario = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/scenarios").join(scenario);
     let (speaker, clock) = speaker(true);
@@ -27,13 +32,17 @@ async fn watched(scenario: &str) -> World {
     let store = Store::open(&url, clock.clone(), Options::new(speaker.cluster.clone())).await.unwrap();
     let health = Health::default();
     let world = World { cluster, store, health, stop, clock, address, _folder: folder };
-    world.watch();
+    world.watch_in(namespaces);
     world
 }
 
 impl World {
     /// Starts the watches, as each start of the daemon does.
     fn watch(&self) {
+        self.watch_in(&[]);
+    }
+
+    fn watch_in(&self, namespaces: &[&str]) {
         let config = kube::Config::new(format!("http://{}", self.address).parse().unwrap());
         let watch = Watch {
             client: kube::Client::try_from(config).unwrap(),
@@ -45,6 +54,7 @@ impl World {
             health: self.health.clone(),
             motion: Motion::default(),
             patience: Patience::default(),
+            namespaces: namespaces.iter().map(|name| Name::parse(name).unwrap()).collect(),
         };
         tokio::spawn(watch.run(self.stop.clone()));
     }
@@ -88,6 +98,20 @@ async fn the_first_list_tells_trouble_and_no_rollouts_and_a_new_revision_is_a_ro
     world.cluster.put(set).unwrap();
     let heard = world.heard(4).await;
     assert!(heard.contains(&"Deployment fleet-ops/dispatch-api Some(11)".to_owned()), "{heard:?}");
+}
+
+#[tokio::test]
+async fn in_listed_namespaces_nothing_else_is_asked_for() {
+    let world = watched_in("d12-bad-image-rollout", &["fleet-ops", "elsewhere"]).await;
+    let heard = world.heard(3).await;
+    assert!(heard.iter().all(|said| said.contains("fleet-ops/")), "{heard:?}");
+    while !world.health.is_synced() {
+        tokio::task::yield_now().await;
+    }
+    let asked = world.cluster.requests();
+    let within = |path: &str| path.contains("/namespaces/fleet-ops/") || path.contains("/namespaces/elsewhere/");
+    assert!(asked.iter().all(|request| within(&request.path)), "{asked:?}");
+    assert!(asked.iter().any(|request| request.path.contains("/namespaces/elsewhere/pods")), "{asked:?}");
 }
 
 #[tokio::test]
