@@ -180,7 +180,7 @@ def an_alert_is_silenced_for_exactly_its_labels_and_heard_again(run):
     labels = {"alertname": "CheckoutSlow", "namespace": SHOP, "deployment": "checkout", "severity": "warning"}
     other = {**labels, "severity": "info"}
     alerts.post({"labels": labels}, {"labels": other})
-    world.slack.wait_for_card("checkout", "CheckoutSlow", timeout_s=60)
+    world.slack.wait_for_card("checkout", "2 alerts", timeout_s=60)
 
     def state(of):
         return next(a["status"]["state"] for a in alerts.alerts() if a["labels"] == of)
