@@ -37,6 +37,10 @@ pub(super) fn read_secret(key: &str, value: &mut Option<SecretString>, file: &Op
 }
 
 pub(super) fn inline_secret(value: &Value, path: &str) -> Option<String> {
+    if let Value::Array(items) = value {
+        let mut each = items.iter().enumerate();
+        return each.find_map(|(i, inner)| inline_secret(inner, &format!("{path}[{i}]")));
+    }
     value.as_object()?.iter().find_map(|(key, inner)| {
         let here = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         if SECRET_KEYS.contains(&key.as_str()) { Some(here) } else { inline_secret(inner, &here) }
