@@ -5,10 +5,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::approval::Approval;
+use crate::model::approval::{Approval, ApprovalState};
 use crate::model::finding::Finding;
 use crate::model::ids::{ClusterName, IncidentId, Nonce};
-use crate::model::incident::Incident;
+use crate::model::incident::{Incident, Severity};
 use crate::model::past::Past;
 use crate::model::report::Report;
 use crate::model::scene::Scene;
@@ -38,6 +38,68 @@ pub struct Card {
     /// Stages that gave up on a unit of this incident after five failures, by name.
     #[serde(default)]
     pub parked: Vec<String>,
+}
+
+impl Card {
+    /// Whether it must stand in the channel itself, however many others come at once: it is critical, or people were
+    /// asked for leave, which is never to be looked for in a thread.
+    pub fn stands_alone(&self) -> bool {
+        let asked = |approval: &Approval| !matches!(approval.state, ApprovalState::Proposed | ApprovalState::Refused);
+        self.incident.severity == Severity::Critical || self.approvals.iter().any(asked)
+    }
+}
+
+/// The one message for the incidents of a storm: they stand in its thread, and it has a line for each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Digest {
+    pub cluster: ClusterName,
+    /// In the order in which they joined it.
+    pub lines: Vec<DigestLine>,
+}
+
+/// One incident on a digest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DigestLine {
+    pub member: Member,
+    /// Where its card is.
+    pub link: Option<Redacted>,
+    /// Whether its card stands in the channel too.
+    pub has_own_card: bool,
+}
+
+/// What a digest tells of one incident.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    pub incident: IncidentId,
+    pub opened_at: Timestamp,
+    pub severity: Severity,
+    pub is_open: bool,
+    /// The first line of its card, as Slack gets it.
+    pub says: String,
+    /// What others may have in common with it.
+    pub bonds: Vec<Bond>,
+}
+
+/// What several incidents may have in common.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bond {
+    pub kind: BondKind,
+    /// Equal texts are the same thing.
+    pub what: Redacted,
+    /// How it is, where that is known: `not ready`.
+    pub state: Redacted,
+    pub since: Option<Timestamp>,
+}
+
+/// The kinds of what is common, the most telling first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BondKind {
+    /// A node in trouble on which pods in trouble stand.
+    Node,
+    /// The object at fault, or what several have their cause in.
+    Cause,
+    Namespace,
 }
 
 /// One person's word on a card: whether its cause was right.
@@ -89,6 +151,9 @@ pub struct Post {
     pub ts: Option<String>,
     /// Hash of the payload that Slack last confirmed.
     pub rendered: String,
+    /// Slack's link to the message, for those that others point to.
+    #[serde(default)]
+    pub link: Option<Redacted>,
 }
 
 /// What kind of message.
@@ -100,4 +165,20 @@ pub enum PostKind {
     Reply {
         key: String,
     },
+    /// The message of a storm; it goes by the first incident on it.
+    Digest,
+    /// The card of an incident in the thread of its digest.
+    Entry,
+}
+
+impl PostKind {
+    /// The word used in the store.
+    pub fn to_text(&self) -> String {
+        match self {
+            Self::Card => "card".to_owned(),
+            Self::Reply { key } => format!("reply:{key}"),
+            Self::Digest => "digest".to_owned(),
+            Self::Entry => "entry".to_owned(),
+        }
+    }
 }

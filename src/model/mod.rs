@@ -26,7 +26,7 @@ pub use approval::{
     Approval, ApprovalState, Bound, Click, Execution, Press, Pressed, Preview, ReasonFor, Standing, Verification,
 };
 pub use call::{Call, CallOutcome, Caller, Verdict};
-pub use card::{Card, Heard, Link, Post, PostKind, Thumb};
+pub use card::{Bond, BondKind, Card, Digest, DigestLine, Heard, Link, Member, Post, PostKind, Thumb};
 pub use evidence::{Citation, Evidence, Reading, Segment, Source};
 pub use finding::{Certainty, Finding, Role};
 pub use ids::{ApprovalId, CallId, ClusterName, EvidenceId, IncidentId, Nonce, SignalId};

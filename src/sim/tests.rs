@@ -9,6 +9,7 @@ mod memory;
 mod review;
 mod small_models;
 mod spent;
+mod storm;
 
 use std::path::Path;
 use std::time::Duration;
@@ -107,6 +108,11 @@ impl Town {
 
     /// The same, set up in another way.
     async fn with(scenario: Scenario, change: impl FnOnce(&mut Setup)) -> Self {
+        Self::over(scenario, None, change).await
+    }
+
+    /// The same over this store, or over a new file.
+    async fn over(scenario: Scenario, store_url: Option<&str>, change: impl FnOnce(&mut Setup)) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let snapshot = scenario.json("cluster.json").unwrap();
         let clock = Clock::manual(snapshot["x-epoch"].as_str().unwrap().parse().unwrap());
@@ -114,8 +120,8 @@ impl Town {
         let slack = Slack::new(clock.clone(), options);
         let world = World::start(scenario, clock.clone(), slack, Duration::ZERO).await.unwrap();
         let scratch = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", scratch.path().join("firstlook.db").display());
-        let mut setup = world.setup(&url).await.unwrap();
+        let file = format!("sqlite:{}", scratch.path().join("firstlook.db").display());
+        let mut setup = world.setup(store_url.unwrap_or(&file)).await.unwrap();
         change(&mut setup);
         let webhook = Webhook {
             store: setup.store.clone(),

@@ -1,35 +1,31 @@
 //! Deliver: each changed incident's card is brought to where people read it, exactly once.
 
+mod digest;
+mod posting;
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tracing::Instrument as _;
 
-use crate::clock::{Clock, from_ms};
-use crate::model::{Card, IncidentId, Link, Nonce, Post, PostKind, Signal};
+use crate::clock::Clock;
+use crate::model::{Card, IncidentId, Link, PostKind, Signal};
 use crate::observe::{Runbook, Runbooks};
 use crate::redact::Redactor;
-use crate::slack::client::{Slack, SlackError};
+use crate::slack::client::Slack;
 use crate::slack::render;
 use crate::slack::render::{Message, Options};
 use crate::stages::Ran;
+use crate::stages::deliver::digest::Place;
+use crate::stages::deliver::posting::{Trouble, Way};
 use crate::stages::lease;
 use crate::stages::lease::LEASE;
 use crate::store::{Claim, Due, Durability, Store, Write};
 use crate::telemetry;
 use crate::telemetry::Metrics;
 use crate::text;
-
-/// A lost answer is looked for in the channel; "not there" counts only when the second look is this long after the
-/// attempt, longer than the client's own timeout, so that a post still under way has arrived, in milliseconds.
-const SETTLE_AFTER_MS: i64 = 30_000;
-/// Looks that must not show the message before it is posted again.
-const ABSENT_READS: u32 = 2;
-/// History is read from this long before the attempt: room for the clocks of Slack and of this machine to differ.
-const HISTORY_BEFORE_MS: i64 = 600_000;
 
 /// A refused card is tried again after this long, up to the store's five attempts: a person may be at it.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(10);
@@ -137,154 +133,63 @@ impl Deliver {
         }
         let options = Options { now: self.clock.now() };
         let message = render::card(&card, &options);
-        match &self.outlet {
-            Outlet::Nowhere => {}
-            Outlet::Stdout => println!("{}\n", render::flatten(&message)),
+        let job = Job { due, card: &card, message: &message, others_wait };
+        let is_whole = match &self.outlet {
             Outlet::Slack { slack, channel } => {
-                let way = Way { slack, channel, claim };
-                let ts = self.bring(way, &card, PostKind::Card, &message, None).await?;
-                let replies = render::replies(&card, &options);
-                if others_wait && !replies.is_empty() {
-                    // Not delivered yet: its thread follows after the first cards of the others.
-                    self.observe(due, &card);
-                    return Ok(());
-                }
-                for (key, reply) in replies {
-                    self.bring(way, &card, PostKind::Reply { key }, &reply, Some(&ts)).await?;
+                let way = Way { slack, channel, claim, cluster: &card.incident.cluster, of: &due.incident };
+                match self.place(way, &card).await? {
+                    Place::Channel => self.in_channel(way, job).await?,
+                    Place::Digest(digest) => self.in_digest(way, job, &digest).await?,
                 }
             }
+            Outlet::Nowhere => true,
+            Outlet::Stdout => {
+                println!("{}\n", render::flatten(&message));
+                true
+            }
+        };
+        if !is_whole {
+            return Ok(());
         }
-        self.observe(due, &card);
+        if !matches!(self.outlet, Outlet::Slack { .. }) {
+            self.observe(job);
+        }
         let delivered = Write::Delivered { incident: due.incident.clone(), version: due.version };
         Ok(self.store.commit(vec![delivered], Durability::Soon, Some(claim)).await?)
     }
 
+    /// The card in the channel, and what stands in its thread. False where the thread is left for later: it follows after
+    /// the first cards of the others.
+    async fn in_channel(&self, way: Way<'_>, job: Job<'_>) -> Result<bool, Trouble> {
+        let ts = self.bring(way, PostKind::Card, job.message, None).await?.ts.unwrap_or_default();
+        self.observe(job);
+        let replies = render::replies(job.card, &Options { now: self.clock.now() });
+        if job.others_wait && !replies.is_empty() {
+            return Ok(false);
+        }
+        for (key, reply) in replies {
+            self.bring(way, PostKind::Reply { key }, &reply, Some(&ts)).await?;
+        }
+        Ok(true)
+    }
+
     /// How long the first card took; a card whose thread follows later is told once.
-    fn observe(&self, due: &Due, card: &Card) {
-        if !due.has_card && version_is_first(card) {
-            let waited = self.clock.now().duration_since(card.incident.opened_at).as_secs_f64();
+    fn observe(&self, job: Job<'_>) {
+        if !job.due.has_card && version_is_first(job.card) {
+            let waited = self.clock.now().duration_since(job.card.incident.opened_at).as_secs_f64();
             self.metrics.first_card_seconds.observe(waited.max(0.0));
         }
     }
-
-    /// Posts or edits one message, and gives Slack's id of it.
-    async fn bring(
-        &self,
-        way: Way<'_>,
-        card: &Card,
-        kind: PostKind,
-        message: &Message,
-        thread: Option<&str>,
-    ) -> Result<String, Trouble> {
-        let rendered = message.digest();
-        let posts = self.store.posts_of(&card.incident.id).await?;
-        let post = match posts.into_iter().find(|post| post.kind == kind) {
-            Some(post) if post.ts.is_some() => post,
-            Some(post) => self.settle(way, post, message, thread).await?,
-            None => {
-                let post = Post {
-                    nonce: Nonce::fresh(),
-                    cluster: card.incident.cluster.clone(),
-                    incident: card.incident.id.clone(),
-                    kind,
-                    channel: way.channel.to_owned(),
-                    posting_at: self.clock.now(),
-                    absent_reads: 0,
-                    ts: None,
-                    rendered: rendered.clone(),
-                };
-                self.put(way, &post).await?;
-                self.post(way, post, message, thread).await?
-            }
-        };
-        let ts = post.ts.clone().unwrap_or_default();
-        if post.rendered != rendered {
-            way.slack.update(&post.channel, &ts, message).await.map_err(|error| self.trouble(error))?;
-            self.put(way, &Post { rendered, ..post }).await?;
-        }
-        Ok(ts)
-    }
-
-    async fn post(&self, way: Way<'_>, post: Post, message: &Message, thread: Option<&str>) -> Result<Post, Trouble> {
-        match way.slack.post(&post.channel, thread, message, &post.incident, &post.nonce).await {
-            Ok(ts) => {
-                let post = Post { ts: Some(ts), rendered: message.digest(), ..post };
-                self.put(way, &post).await?;
-                Ok(post)
-            }
-            Err(error) => {
-                if !matches!(error, SlackError::Unknown(_)) {
-                    // Certainly not posted: the next attempt may start afresh.
-                    self.put(way, &Post { absent_reads: ABSENT_READS, ..post }).await?;
-                }
-                Err(self.trouble(error))
-            }
-        }
-    }
-
-    /// A post whose answer is not known: found in the channel by its nonce, or posted again once it certainly is not.
-    async fn settle(&self, way: Way<'_>, post: Post, message: &Message, thread: Option<&str>) -> Result<Post, Trouble> {
-        let mut post = post;
-        if post.absent_reads < ABSENT_READS {
-            let oldest = from_ms(post.posting_at.as_millisecond() - HISTORY_BEFORE_MS);
-            let found =
-                way.slack.find(&post.channel, thread, &post.nonce, oldest).await.map_err(|e| self.trouble(e))?;
-            if found.is_some() {
-                // What it shows is not known for sure: an empty digest makes the current render follow.
-                let post = Post { ts: found, rendered: String::new(), ..post };
-                self.put(way, &post).await?;
-                return Ok(post);
-            }
-            let age = self.clock.now_ms() - post.posting_at.as_millisecond();
-            post.absent_reads = if age >= SETTLE_AFTER_MS { post.absent_reads + 1 } else { post.absent_reads.max(1) };
-            self.put(way, &post).await?;
-            if post.absent_reads < ABSENT_READS {
-                let wait = (SETTLE_AFTER_MS - age).clamp(1_000, SETTLE_AFTER_MS);
-                return Err(Trouble::Later(Duration::from_millis(wait.unsigned_abs())));
-            }
-        }
-        post.posting_at = self.clock.now();
-        post.absent_reads = 0;
-        self.put(way, &post).await?;
-        self.post(way, post, message, thread).await
-    }
-
-    async fn put(&self, way: Way<'_>, post: &Post) -> Result<(), Trouble> {
-        Ok(self.store.commit(vec![Write::Post(post.clone())], Durability::Durable, Some(way.claim)).await?)
-    }
-
-    fn trouble(&self, error: SlackError) -> Trouble {
-        match error {
-            SlackError::Wait(wait) => Trouble::Later(wait),
-            // The answer was lost: look for the message once the request can no longer arrive.
-            SlackError::Unknown(why) => {
-                tracing::warn!("Slack's answer was lost, the channel is read for the message: {why}");
-                Trouble::Later(Duration::from_secs(1))
-            }
-            error => Trouble::Failed(error.into()),
-        }
-    }
 }
 
-/// How a message gets to its channel, and by which claim.
+/// One card to be delivered.
 #[derive(Clone, Copy)]
-struct Way<'a> {
-    slack: &'a Slack,
-    channel: &'a str,
-    claim: &'a Claim,
-}
-
-/// Why a card is not up to date yet.
-enum Trouble {
-    /// By itself it will be, after this long.
-    Later(Duration),
-    Failed(anyhow::Error),
-}
-
-impl<E: Into<anyhow::Error>> From<E> for Trouble {
-    fn from(error: E) -> Self {
-        Trouble::Failed(error.into())
-    }
+struct Job<'a> {
+    due: &'a Due,
+    card: &'a Card,
+    message: &'a Message,
+    /// Whether others have no card yet.
+    others_wait: bool,
 }
 
 /// A runbook by its title; without an address of its own the title stands alone.

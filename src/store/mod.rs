@@ -4,6 +4,7 @@ mod approvals;
 mod audit;
 mod card;
 mod claims;
+mod digests;
 mod incidents;
 mod lock;
 mod news;
@@ -31,6 +32,7 @@ use tokio::sync::mpsc;
 
 pub use audit::AuditEntry;
 pub use claims::{ATTEMPTS_MAX, Claim, Parked};
+pub use digests::Crowd;
 pub use news::{News, Subscription};
 pub use proof::{Anchor, AuditFault, AuditVerdict};
 pub use read::{Depth, Due, Turn};
@@ -314,4 +316,4 @@ fn require_file(path: &Path) -> Result<(), OpenError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,7 +9,7 @@ use crate::store::sql::{Conn, args};
 use crate::store::{AuditEntry, CommitError, Store};
 
 /// What belongs to an incident and goes with it.
-const OF_AN_INCIDENT: [&str; 8] = [
+const OF_AN_INCIDENT: [&str; 9] = [
     "DELETE FROM signal WHERE incident = $1",
     "DELETE FROM evidence WHERE incident = $1",
     "DELETE FROM report WHERE incident = $1",
@@ -17,12 +17,14 @@ const OF_AN_INCIDENT: [&str; 8] = [
     "DELETE FROM turn WHERE incident = $1",
     "DELETE FROM approval WHERE incident = $1",
     "DELETE FROM call WHERE incident = $1",
+    "DELETE FROM digest WHERE incident = $1",
     "DELETE FROM incident WHERE id = $1",
 ];
-const POSTS: &str = "DELETE FROM post WHERE cluster = $1 AND incident = $2";
+/// A digest outlasts the incident that it goes by, as long as others stand on it.
+const POSTS: &str = "DELETE FROM post WHERE cluster = $1 AND incident = $2 AND kind <> 'digest'";
 
 /// What is old by itself, each for cluster $1, before $2 and at most $3 rows.
-const OLD: [&str; 4] = [
+const OLD: [&str; 5] = [
     "DELETE FROM signal WHERE seq IN
      (SELECT seq FROM signal WHERE cluster = $1 AND state = 'ignored' AND heard_ms < $2 LIMIT $3)",
     "DELETE FROM click WHERE id IN
@@ -30,6 +32,9 @@ const OLD: [&str; 4] = [
     "DELETE FROM scene WHERE cluster = $1 AND subject IN
      (SELECT subject FROM scene WHERE cluster = $1 AND read_ms < $2 AND NOT EXISTS
       (SELECT 1 FROM incident WHERE incident.cluster = scene.cluster AND incident.subject = scene.subject) LIMIT $3)",
+    "DELETE FROM post WHERE nonce IN
+     (SELECT nonce FROM post WHERE cluster = $1 AND kind = 'digest' AND posting_ms < $2 AND NOT EXISTS
+      (SELECT 1 FROM digest WHERE digest.cluster = post.cluster AND digest.digest = post.incident) LIMIT $3)",
     "DELETE FROM claim WHERE cluster = $1 AND owner = '' AND unit IN
      (SELECT unit FROM claim WHERE cluster = $1 AND owner = '' AND until_ms < $2 AND NOT EXISTS
       (SELECT 1 FROM incident WHERE incident.id = claim.unit)

@@ -88,18 +88,25 @@ impl Store {
         rows.iter().map(|row| incident_id(row, 0)).collect()
     }
 
-    /// Incidents whose card does not show their version yet and that nobody delivers now: those without a card first,
-    /// then those whose investigation is at rest, then the oldest change; at most `limit`. Deliver what `card` then
-    /// returns and write `Delivered` with this version.
+    /// Incidents whose card does not show their version yet and that nobody delivers now: those that must have a card in
+    /// the channel and have none (critical, or people are asked for leave), then those without any, then those whose
+    /// investigation is at rest, then the oldest change; at most `limit`. Deliver what `card` then returns and write
+    /// `Delivered` with this version.
     pub async fn undelivered(&self, limit: u32) -> anyhow::Result<Vec<Due>> {
         const SQL: &str =
             "SELECT id, version, (SELECT CAST(CASE WHEN count(*) > 0 THEN 1 ELSE 0 END AS BIGINT) FROM post
-             WHERE post.cluster = incident.cluster AND post.incident = incident.id AND post.ts IS NOT NULL),
-             CAST(CASE WHEN progress = 'running' THEN 1 ELSE 0 END AS BIGINT)
+             WHERE post.cluster = incident.cluster AND post.incident = incident.id AND post.ts IS NOT NULL
+             AND post.kind <> 'digest'),
+             CAST(CASE WHEN progress = 'running' THEN 1 ELSE 0 END AS BIGINT),
+             CAST(CASE WHEN (severity = 4 OR EXISTS (SELECT 1 FROM approval
+              WHERE approval.incident = incident.id AND approval.state IN ('pending', 'approved', 'executing')))
+              AND NOT EXISTS (SELECT 1 FROM post WHERE post.cluster = incident.cluster
+              AND post.incident = incident.id AND post.kind = 'card' AND post.ts IS NOT NULL)
+              THEN 0 ELSE 1 END AS BIGINT)
             FROM incident WHERE cluster = $1 AND version > delivered_version AND NOT EXISTS
             (SELECT 1 FROM claim WHERE claim.cluster = incident.cluster AND claim.stage = 'deliver'
              AND claim.unit = incident.id AND (claim.until_ms > $2 OR claim.attempt >= $3))
-            ORDER BY 3, 4, updated_ms, id LIMIT $4";
+            ORDER BY 5, 3, 4, updated_ms, id LIMIT $4";
         let mut held = self.held().await?;
         let now_ms = self.context().lease_now_ms(&mut held.conn()).await?;
         let args = args![self.cluster().as_str(), now_ms, ATTEMPTS_MAX, limit];

@@ -5,7 +5,7 @@ mod cards;
 mod claims;
 mod file;
 mod past;
-mod world;
+pub(crate) mod world;
 
 use jiff::SignedDuration;
 

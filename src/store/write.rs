@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    Approval, ApprovalState, Call, Click, Evidence, Finding, Incident, IncidentId, Investigation, ObjectRef, Post,
-    PostKind, Report, Scene, Signal, SignalId, Thumb,
+    Approval, ApprovalState, Call, Click, Evidence, Finding, Incident, IncidentId, Investigation, Member, ObjectRef,
+    Post, Report, Scene, Signal, SignalId, Thumb,
 };
 use crate::redact::Redacted;
 use crate::store::approvals;
@@ -12,6 +12,7 @@ use crate::store::audit;
 use crate::store::audit::AuditEntry;
 use crate::store::claims;
 use crate::store::claims::Claim;
+use crate::store::digests;
 use crate::store::incidents;
 use crate::store::operation::{Context, Fault};
 use crate::store::record;
@@ -96,6 +97,12 @@ pub enum Write {
     },
     /// Inserts or replaces by nonce; a second message of the same kind in an incident is a conflict.
     Post(Post),
+    /// The incident stands on a digest, which goes by the first incident on it; one that stands on one already stays
+    /// there, and its line is replaced.
+    OnDigest {
+        digest: IncidentId,
+        member: Box<Member>,
+    },
     /// The card shows this version.
     Delivered {
         incident: IncidentId,
@@ -204,6 +211,7 @@ async fn one(conn: &mut Conn<'_>, context: &Context, write: &Write) -> Result<()
             conn.execute(SQL, args![id.as_str(), context.clock.now_ms(), answer.as_str()]).await?;
         }
         Write::Post(post) => put_post(conn, post).await?,
+        Write::OnDigest { digest, member } => digests::put(conn, context, digest, member).await?,
         Write::Delivered { incident, version } => {
             const SQL: &str = "UPDATE incident SET delivered_version = $2 WHERE id = $1 AND delivered_version < $2";
             conn.execute(SQL, args![incident.as_str(), *version]).await?;
@@ -287,10 +295,7 @@ async fn put_post(conn: &mut Conn<'_>, post: &Post) -> Result<(), Fault> {
     const SQL: &str = "INSERT INTO post (nonce, cluster, incident, kind, posting_ms, ts, doc)
         VALUES ($1, $2, $3, $4, $5, $6, $7)
         ON CONFLICT (nonce) DO UPDATE SET posting_ms = excluded.posting_ms, ts = excluded.ts, doc = excluded.doc";
-    let kind = match &post.kind {
-        PostKind::Card => "card".to_owned(),
-        PostKind::Reply { key } => format!("reply:{key}"),
-    };
+    let kind = post.kind.to_text();
     let conflict = format!("incident {} has another post of kind {kind}", post.incident);
     let args = args![
         post.nonce.as_str(),

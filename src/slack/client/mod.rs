@@ -137,6 +137,15 @@ impl Slack {
         self.send("chat.update", &request).await.map(drop)
     }
 
+    /// Slack's link to the message with this timestamp.
+    pub async fn permalink(&self, channel: &str, ts: &str) -> Result<Redacted, SlackError> {
+        let answer = self.read("chat.getPermalink", &[("channel", Some(channel)), ("message_ts", Some(ts))]).await?;
+        match answer["permalink"].as_str() {
+            Some(link) => Ok(self.0.redactor.redact(link)),
+            None => Err(self.counted(SlackError::Unknown("an answer without a link".into()))),
+        }
+    }
+
     /// The timestamp of the message that carries `nonce`, in the channel or in the thread of `thread`, no older than
     /// `oldest`; none only after every page was read.
     pub async fn find(

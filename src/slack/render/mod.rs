@@ -4,6 +4,7 @@
 //! Text from outside passes through `escape`; nothing of it ever becomes a button's text or value.
 
 mod buttons;
+mod digest;
 mod escape;
 mod facts;
 mod flatten;
@@ -20,6 +21,7 @@ use crate::model::{Card, IncidentState, ReasonFor};
 use crate::redact::Redacted;
 
 pub use buttons::{APPROVE, ASK_AGAIN, REASON, REJECT, THUMB_DOWN, THUMB_REASON, THUMB_UP, UNDO};
+pub use digest::{digest, member, moved};
 pub use escape::person;
 pub use flatten::flatten;
 pub use thread::replies;
@@ -53,7 +55,15 @@ const BLOCKS_MAX: usize = 50;
 
 /// The one message of an incident, in whatever state it is.
 pub fn card(card: &Card, options: &Options) -> Message {
-    let now = options.now;
+    whole(card, options.now, Some("details in the thread"))
+}
+
+/// The same as it stands in the thread of a digest, where it has no thread of its own.
+pub fn entry(card: &Card, options: &Options) -> Message {
+    whole(card, options.now, None)
+}
+
+fn whole(card: &Card, now: Timestamp, details: Option<&str>) -> Message {
     let header = states::header(card);
     let mut blocks =
         vec![SlackHeaderBlock::new(SlackBlockPlainText::new(header.clone()).with_emoji(true).into()).into()];
@@ -81,7 +91,7 @@ pub fn card(card: &Card, options: &Options) -> Message {
     if let Some(thumbs) = buttons::thumbs(card) {
         blocks.push(SlackActionsBlock::new(thumbs).into());
     }
-    blocks.push(context(footer(card)));
+    blocks.push(context(footer(card, details)));
     Message { text: escape::prose(&header), blocks }
 }
 
@@ -129,13 +139,15 @@ fn push_steps(blocks: &mut Vec<SlackBlock>, card: &Card, now: Timestamp) {
 }
 
 /// What is going on, where to look further, and what it has cost; the audit chain's head is the outside anchor.
-fn footer(card: &Card) -> Vec<String> {
+fn footer(card: &Card, details: Option<&str>) -> Vec<String> {
     let mut lines = Vec::new();
     let mut around: Vec<String> = states::looking(card).into_iter().collect();
     around.extend(card.links.iter().take(4).map(escape::link));
-    around.push("details in the thread".to_owned());
+    around.extend(details.map(str::to_owned));
     around.extend(buttons::thumbs_counted(card));
-    lines.push(around.join(" · "));
+    if !around.is_empty() {
+        lines.push(around.join(" · "));
+    }
     let investigation = &card.incident.investigation;
     let mut cost = vec!["firstlook".to_owned()];
     let tokens = investigation.input_tokens + investigation.output_tokens;

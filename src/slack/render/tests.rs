@@ -1,6 +1,7 @@
 //! The card in every state, as people read it, and every payload against Slack's limits.
 
 mod states;
+mod storm;
 
 use std::sync::Arc;
 

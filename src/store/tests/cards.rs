@@ -6,12 +6,14 @@ use jiff::SignedDuration;
 
 use crate::clock::from_ms;
 use crate::model::{
-    AlertStatus, ApprovalState, Heard, Incident, InvestigationState, Nonce, Post, PostKind, Scene, SignalBody, SignalId,
+    AlertStatus, ApprovalState, Ending, Heard, Incident, IncidentState, InvestigationState, Member, Nonce, Post,
+    PostKind, Scene, SignalBody, SignalId,
 };
 use crate::redact::Redacted;
 use crate::store::tests::place;
 use crate::store::tests::world::{World, conflict, investigation, on_each_engine, put, try_put};
-use crate::store::{Due, Store, Write};
+use crate::store::{Crowd, Due, Store, Write};
+use crate::text;
 
 #[tokio::test]
 async fn a_card_is_due_until_its_newest_version_is_delivered() {
@@ -59,6 +61,7 @@ async fn a_post_does_not_call_for_the_next_one_and_each_kind_stands_once() {
             absent_reads: 0,
             ts: None,
             rendered: "".into(),
+            link: None,
         };
         put(&store, [Write::Post(post.clone())]).await;
         assert!(store.undelivered(10).await.unwrap().is_empty());
@@ -171,6 +174,69 @@ async fn an_alert_counts_once_and_its_resolve_is_final_for_its_start() {
         assert_eq!((heard.alerts_firing, heard.resolved_at), (0, Some(from_ms(61_000))));
         let heard = hear(&store, world, again, &[(1, false, 1_000), (1, true, 9_000)]).await;
         assert_eq!((heard.alerts, heard.alerts_firing), (1, 1));
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_digest_keeps_its_incidents_in_order_and_outlasts_the_first_of_them() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let began = world.now();
+        let post = |incident: &Incident, kind: PostKind, nonce: &str| Post {
+            nonce: Nonce::parse(nonce).unwrap(),
+            cluster: incident.cluster.clone(),
+            incident: incident.id.clone(),
+            kind,
+            channel: "C1".into(),
+            posting_at: world.now(),
+            absent_reads: 0,
+            ts: Some(format!("1.{nonce}")),
+            rendered: "".into(),
+            link: Some(text!("https://chat.example/{}", incident.id)),
+        };
+        let member = |incident: &Incident, says: &str| Member {
+            incident: incident.id.clone(),
+            opened_at: incident.opened_at,
+            severity: incident.severity,
+            is_open: true,
+            says: says.to_owned(),
+            bonds: Vec::new(),
+        };
+        let [first, second] = ["i1", "i2"].map(|id| world.incident(id));
+        let joins = |incident: &Incident, digest: &Incident, says: &str| Write::OnDigest {
+            digest: digest.id.clone(),
+            member: Box::new(member(incident, says)),
+        };
+        assert_eq!(store.crowd(began, began, 9).await.unwrap(), Crowd { messages: 0, digest: None });
+        put(&store, [&first, &second].map(|incident| Write::Incident(Box::new(incident.clone())))).await;
+        put(&store, [joins(&first, &first, "one"), Write::Post(post(&first, PostKind::Digest, "n1"))]).await;
+        world.pass_ms(1_000);
+        put(&store, [joins(&second, &first, "two"), Write::Post(post(&second, PostKind::Entry, "n2"))]).await;
+        // Whoever is on a digest stays there.
+        put(&store, [joins(&second, &second, "two again"), Write::Post(post(&second, PostKind::Card, "n3"))]).await;
+        assert_eq!(store.digest_of(&second.id).await.unwrap(), Some(first.id.clone()));
+        let digest = store.digest(&first.id).await.unwrap();
+        let told: Vec<_> = digest.lines.iter().map(|line| (line.member.says.as_str(), line.has_own_card)).collect();
+        assert_eq!(told, [("one", false), ("two again", true)]);
+        assert_eq!(digest.lines[1].link, Some("https://chat.example/i2".into()));
+
+        let crowd = |since, members_max| store.crowd(since, began, members_max);
+        let joined = |messages| Crowd { messages, digest: Some(first.id.clone()) };
+        assert_eq!(crowd(began, 3).await.unwrap(), joined(2), "the card in its thread takes no room in the channel");
+        assert_eq!(crowd(world.now(), 3).await.unwrap(), joined(1), "of the last second");
+        assert_eq!(crowd(began, 2).await.unwrap().digest, None, "it is full");
+        assert_eq!(store.crowd(began, world.now(), 9).await.unwrap().digest, None, "it began too long ago");
+
+        for (over, digest_stands) in [(&first, true), (&second, false)] {
+            let at = world.now();
+            let ended = IncidentState::Over { at, how: Ending::Healthy };
+            put(&store, [Write::Incident(Box::new(Incident { state: ended, ..over.clone() }))]).await;
+            world.pass_ms(1_000);
+            store.prune(world.now(), 9).await.unwrap();
+            assert_eq!(store.posts_of(&first.id).await.unwrap().len(), usize::from(digest_stands));
+        }
         store.close().await;
     })
     .await;

@@ -19,15 +19,15 @@ use crate::store::sql::Conn;
 use crate::store::{Claim, CommitError, Durability, OpenError, Options, Store, Write};
 
 /// One database of one test.
-pub(super) struct World {
-    url: String,
+pub(crate) struct World {
+    pub(crate) url: String,
     pub(super) clock: Clock,
     pub(super) options: Options,
     _folder: tempfile::TempDir,
 }
 
 /// Runs `story` on SQLite, and on PostgreSQL (in a schema of its own) when `FIRSTLOOK_TEST_POSTGRES_URL` names one.
-pub(super) async fn on_each_engine(story: impl AsyncFn(&World)) {
+pub(crate) async fn on_each_engine(story: impl AsyncFn(&World)) {
     let lite = World::new(None);
     story(&lite).await;
     let mut engines = "sqlite";
@@ -59,7 +59,7 @@ impl World {
         Self { url, clock: Clock::manual(from_ms(1_800_000_000_000)), options, _folder: folder }
     }
 
-    pub(super) fn is_lite(&self) -> bool {
+    pub(crate) fn is_lite(&self) -> bool {
         self.url.starts_with("sqlite:")
     }
 
@@ -88,7 +88,7 @@ impl World {
     }
 
     /// Changes the database behind the store's back.
-    pub(super) async fn tamper(&self, sql: &'static str) -> u64 {
+    pub(crate) async fn tamper(&self, sql: &'static str) -> u64 {
         if self.is_lite() {
             let mut conn = SqliteConnection::connect(&self.url).await.unwrap();
             Conn::Lite(&mut conn).execute(sql, vec![]).await.unwrap()
