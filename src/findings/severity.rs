@@ -15,7 +15,7 @@ use super::view;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::incident::{Severity, Weight};
 use crate::model::object::Kind;
-use crate::model::scene::{Neighbour, Scene, Service, Workload};
+use crate::model::scene::{Ingress, Neighbour, Scene, Service, Workload};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -24,8 +24,9 @@ const NEW_SECONDS: i64 = 3600;
 /// The reason stands within one line of the card.
 const WHY_MAX: usize = 80;
 
-/// How bad the state of a scene's subject is: high when nothing serves, medium when it is degraded, low when all that
-/// served still serves, none when it is well. One level more where a tier label calls the workload critical.
+/// How bad the state of a scene's subject is: high when nothing serves, critical when an Ingress leads there, medium when
+/// it is degraded, low when all that served still serves, none when it is well. One level more where a tier label calls
+/// the workload critical.
 pub fn severity(scene: &Scene, now: Timestamp) -> Severity {
     weight(scene, now).severity
 }
@@ -42,6 +43,10 @@ pub fn weight(scene: &Scene, now: Timestamp) -> Weight {
     };
     let (reach, victims) = reaches_others(scene, now);
     let (level, why) = if reach > own { (reach, victims) } else { (own, state(scene, own)) };
+    let (level, why) = match exposed(scene).filter(|_| level == Severity::High) {
+        Some(ingress) => (Severity::Critical, text!("no endpoint is left behind {}", ingress)),
+        None => (level, why),
+    };
     match view::workload(scene).and_then(critical_label).filter(|_| level > Severity::None) {
         Some(label) => Weight { severity: next(level), why: say::list(&[why, label], 2).cut(WHY_MAX) },
         None => Weight { severity: level, why: why.cut(WHY_MAX) },
@@ -98,6 +103,20 @@ fn of_workload(scene: &Scene, workload: &Workload, now: Timestamp) -> Severity {
         Health::Unhealthy { .. } if view::troubled(scene).any(|pod| pod.ready) => Severity::Medium,
         Health::Unhealthy { .. } => Severity::Low,
     }
+}
+
+/// The Ingress that leads to the subject while nothing answers behind it: people outside the cluster see that.
+fn exposed(scene: &Scene) -> Option<Redacted> {
+    let leads_here = |service: &&Service| {
+        let selects = service.because.as_str().contains("selects the subject");
+        service.ready_endpoints == 0 && !service.selector.is_empty() && (selects || service.object == scene.subject)
+    };
+    let silent: Vec<&Service> = scene.services.items().iter().filter(leads_here).collect();
+    let leads = |ingress: &&Ingress| {
+        let named = |service: &Service| ingress.services.iter().any(|name| name.as_str() == service.object.name());
+        silent.iter().any(|service| service.object.namespace == ingress.object.namespace && named(service))
+    };
+    scene.ingresses.items().iter().find(leads).map(|ingress| text!("{}", ingress.object))
 }
 
 /// A lost node is as bad as what it took along.

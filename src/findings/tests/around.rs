@@ -236,3 +236,36 @@ fn a_missing_config_map_may_be_meant_by_one_that_holds_the_file_that_is_asked_fo
     assert!(report.headline.as_str().ends_with("ConfigMap bobabu does not exist (zuzuzu does)"), "{}", report.headline);
     assert!(report.cause.as_str().contains("holds cart.ini, which the container's arguments name"), "{}", report.cause);
 }
+
+#[test]
+fn nothing_ready_behind_an_ingress_is_worse_than_nothing_ready_alone() {
+    let mut world = World::cart(2, 0);
+    world.revision(6, 9000, 0, template()).revision(7, 40, 0, template());
+    world.pod("cart-h7-a", 7, 40, crashes("Error", 1));
+    assert_eq!(severity(&world.scene, now()), Severity::High);
+
+    service(&mut world, false, 0);
+    let at = world.stands(ScenePart::Network, Source::Object { object: named(Kind::Ingress, "front") }, "{}");
+    let Part::Known(services) = &mut world.scene.services else { panic!() };
+    services[0].object = named(Kind::Service, "cart");
+    services[0].because = "selects the subject's pods".into();
+    assert_eq!(severity(&world.scene, now()), Severity::High);
+    let mut leads_to = |name: &str| {
+        let ingress = Ingress {
+            object: named(Kind::Ingress, "front"),
+            created_at: ago(9000),
+            class: Some(r("edge")),
+            hosts: vec![r("front.example.org")],
+            services: vec![r(name)],
+            absent: Vec::new(),
+            has_address: true,
+            at,
+        };
+        world.scene.ingresses = Part::Known(vec![ingress]);
+        crate::findings::weight(&world.scene, now())
+    };
+    let exposed = leads_to("cart");
+    assert_eq!(exposed.severity, Severity::Critical);
+    assert_eq!(exposed.why.as_str(), "no endpoint is left behind Ingress shop/front");
+    assert_eq!(leads_to("prices").severity, Severity::High, "it leads elsewhere");
+}
