@@ -3,6 +3,7 @@
 pub mod changed;
 pub mod ending;
 pub mod late;
+mod place;
 pub mod root;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,9 +11,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::correlate::place::Plan;
 use crate::model::{
-    Alert, AlertStatus, Cause, Ending, Incident, IncidentState, Investigation, InvestigationState, Kind, Name,
-    ObjectRef, Scene, Severity, Signal, SignalBody, SignalId, Weight, Why,
+    Alert, AlertStatus, Incident, Kind, Name, ObjectRef, Scene, Severity, Signal, SignalBody, SignalId, Weight,
 };
 use crate::redact::Redacted;
 use crate::text;
@@ -93,107 +94,12 @@ pub fn plan(
     rules: &Rules,
     now: Timestamp,
 ) -> Vec<Change> {
-    let mut known: Vec<Incident> = incidents.to_vec();
-    let mut changes = Vec::with_capacity(signals.len());
-    for resolved in signals {
-        changes.push(place(&mut known, resolved, scenes, severity, rules, now));
-    }
-    changes
-}
-
-fn place(
-    known: &mut Vec<Incident>,
-    resolved: &Resolved,
-    scenes: &BTreeMap<ObjectRef, Arc<Scene>>,
-    severity: &dyn Fn(&Scene) -> Weight,
-    rules: &Rules,
-    now: Timestamp,
-) -> Change {
-    let signal = &resolved.signal;
-    let ignore = |why: Redacted| Change::Ignore { signal: signal.id.clone(), why };
-    if let SignalBody::Alert(alert) = &signal.body
-        && let Some(why) = fires_always(alert, rules)
-    {
-        return ignore(why);
-    }
-    let heard_of = resolved.subject.clone().or_else(|| stand_in(signal));
-    let Some(heard_of) = heard_of else { return ignore(Redacted::literal("it names no object")) };
-    if let SignalBody::Warning(warning) = &signal.body
-        && warning.on_arrival
-    {
-        return arrive(known, signal, &heard_of, rules, now);
-    }
-    let root = scenes.get(&heard_of).and_then(|scene| root::of(scene));
-    let (subject, mut because) = match &root {
-        Some(root) => (root.object.clone(), Some(root.because.clone())),
-        None => (heard_of.clone(), None),
-    };
-    let mut found = known.iter_mut().find(|incident| holds(incident, &subject) && may_join(incident, rules, now));
-    // A cause that is not visible yet: the incident of the signal's own subject takes it.
-    if found.is_none() {
-        found = known.iter_mut().find(|incident| {
-            let lists = holds(incident, &heard_of) || incident.also.contains(&heard_of);
-            let took_in = incident.absorbed.iter().any(|merge| merge.subject == heard_of);
-            let open = incident.state == IncidentState::Open && incident.fault != ARRIVAL;
-            lists && open || took_in && may_join(incident, rules, now)
-        });
-    }
-    // What changed is no trouble of its own; it belongs to that of a subject that feels it.
-    if found.is_none() && matches!(signal.body, SignalBody::Rollout(_)) {
-        found = known.iter_mut().find(|incident| {
-            let open = incident.state == IncidentState::Open && incident.fault != ARRIVAL;
-            let felt = scenes.get(&incident.subject).filter(|_| open);
-            because = felt.and_then(|scene| changed::touches(scene, &heard_of));
-            because.is_some()
-        });
-    }
-    if let Some(incident) = found {
-        let speaks_of_trouble = !matches!(&signal.body, SignalBody::Alert(a) if a.status == AlertStatus::Resolved);
-        if matches!(incident.state, IncidentState::Over { .. }) {
-            if !speaks_of_trouble || matches!(signal.body, SignalBody::Rollout(_)) {
-                return ignore(text!("it belongs to incident {}, which is over", incident.id));
-            }
-            incident.state = IncidentState::Open;
-            incident.healthy_since = None;
-        }
-        join(incident, resolved, &heard_of, because, scenes, severity, rules, now);
-        return Change::Join { incident: Box::new(incident.clone()), signal: signal.id.clone() };
-    }
-    match opens(signal, rules) {
-        Ok(()) => {
-            let incident = open(signal, &subject, &heard_of, because, scenes, severity, now);
-            known.push(incident.clone());
-            Change::Open { incident: Box::new(incident), signal: signal.id.clone() }
-        }
-        Err(why) => ignore(why),
-    }
+    let mut plan = Plan { known: incidents.to_vec(), scenes, severity, rules, now };
+    signals.iter().map(|resolved| plan.place(resolved)).collect()
 }
 
 /// The fault of the one incident that holds all trouble found at the first start.
 pub const ARRIVAL: &str = "arrival";
-
-/// Trouble that was there at the first start is one incident, whatever it is about; news about any of it opens another.
-fn arrive(known: &mut Vec<Incident>, signal: &Signal, heard_of: &ObjectRef, rules: &Rules, now: Timestamp) -> Change {
-    let signal_id = signal.id.clone();
-    if let Some(incident) = known.iter_mut().find(|i| i.fault == ARRIVAL && i.state == IncidentState::Open) {
-        if !incident.also.contains(heard_of) && incident.also.len() < rules.listed_max {
-            incident.also.push(heard_of.clone());
-        }
-        incident.updated_at = now;
-        return Change::Join { incident: Box::new(incident.clone()), signal: signal_id };
-    }
-    let Some(name) = Name::parse("found-on-arrival") else {
-        return Change::Ignore { signal: signal_id, why: Redacted::literal("no name for the arrival") };
-    };
-    let subject = ObjectRef { kind: Kind::Alert, namespace: None, name };
-    let nothing = BTreeMap::new();
-    let low = |_: &Scene| Weight { severity: Severity::Low, why: Redacted::default() };
-    let mut incident = open(signal, &subject, heard_of, None, &nothing, &low, now);
-    incident.fault = ARRIVAL.to_owned();
-    incident.severity = Severity::Low;
-    known.push(incident.clone());
-    Change::Open { incident: Box::new(incident), signal: signal_id }
-}
 
 /// Whether a signal may open an incident, or why not.
 fn opens(signal: &Signal, rules: &Rules) -> Result<(), Redacted> {
@@ -236,19 +142,6 @@ fn stand_in(signal: &Signal) -> Option<ObjectRef> {
     Name::parse(&name).map(|name| ObjectRef { kind: Kind::Alert, namespace: None, name })
 }
 
-fn holds(incident: &Incident, subject: &ObjectRef) -> bool {
-    incident.subject == *subject && incident.fault == fault(subject)
-}
-
-fn may_join(incident: &Incident, rules: &Rules, now: Timestamp) -> bool {
-    match &incident.state {
-        IncidentState::Open => true,
-        // Its signals are the other one's now.
-        IncidentState::Over { how: Ending::Absorbed, .. } => false,
-        IncidentState::Over { at, .. } => now.duration_since(*at) <= rules.reopen,
-    }
-}
-
 /// The class of fault that a subject of this kind has.
 pub fn fault(subject: &ObjectRef) -> String {
     let class = match subject.kind {
@@ -261,81 +154,6 @@ pub fn fault(subject: &ObjectRef) -> String {
         _ => "workload",
     };
     class.to_owned()
-}
-
-fn open(
-    signal: &Signal,
-    subject: &ObjectRef,
-    heard_of: &ObjectRef,
-    because: Option<Redacted>,
-    scenes: &BTreeMap<ObjectRef, Arc<Scene>>,
-    severity: &dyn Fn(&Scene) -> Weight,
-    now: Timestamp,
-) -> Incident {
-    let scene = scenes.get(subject).or_else(|| scenes.get(heard_of));
-    let sentence = match &because {
-        Some(because) => text!("{} opened it: {}", named(signal), because),
-        None => text!("{} opened it", named(signal)),
-    };
-    let Weight { severity, why } = scene.map_or_else(|| said_severity(signal), |scene| severity(scene));
-    Incident {
-        severity,
-        severity_why: why,
-        alert_severity: alert_severity(signal),
-        began_at: began_at(signal).min(now),
-        why: vec![Why { signal: signal.id.clone(), at: now, sentence, joined: joined(heard_of, because) }],
-        also: if heard_of == subject { Vec::new() } else { vec![heard_of.clone()] },
-        investigation: Investigation::unbegun(InvestigationState::Waiting),
-        ..Incident::opened(signal.cluster.clone(), subject.clone(), &fault(subject), now)
-    }
-}
-
-#[expect(clippy::too_many_arguments, reason = "one step of place, which holds all of these")]
-fn join(
-    incident: &mut Incident,
-    resolved: &Resolved,
-    heard_of: &ObjectRef,
-    because: Option<Redacted>,
-    scenes: &BTreeMap<ObjectRef, Arc<Scene>>,
-    severity: &dyn Fn(&Scene) -> Weight,
-    rules: &Rules,
-    now: Timestamp,
-) {
-    let signal = &resolved.signal;
-    let apart = apart(began_at(signal), incident.began_at);
-    let sentence = match &because {
-        Some(because) => text!("{}: {}", named(signal), because),
-        None if *heard_of == incident.subject => text!("{}: same {}, {} apart", named(signal), heard_of, apart),
-        None => text!("{}: {} is part of this incident, {} apart", named(signal), heard_of, apart),
-    };
-    if incident.why.len() < rules.listed_max {
-        incident.why.push(Why { signal: signal.id.clone(), at: now, sentence, joined: joined(heard_of, because) });
-    }
-    let edit = matches!(&signal.body, SignalBody::Rollout(rollout) if rollout.is_edit());
-    if *heard_of != incident.subject
-        && !edit
-        && !incident.also.contains(heard_of)
-        && incident.also.len() < rules.listed_max
-    {
-        incident.also.push(heard_of.clone());
-    }
-    if !matches!(signal.body, SignalBody::Rollout(_)) {
-        incident.began_at = incident.began_at.min(began_at(signal));
-    }
-    if let Some(said) = alert_severity(signal)
-        && rank(&said) > incident.alert_severity.as_ref().map_or(0, rank)
-    {
-        incident.alert_severity = Some(said);
-    }
-    if let Some(scene) = scenes.get(&incident.subject) {
-        Weight { severity: incident.severity, why: incident.severity_why } = severity(scene);
-    }
-    incident.updated_at = now;
-}
-
-/// What a signal is about, where that is not where its fault lies.
-fn joined(heard_of: &ObjectRef, because: Option<Redacted>) -> Option<Cause> {
-    because.map(|because| Cause { object: heard_of.clone(), because, by_model: false })
 }
 
 /// The signal in words.

@@ -298,6 +298,32 @@ async fn alerts_on_victims_of_one_service_that_is_down_join_the_incident_of_what
     assert!(card.contains("cannot reach Service orders-eu/session-cache"), "with what joins them: {card}");
 }
 
+#[tokio::test]
+async fn workloads_that_a_node_under_pressure_evicted_are_one_incident_and_what_limps_beside_them_is_another() {
+    let mut scenario = with_twin("node-disk-pressure-eviction", "thumb-cache", "thumb-index", &[]);
+    edit(&mut scenario, |items| {
+        items.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "depot", "uid": "u-depot"}}));
+        let mut beside = super::storm::limping("crane", 2, &json!({}));
+        for item in &mut beside {
+            if item["kind"] == "Pod" {
+                item["spec"]["nodeName"] = json!("ruff-w2");
+            }
+        }
+        items.extend(beside);
+    });
+    let town = Town::of(scenario).await;
+    for (namespace, workload) in [("thumbs", "thumb-cache"), ("depot", "crane"), ("thumbs", "thumb-index")] {
+        let name = "KubeDeploymentReplicasMismatch";
+        town.hear(&body(&[of_deployment(name, &town, namespace, workload)])).await;
+    }
+    let mut subjects: Vec<String> = town.open().await.iter().map(|incident| incident.subject.to_string()).collect();
+    subjects.sort();
+    assert_eq!(subjects, ["Deployment depot/crane", "Node ruff-w2"]);
+    let card = town.channel()[0].plain();
+    assert!(card.contains("were evicted from node ruff-w2, which reports DiskPressure"), "{card}");
+    assert!(card.contains("thumb-cache") && card.contains("thumb-index"), "{card}");
+}
+
 /// A turn of a scripted model: calls of these tools.
 fn turn(calls: &[(&str, Value)]) -> Vec<u8> {
     let calls: Vec<Value> = calls.iter().map(|(name, args)| json!({"name": name, "arguments": args})).collect();

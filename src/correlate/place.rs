@@ -1,0 +1,229 @@
+//! Placing: one signal joins the incident that it belongs to, or opens one, or is ignored, each with a sentence why.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::correlate::{ARRIVAL, Change, Resolved, Rules};
+use crate::correlate::{
+    alert_severity, apart, began_at, fault, fires_always, named, opens, rank, said_severity, stand_in,
+};
+use crate::correlate::{changed, root};
+use crate::model::{
+    AlertStatus, Cause, Ending, Incident, IncidentState, Investigation, InvestigationState, Kind, Name, ObjectRef,
+    Scene, Severity, Signal, SignalBody, Weight, Why,
+};
+use crate::redact::Redacted;
+use crate::text;
+
+/// A plan in the making.
+pub(super) struct Plan<'a> {
+    /// The incidents as they are after the signals so far.
+    pub(super) known: Vec<Incident>,
+    pub(super) scenes: &'a BTreeMap<ObjectRef, Arc<Scene>>,
+    pub(super) severity: &'a dyn Fn(&Scene) -> Weight,
+    pub(super) rules: &'a Rules,
+    pub(super) now: Timestamp,
+}
+
+/// What a signal is about.
+struct About {
+    /// What it was heard of.
+    heard_of: ObjectRef,
+    /// Where the fault lies.
+    subject: ObjectRef,
+    /// What joins the two, where they differ.
+    because: Option<Redacted>,
+}
+
+impl Plan<'_> {
+    /// What becomes of one signal.
+    pub(super) fn place(&mut self, resolved: &Resolved) -> Change {
+        let signal = &resolved.signal;
+        let ignore = |why: Redacted| Change::Ignore { signal: signal.id.clone(), why };
+        if let SignalBody::Alert(alert) = &signal.body
+            && let Some(why) = fires_always(alert, self.rules)
+        {
+            return ignore(why);
+        }
+        let heard_of = resolved.subject.clone().or_else(|| stand_in(signal));
+        let Some(heard_of) = heard_of else { return ignore(Redacted::literal("it names no object")) };
+        if let SignalBody::Warning(warning) = &signal.body
+            && warning.on_arrival
+        {
+            return self.arrive(signal, &heard_of);
+        }
+        let mut about = self.about(heard_of);
+        if let Some(at) = self.belongs_to(signal, &mut about) {
+            return self.join_at(at, signal, about);
+        }
+        match opens(signal, self.rules) {
+            Ok(()) => {
+                let incident = self.open(signal, about);
+                self.known.push(incident.clone());
+                Change::Open { incident: Box::new(incident), signal: signal.id.clone() }
+            }
+            Err(why) => ignore(why),
+        }
+    }
+
+    fn about(&self, heard_of: ObjectRef) -> About {
+        match self.scenes.get(&heard_of).and_then(|scene| root::of(scene)) {
+            Some(root) => About { heard_of, subject: root.object, because: Some(root.because) },
+            None => About { subject: heard_of.clone(), heard_of, because: None },
+        }
+    }
+
+    /// The incident that a signal belongs to, by its place among those known; what joins it where only the scene tells.
+    fn belongs_to(&self, signal: &Signal, about: &mut About) -> Option<usize> {
+        let is_open = |incident: &Incident| incident.state == IncidentState::Open && incident.fault != ARRIVAL;
+        let at_fault = |incident: &Incident| holds(incident, &about.subject) && self.may_join(incident);
+        // A cause that is not visible yet: the incident of the signal's own subject takes it.
+        let of_its_own = |incident: &Incident| {
+            // That an incident may read a namespace makes trouble of the namespace no part of it.
+            let also = about.heard_of.kind != Kind::Namespace && incident.also.contains(&about.heard_of);
+            let took_in = incident.absorbed.iter().any(|merge| merge.subject == about.heard_of);
+            (holds(incident, &about.heard_of) || also) && is_open(incident) || took_in && self.may_join(incident)
+        };
+        let found = self.known.iter().position(at_fault).or_else(|| self.known.iter().position(of_its_own));
+        if found.is_some() || !matches!(signal.body, SignalBody::Rollout(_)) {
+            return found;
+        }
+        // What changed is no trouble of its own; it belongs to that of a subject that feels it.
+        let felt =
+            self.known.iter().enumerate().filter(|(_, incident)| is_open(incident)).find_map(|(at, incident)| {
+                let scene = self.scenes.get(&incident.subject)?;
+                Some((at, changed::touches(scene, &about.heard_of)?))
+            });
+        let (at, because) = felt?;
+        about.because = Some(because);
+        Some(at)
+    }
+
+    fn may_join(&self, incident: &Incident) -> bool {
+        match &incident.state {
+            IncidentState::Open => true,
+            // Its signals are the other one's now.
+            IncidentState::Over { how: Ending::Absorbed, .. } => false,
+            IncidentState::Over { at, .. } => self.now.duration_since(*at) <= self.rules.reopen,
+        }
+    }
+
+    /// Joins an incident, which is opened again where it was over; what speaks of no trouble does not do that.
+    fn join_at(&mut self, at: usize, signal: &Signal, about: About) -> Change {
+        let mut incident = self.known[at].clone();
+        if matches!(incident.state, IncidentState::Over { .. }) {
+            let resolved = matches!(&signal.body, SignalBody::Alert(alert) if alert.status == AlertStatus::Resolved);
+            if resolved || matches!(signal.body, SignalBody::Rollout(_)) {
+                let why = text!("it belongs to incident {}, which is over", incident.id);
+                return Change::Ignore { signal: signal.id.clone(), why };
+            }
+            incident.state = IncidentState::Open;
+            incident.healthy_since = None;
+        }
+        self.join(&mut incident, signal, about);
+        self.known[at] = incident.clone();
+        Change::Join { incident: Box::new(incident), signal: signal.id.clone() }
+    }
+
+    /// Trouble that was there at the first start is one incident, whatever it is about; news about any of it opens
+    /// another.
+    fn arrive(&mut self, signal: &Signal, heard_of: &ObjectRef) -> Change {
+        let signal_id = signal.id.clone();
+        if let Some(incident) = self.known.iter_mut().find(|i| i.fault == ARRIVAL && i.state == IncidentState::Open) {
+            list(&mut incident.also, heard_of, self.rules);
+            incident.updated_at = self.now;
+            return Change::Join { incident: Box::new(incident.clone()), signal: signal_id };
+        }
+        let Some(name) = Name::parse("found-on-arrival") else {
+            return Change::Ignore { signal: signal_id, why: Redacted::literal("no name for the arrival") };
+        };
+        let subject = ObjectRef { kind: Kind::Alert, namespace: None, name };
+        let incident = Incident {
+            fault: ARRIVAL.to_owned(),
+            severity: Severity::Low,
+            severity_why: Redacted::default(),
+            ..self.open(signal, About { heard_of: heard_of.clone(), subject, because: None })
+        };
+        self.known.push(incident.clone());
+        Change::Open { incident: Box::new(incident), signal: signal_id }
+    }
+
+    fn open(&self, signal: &Signal, about: About) -> Incident {
+        let About { heard_of, subject, because } = about;
+        let scene = self.scenes.get(&subject).or_else(|| self.scenes.get(&heard_of));
+        let sentence = match &because {
+            Some(because) => text!("{} opened it: {}", named(signal), because),
+            None => text!("{} opened it", named(signal)),
+        };
+        let Weight { severity, why } = scene.map_or_else(|| said_severity(signal), |scene| (self.severity)(scene));
+        let mut incident = Incident {
+            severity,
+            severity_why: why,
+            alert_severity: alert_severity(signal),
+            began_at: began_at(signal).min(self.now),
+            also: if heard_of == subject { Vec::new() } else { vec![heard_of.clone()] },
+            why: vec![Why { signal: signal.id.clone(), at: self.now, sentence, joined: joined(heard_of, because) }],
+            investigation: Investigation::unbegun(InvestigationState::Waiting),
+            ..Incident::opened(signal.cluster.clone(), subject.clone(), &fault(&subject), self.now)
+        };
+        list_namespace(&mut incident, signal, self.rules);
+        incident
+    }
+
+    fn join(&self, incident: &mut Incident, signal: &Signal, about: About) {
+        let (heard_of, because, rules) = (about.heard_of, about.because, self.rules);
+        let apart = apart(began_at(signal), incident.began_at);
+        let sentence = match &because {
+            Some(because) => text!("{}: {}", named(signal), because),
+            None if heard_of == incident.subject => text!("{}: same {}, {} apart", named(signal), heard_of, apart),
+            None => text!("{}: {} is part of this incident, {} apart", named(signal), heard_of, apart),
+        };
+        let edit = matches!(&signal.body, SignalBody::Rollout(rollout) if rollout.is_edit());
+        if heard_of != incident.subject && !edit {
+            list(&mut incident.also, &heard_of, rules);
+        }
+        list_namespace(incident, signal, rules);
+        if incident.why.len() < rules.listed_max {
+            let joined = joined(heard_of, because);
+            incident.why.push(Why { signal: signal.id.clone(), at: self.now, sentence, joined });
+        }
+        if !matches!(signal.body, SignalBody::Rollout(_)) {
+            incident.began_at = incident.began_at.min(began_at(signal));
+        }
+        if let Some(said) = alert_severity(signal)
+            && rank(&said) > incident.alert_severity.as_ref().map_or(0, rank)
+        {
+            incident.alert_severity = Some(said);
+        }
+        if let Some(scene) = self.scenes.get(&incident.subject) {
+            Weight { severity: incident.severity, why: incident.severity_why } = (self.severity)(scene);
+        }
+        incident.updated_at = self.now;
+    }
+}
+
+fn holds(incident: &Incident, subject: &ObjectRef) -> bool {
+    incident.subject == *subject && incident.fault == fault(subject)
+}
+
+fn list(also: &mut Vec<ObjectRef>, object: &ObjectRef, rules: &Rules) {
+    if !also.contains(object) && also.len() < rules.listed_max {
+        also.push(object.clone());
+    }
+}
+
+/// Of an alert that names no object the namespace that its labels name is where to look.
+fn list_namespace(incident: &mut Incident, signal: &Signal, rules: &Rules) {
+    let SignalBody::Alert(alert) = &signal.body else { return };
+    let namespace = alert.label("namespace").filter(|_| incident.subject.kind == Kind::Alert).and_then(Name::parse);
+    if let Some(name) = namespace {
+        list(&mut incident.also, &ObjectRef { kind: Kind::Namespace, namespace: None, name }, rules);
+    }
+}
+
+/// What a signal is about, where that is not where its fault lies.
+fn joined(heard_of: ObjectRef, because: Option<Redacted>) -> Option<Cause> {
+    because.map(|because| Cause { object: heard_of, because, by_model: false })
+}
