@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::agent::prompt::fence;
 use crate::clock::words;
 use crate::model::scene::{Change, ContainerState, DiffLine, Event, LogTail, Pod, State, Terminated, Workload};
-use crate::model::{Card, Finding, Past, Reading, Role, Scene};
+use crate::model::{Card, Finding, Kind, Past, Reading, Role, Scene};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -62,6 +62,7 @@ fn heard(card: &Card) -> Vec<String> {
         lines.push(format!("{} alerts, {} firing: {}", heard.alerts, heard.alerts_firing, names.join(", ")));
     }
     lines.extend(heard.says.iter().map(|says| format!("the newest says: {says}")));
+    lines.extend(unnamed(card));
     if heard.warnings + heard.rollouts > 0 {
         lines.push(format!("{} warnings, {} rollouts", heard.warnings, heard.rollouts));
     }
@@ -72,6 +73,28 @@ fn heard(card: &Card) -> Vec<String> {
     // What many signals have in common is told once.
     let why: BTreeSet<&str> = card.incident.why.iter().map(|why| why.sentence.as_str()).collect();
     lines.extend(why.into_iter().take(3).map(str::to_owned));
+    lines
+}
+
+/// Of an alert that names no object: what its labels say, and where to look.
+fn unnamed(card: &Card) -> Vec<String> {
+    if card.incident.subject.kind != Kind::Alert {
+        return Vec::new();
+    }
+    let also = card.incident.also.iter();
+    let namespaces: Vec<&str> = also.filter(|o| o.kind == Kind::Namespace).map(|o| o.name()).collect();
+    let labels: Vec<&str> = card.heard.labels.iter().map(Redacted::as_str).collect();
+    let mut lines = Vec::new();
+    if !labels.is_empty() {
+        lines.push(format!("its labels: {}", labels.join(", ")));
+    }
+    lines.push(match namespaces[..] {
+        [] => "no object and no namespace is named: no workload can be read here; what cannot be known is unknown".into(),
+        _ => format!(
+            "no object is named: list_workloads of namespace {} shows what is in trouble there; what is healthy is not the cause",
+            namespaces.join(", ")
+        ),
+    });
     lines
 }
 

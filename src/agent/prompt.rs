@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::agent::opening;
 use crate::agent::report;
-use crate::model::Card;
+use crate::model::{Card, Kind, ObjectRef};
 use crate::redact::Redacted;
 
 /// The system prompt: constant, so that a provider's prefix cache works.
@@ -24,18 +24,31 @@ const FUEL: u64 = 200_000;
 /// When a template does not render, which a test rules out.
 pub fn opening(card: &Card, calls_max: u32, now: jiff::Timestamp) -> anyhow::Result<Vec<Value>> {
     let incident = &card.incident;
-    let mut namespaces: Vec<&str> =
-        std::iter::once(&incident.subject).chain(&incident.also).map(|o| o.namespace()).collect();
+    let is_unnamed = incident.subject.kind == Kind::Alert;
+    fn place(object: &ObjectRef) -> &str {
+        if object.kind == Kind::Namespace { object.name() } else { object.namespace() }
+    }
+    let mut namespaces: Vec<&str> = std::iter::once(&incident.subject).chain(&incident.also).map(place).collect();
     namespaces.sort_unstable();
     namespaces.dedup();
     namespaces.retain(|namespace| !namespace.is_empty());
     let scope = if namespaces.is_empty() { "the incident's nodes".to_owned() } else { namespaces.join(", ") };
+    let own = incident.subject.namespace();
+    let namespace = match (own, is_unnamed) {
+        ("", true) if !namespaces.is_empty() => namespaces.join(", "),
+        ("", _) => "-".to_owned(),
+        (own, _) => own.to_owned(),
+    };
+    let question = match is_unnamed {
+        true => format!("what is behind {}, which names no object", incident.subject),
+        false => format!("why {} is in trouble", incident.subject),
+    };
     let task = render(
         TASK,
         context! {
             cluster => incident.cluster.as_str(),
-            namespace => if incident.subject.namespace().is_empty() { "-" } else { incident.subject.namespace() },
-            subject => incident.subject.to_string(),
+            namespace => namespace,
+            question => question,
             severity => incident.severity.as_str(),
             began_at => incident.began_at.to_string(),
             now => now.to_string(),

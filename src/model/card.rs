@@ -126,6 +126,9 @@ pub struct Heard {
     pub resolved_at: Option<Timestamp>,
     /// The newest alert's own words (summary or description), for an incident without a scene.
     pub says: Option<Redacted>,
+    /// Labels of an alert that names no object, `key=value` each, at most 15.
+    #[serde(default)]
+    pub labels: Vec<Redacted>,
 }
 
 /// A link of the card: `Runbook`, `Alert`.

@@ -10,6 +10,7 @@ mod review;
 mod small_models;
 mod spent;
 mod storm;
+mod unnamed;
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The card's data, assembled from everything that is stored of its incident.
 
 use crate::clock;
-use crate::model::{Alert, Card, Heard, IncidentId, Link, Signal, SignalBody};
+use crate::model::{Alert, Card, Heard, IncidentId, Kind, Link, Signal, SignalBody};
 use crate::redact::Redacted;
 use crate::redact::Redactor;
 use crate::store::Store;
@@ -15,6 +15,8 @@ use crate::text;
 
 /// Names that a card can show.
 const NAMES_MAX: u32 = 10;
+/// Labels of an alert that names no object; rules set about five, exporters about ten.
+const LABELS_MAX: usize = 15;
 
 impl Store {
     /// Everything that the card of this incident shows; None when the incident is not stored.
@@ -38,6 +40,9 @@ impl Store {
         heard.warnings = row.int(5)? as u32;
         heard.rollouts = row.int(6)? as u32;
         heard.says = newest.as_ref().and_then(words);
+        if incident.subject.kind == Kind::Alert {
+            heard.labels = newest.as_ref().map(labels).unwrap_or_default();
+        }
         Ok(Some(Card {
             heard,
             links: newest.as_ref().map(links).unwrap_or_default(),
@@ -87,6 +92,14 @@ fn words(signal: &Signal) -> Option<Redacted> {
         SignalBody::Warning(warning) => Some(text!("{}: {}", warning.reason, warning.message)),
         SignalBody::Rollout(_) => None,
     }
+}
+
+/// The labels of an alert, without those that the card shows elsewhere.
+fn labels(signal: &Signal) -> Vec<Redacted> {
+    let rules = Redactor::default();
+    let shown = |key: &str| matches!(key, "alertname" | "severity" | "namespace");
+    let told = signal.alert().into_iter().flat_map(|alert| &alert.labels).filter(|(key, _)| !shown(key));
+    told.take(LABELS_MAX).map(|(key, value)| rules.redact(&format!("{key}={value}"))).collect()
 }
 
 /// Where an alert points: its runbook, its dashboard, the expression in Prometheus.

@@ -101,6 +101,7 @@ fn first_card() -> Card {
             rollouts: 1,
             resolved_at: None,
             says: Some("Pod shop/checkout is crash looping".into()),
+            labels: Vec::new(),
         },
         scene: Some(Arc::new(scene())),
         findings: vec![
