@@ -26,7 +26,7 @@ fn rolled_out(town: &Town, object: &ObjectRef) -> Signal {
 }
 
 /// What the watch says of a pod that is in trouble.
-fn in_trouble(town: &Town, pod: &str, reason: &'static str) -> Signal {
+pub(super) fn in_trouble(town: &Town, pod: &str, reason: &'static str) -> Signal {
     Signal {
         id: SignalId::derive(&["pod", pod, reason]),
         cluster: ClusterName::parse("demo").unwrap(),
@@ -45,10 +45,10 @@ fn in_trouble(town: &Town, pod: &str, reason: &'static str) -> Signal {
 }
 
 /// The pods that wait for their image in the scenario `bad-image-rollout`.
-const WAITING: [&str; 2] = ["checkout-tw2zzdljj6-jj7jf", "checkout-tw2zzdljj6-vxf2s"];
+pub(super) const WAITING: [&str; 2] = ["checkout-tw2zzdljj6-jj7jf", "checkout-tw2zzdljj6-vxf2s"];
 
 /// The four alert names that default rules fire for one image that does not exist.
-fn four_names(started: Timestamp, namespace: &str, workload: &str, pods: &[&str]) -> Vec<Value> {
+pub(super) fn four_names(started: Timestamp, namespace: &str, workload: &str, pods: &[&str]) -> Vec<Value> {
     let of_pods = |name: &str| -> Vec<Value> {
         pods.iter().map(|pod| alert(name, started, &[("namespace", namespace), ("pod", pod)])).collect()
     };
@@ -196,7 +196,7 @@ async fn near_names_are_not_merged() {
 
 /// The scenario with a second set of the objects whose names begin with `name`, under the name `twin`; `kept` keeps its
 /// name in both.
-fn with_twin(scenario: &str, name: &str, twin: &str, kept: &[&str]) -> Scenario {
+pub(super) fn with_twin(scenario: &str, name: &str, twin: &str, kept: &[&str]) -> Scenario {
     let mut scenario = without_model(folder(scenario));
     let renamed = |text: &str| {
         let text = text.replace(name, twin);
@@ -225,7 +225,7 @@ fn with_twin(scenario: &str, name: &str, twin: &str, kept: &[&str]) -> Scenario 
 }
 
 /// An alert on a Deployment.
-fn of_deployment(name: &str, town: &Town, namespace: &str, workload: &str) -> Value {
+pub(super) fn of_deployment(name: &str, town: &Town, namespace: &str, workload: &str) -> Value {
     alert(name, town.now(), &[("namespace", namespace), ("deployment", workload)])
 }
 
