@@ -157,7 +157,7 @@ impl Actor {
 
     /// Reads what became of a silence whose answer was lost: it is found by the approval in its comment.
     pub(super) async fn recover_silence(&self, action: &Action, approval: &Approval) -> Result<Recovered, Refusal> {
-        let standing = self.silencer()?.alertmanager.silences().await?;
+        let all = self.silencer()?.alertmanager.all_silences().await?;
         let done = |left| Recovered::Done(Done { generation: 0, left });
         Ok(match action {
             Action::SilenceAlert { alert, .. } => {
@@ -166,9 +166,15 @@ impl Actor {
                 let made = |one: &&Silence| {
                     silenced_in(&one.comment).is_some_and(|(id, _)| id == approval.id) && one.matchers == matchers
                 };
-                standing.iter().find(made).map_or(Recovered::NotDone, |made| done(Some(bound(action, made))))
+                let made: Vec<&Silence> = all.iter().filter(made).collect();
+                match made.iter().find(|one| !one.ended) {
+                    Some(made) => done(Some(bound(action, made))),
+                    None if made.is_empty() => Recovered::NotDone,
+                    // The one leave there was is spent.
+                    None => Recovered::Unclear("it was made, and somebody has ended it since".into()),
+                }
             }
-            Action::ExpireSilence { silence, .. } if standing.iter().any(|one| one.id == silence.as_str()) => {
+            Action::ExpireSilence { silence, .. } if all.iter().any(|one| !one.ended && one.id == silence.as_str()) => {
                 Recovered::NotDone
             }
             _ => done(None),

@@ -1,5 +1,6 @@
 //! The callers' file, read again when it changes: a token that is taken out is refused without a restart.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ const EVERY: Duration = Duration::from_secs(2);
 pub struct CallersFile {
     file: PathBuf,
     text: String,
+    /// As it was seen last. A change counts when two looks in turn see the same: nothing half written is taken.
+    seen: String,
     /// Why it could not be taken the last time, said once.
     broken: String,
     to: watch::Sender<Callers>,
@@ -33,8 +36,10 @@ impl CallersFile {
     /// The file's, with its place.
     pub fn open(file: &Path) -> anyhow::Result<(Self, watch::Receiver<Callers>)> {
         let text = std::fs::read_to_string(file).with_context(|| format!("mcp_callers_file: {}", file.display()))?;
-        let (to, callers) = watch::channel(parse(&text, file)?);
-        Ok((Self { file: file.to_owned(), text, broken: String::new(), to }, callers))
+        let known = parse(&text, file)?;
+        anyhow::ensure!(!known.is_empty(), "{}: it lists nobody", file.display());
+        let (to, callers) = watch::channel(known);
+        Ok((Self { file: file.to_owned(), seen: text.clone(), text, broken: String::new(), to }, callers))
     }
 
     /// Looks at it until `stop`.
@@ -44,38 +49,57 @@ impl CallersFile {
         }
     }
 
-    /// Takes what has changed. A file that cannot be read or has a mistake changes nothing, and the log says so.
+    /// Takes what has changed. A file with a mistake, or one that cannot be read, changes nothing, and the log says so; one
+    /// that lists nobody, or is gone, lets nobody in.
     async fn look(&mut self, store: &Store, clock: &Clock) {
-        let read = tokio::fs::read_to_string(&self.file).await.map_err(anyhow::Error::from);
-        let now = match read.and_then(|text| Ok((parse(&text, &self.file)?, text))) {
-            Ok((_, text)) if text == self.text => return self.broken.clear(),
-            Ok(now) => now,
-            Err(error) => {
-                let says = format!("{error:#}");
-                if says != self.broken {
-                    tracing::error!("mcp_callers_file cannot be taken, those of before still hold: {says}");
-                }
-                self.broken = says;
-                return;
-            }
+        let text = match tokio::fs::read_to_string(&self.file).await {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            Err(error) => return self.keep(&error.to_string()),
         };
-        let (callers, text) = now;
+        let settled = text == self.seen;
+        if !settled {
+            self.seen.clone_from(&text);
+        }
+        if text == self.text {
+            return self.broken.clear();
+        }
+        if !settled {
+            return;
+        }
+        match parse(&text, &self.file) {
+            Ok(callers) => self.take(callers, text, store, clock).await,
+            Err(error) => self.keep(&format!("{error:#}")),
+        }
+    }
+
+    fn keep(&mut self, why: &str) {
+        if why != self.broken {
+            tracing::error!("mcp_callers_file cannot be taken, those of before still hold: {why}");
+            why.clone_into(&mut self.broken);
+        }
+    }
+
+    async fn take(&mut self, callers: Callers, text: String, store: &Store, clock: &Clock) {
         let entry = audit::callers(clock.now(), &self.text, &text);
-        tracing::warn!(before = %entry.body["callers_before_sha256"], now = %entry.body["callers_sha256"], "the callers' file has changed");
-        // Whoever is out is out also when the store cannot take it down: then no call is let through at all.
+        let names = callers.names();
+        // Whoever is out is out before anything else, also when the store cannot take it down.
+        self.to.send_modify(|known| *known = known.renewed(callers));
+        tracing::warn!(now = %entry.body["callers_sha256"], "the callers' file has changed; it lists {names}");
         if let Err(error) = store.commit(vec![Write::Audit(entry)], Durability::Durable, None).await {
             tracing::error!("the change of the callers' file is not in the audit: {error:#}");
         }
-        self.to.send_modify(|known| *known = known.renewed(callers));
         self.text = text;
         self.broken.clear();
     }
 }
 
+/// Who is listed. An empty file lists nobody.
 fn parse(text: &str, file: &Path) -> anyhow::Result<Callers> {
-    let callers = Callers::parse(text, &file.display().to_string(), &Gate::servers())?;
-    anyhow::ensure!(!callers.is_empty(), "{}: it lists nobody", file.display());
-    Ok(callers)
+    if text.trim().is_empty() {
+        return Ok(Callers::default());
+    }
+    Ok(Callers::parse(text, &file.display().to_string(), &Gate::servers())?)
 }
 
 #[cfg(test)]
@@ -111,7 +135,11 @@ mod tests {
         file.look(&store, &clock).await;
         assert!(callers.borrow().find("bob").is_some(), "a mistake in the file locks nobody out");
 
+        std::fs::write(&path, yaml(&["ada"])).unwrap();
+        file.look(&store, &clock).await;
+        assert!(callers.borrow().find("bob").is_some(), "seen once, it may be half written");
         std::fs::write(&path, yaml(&["ada", "eve"])).unwrap();
+        file.look(&store, &clock).await;
         file.look(&store, &clock).await;
         assert!(callers.borrow().find("bob").is_none() && callers.borrow().find("eve").is_some());
         assert!(Arc::ptr_eq(&ada, callers.borrow().find("ada").unwrap()), "what she has used still counts");
@@ -120,5 +148,10 @@ mod tests {
             told["callers_sha256"].is_string() && told["callers_before_sha256"] != told["callers_sha256"],
             "{told}"
         );
+
+        std::fs::remove_file(&path).unwrap();
+        file.look(&store, &clock).await;
+        file.look(&store, &clock).await;
+        assert!(callers.borrow().find("ada").is_none(), "without a file nobody is let in");
     }
 }

@@ -50,7 +50,8 @@ impl Clients {
     async fn new(setup: &Setup) -> anyhow::Result<Self> {
         let Setup { store, clock, redactor, metrics, policy, .. } = setup;
         let (client, server) = clients::tools(&setup.kubernetes)?;
-        let reader = Reader::new(client.clone(), setup.cluster.clone(), redactor.clone(), clock.clone());
+        let (cluster, places) = (setup.cluster.clone(), setup.namespaces.clone());
+        let reader = Reader::within(client.clone(), cluster, redactor.clone(), clock.clone(), places);
         let (namespace, prefix, writes) = setup.accounts.clone();
         let accounts = Accounts { daemon: client, server, namespace, prefix, writes, redactor: redactor.clone() };
         let silencer = setup.sources.alertmanager.clone().map(Silencer::new).transpose()?;

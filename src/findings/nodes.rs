@@ -61,11 +61,13 @@ fn not_ready(scene: &Scene, now: Timestamp, node: &Node) -> Vec<Finding> {
     found
 }
 
-/// When the subject, a node that still counts as ready, renewed its lease last, if that is overdue. Other nodes are not
-/// asked: where a clock is wrong, all of them would be late.
+/// When the subject, a node that still counts as ready, renewed its lease last, if that is overdue beside the leases of the
+/// other nodes: by this process's own clock alone, all of them would be late where that clock is ahead.
 pub(super) fn lease_overdue(scene: &Scene, node: &Node) -> Option<Timestamp> {
     let renewed = node.lease_renewed_at.filter(|_| node.ready == Some(true) && is_subject(scene, node))?;
-    (say::seconds(renewed, scene.read_at) > LEASE_SECONDS).then_some(renewed)
+    let others = scene.nodes.items().iter().filter(|other| other.object != node.object);
+    let newest = others.filter_map(|other| other.lease_renewed_at).max()?;
+    (say::seconds(renewed, newest.min(scene.read_at)) > LEASE_SECONDS).then_some(renewed)
 }
 
 /// A kubelet that has fallen silent, before the node controller says so.

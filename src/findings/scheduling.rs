@@ -115,13 +115,19 @@ fn reasons(message: &Redacted, nodes: &[Node]) -> Vec<(u32, Reason, Redacted)> {
 }
 
 /// Since Kubernetes 1.35 the scheduler no longer says which taints it means; the nodes do, where just as many have one.
+/// Where a node has several, which of them keeps the pod away is not known here.
 fn tainted(count: u32, clause: &Redacted, nodes: &[Node]) -> Vec<(u32, Reason, Redacted)> {
     let closes = |taint: &&Redacted| !taint.as_str().ends_with(":PreferNoSchedule");
     let mut taints: BTreeMap<&Redacted, u32> = BTreeMap::new();
-    for taint in nodes.iter().filter_map(|node| node.taints.iter().find(closes)) {
-        *taints.entry(taint).or_default() += 1;
+    let mut several = false;
+    for node in nodes {
+        let mut closing = node.taints.iter().filter(closes);
+        if let Some(taint) = closing.next() {
+            *taints.entry(taint).or_default() += 1;
+            several |= closing.next().is_some();
+        }
     }
-    if taints.values().sum::<u32>() != count {
+    if several || taints.values().sum::<u32>() != count {
         return vec![(count, Reason::Taint(Redacted::default()), clause.clone())];
     }
     let told = |taint: &Redacted| {
@@ -222,8 +228,12 @@ fn open(scene: &Scene) -> impl Iterator<Item = &Node> {
 }
 
 /// What the largest of them can allocate of a resource, where no node could give what a pod requests, whatever ran there.
+/// None where a pod tolerates something, for then it could go where others cannot.
 fn too_small(scene: &Scene, waiting: &Waiting<'_>, resource: &str) -> Option<i64> {
     let pod = waiting.pods.first()?;
+    if view::template(scene, pod).is_some_and(|template| !template.tolerations.is_empty()) {
+        return None;
+    }
     let (asked, largest) = match resource {
         "cpu" => (pod.cpu_milli, open(scene).map(|node| node.allocatable_cpu_milli).max()?),
         "memory" => (pod.memory_bytes, open(scene).map(|node| node.allocatable_memory_bytes).max()?),

@@ -114,6 +114,12 @@ impl Callers {
         Ok(Self(read.callers.into_iter().map(|rights| Arc::new(Guest::new(rights))).collect()))
     }
 
+    /// Their names, for the log.
+    pub fn names(&self) -> String {
+        let names: Vec<&str> = self.0.iter().map(|guest| guest.rights.name.as_str()).collect();
+        if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
+    }
+
     /// Whether there is nobody.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

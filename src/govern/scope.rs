@@ -61,8 +61,10 @@ impl Scope {
     pub fn allows(&self, arguments: &Map<String, Value>) -> Result<(), Redacted> {
         let text = |key: &str| arguments.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
         let kind = text("kind").and_then(Kind::named);
-        let cluster_wide = kind.is_some_and(|kind| !kind.is_namespaced());
-        if let Some(namespace) = text("namespace").filter(|_| !cluster_wide)
+        if arguments.get("namespace").is_some_and(|value| !value.is_string() && !value.is_null()) {
+            return Err("`namespace` is one name".into());
+        }
+        if let Some(namespace) = text("namespace")
             && !self.namespaces.iter().any(|name| name.as_str() == namespace)
         {
             return Err(self.outside(namespace));

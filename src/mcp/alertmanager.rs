@@ -96,14 +96,18 @@ impl Silences {
 
     /// The one alert that is meant: by fingerprint, or by its name among those of the object's namespace.
     fn one<'a>(&self, held: &'a [Held], object: &ObjectRef, named: &str) -> Result<&'a Held, ToolError> {
-        if let Some(alert) = held.iter().find(|alert| alert.fingerprint == named) {
-            return Ok(alert);
-        }
         let label = &self.alertmanager.options().namespace_label;
         let here = |alert: &&Held| {
             let namespace = object.namespace.as_ref().map(Name::as_str);
             namespace.is_none() || alert.labels.get(label).map(String::as_str) == namespace
         };
+        if let Some(alert) = held.iter().find(|alert| alert.fingerprint == named) {
+            // The people of the object's namespace answer for it; those of another are to be asked for theirs.
+            return match here(&alert) {
+                true => Ok(alert),
+                false => refuse(text!("that alert is not of the namespace of {}", object)),
+            };
+        }
         let has_name = |alert: &&Held| alert.labels.get("alertname").is_some_and(|name| name == named);
         let found: Vec<&Held> = held.iter().filter(has_name).filter(here).collect();
         let redactor = self.alertmanager.redactor();

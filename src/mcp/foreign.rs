@@ -32,9 +32,11 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(9);
 const LIST_TIMEOUT: Duration = Duration::from_secs(3);
 /// A server that could not be reached is not tried again at once by each call.
 const PAUSE: Duration = Duration::from_secs(10);
-/// Arguments of a tool that are offered, and how deep: the models are told no more.
+/// Arguments of a tool that are offered, those within others counted, and how deep: every turn pays for each.
 const ARGUMENTS_MAX: usize = 30;
-const DEPTH_MAX: usize = 4;
+const DEPTH_MAX: usize = 3;
+/// Pages of tools that are read of one server: more than any has.
+const PAGES_MAX: usize = 10;
 /// Characters of an argument's name.
 const NAME_MAX_CHARS: usize = 64;
 /// Characters of what was asked.
@@ -126,12 +128,22 @@ impl Outsider {
     async fn schemas(&self) -> Vec<(String, JsonObject)> {
         let listed = timeout(LIST_TIMEOUT, async {
             let client = self.client().await?;
-            client.list_all_tools().await.map_err(|error| self.says(&error.to_string()))
+            let (mut known, mut cursor) = (Vec::new(), None);
+            for _ in 0..PAGES_MAX {
+                let ask = PaginatedRequestParams::default().with_cursor(cursor);
+                let page = client.list_tools(Some(ask)).await.map_err(|error| self.says(&error.to_string()))?;
+                let listed = |tool: &Tool| self.foreign.tools.iter().any(|(name, _)| *name == tool.name);
+                let tools = page.tools.into_iter().filter(listed);
+                known.extend(tools.map(|tool| (tool.name.to_string(), arguments(&tool.input_schema))));
+                cursor = page.next_cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            Ok::<_, Redacted>(known)
         });
         match listed.await {
-            Ok(Ok(tools)) => {
-                tools.into_iter().map(|tool| (tool.name.to_string(), arguments(&tool.input_schema))).collect()
-            }
+            Ok(Ok(known)) => known,
             Ok(Err(why)) => self.silent(&why),
             Err(_) => self.silent(&"no answer in time".into()),
         }
@@ -162,10 +174,10 @@ fn words(answered: &CallToolResult) -> String {
 
 /// A tool's arguments without a word of its server: names that are plain identifiers, and types.
 fn arguments(schema: &JsonObject) -> JsonObject {
-    bare(schema, DEPTH_MAX)
+    bare(schema, DEPTH_MAX, &mut ARGUMENTS_MAX.clone())
 }
 
-fn bare(schema: &JsonObject, depth: usize) -> JsonObject {
+fn bare(schema: &JsonObject, depth: usize, room: &mut usize) -> JsonObject {
     let is_name = |name: &str| {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         !name.is_empty() && name.len() <= NAME_MAX_CHARS && name.chars().all(plain)
@@ -183,19 +195,21 @@ fn bare(schema: &JsonObject, depth: usize) -> JsonObject {
         return kept;
     }
     if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
-        let named = properties.iter().filter(|(name, _)| is_name(name)).take(ARGUMENTS_MAX);
-        let inner = named.map(|(name, value)| {
-            let value = value.as_object().map_or_else(JsonObject::new, |value| bare(value, depth - 1));
-            (name.clone(), Value::Object(value))
-        });
-        kept.insert("properties".into(), Value::Object(inner.collect()));
+        let named: Vec<_> = properties.iter().filter(|(name, _)| is_name(name)).take(*room).collect();
+        *room -= named.len();
+        let mut inner = JsonObject::new();
+        for (name, value) in named {
+            let value = value.as_object().map_or_else(JsonObject::new, |value| bare(value, depth - 1, room));
+            inner.insert(name.clone(), Value::Object(value));
+        }
+        kept.insert("properties".into(), Value::Object(inner));
     }
     if let Some(required) = schema.get("required").and_then(Value::as_array) {
         let names = required.iter().filter(|name| name.as_str().is_some_and(is_name)).take(ARGUMENTS_MAX);
         kept.insert("required".into(), names.cloned().collect());
     }
     if let Some(items) = schema.get("items").and_then(Value::as_object) {
-        kept.insert("items".into(), Value::Object(bare(items, depth - 1)));
+        kept.insert("items".into(), Value::Object(bare(items, depth - 1, room)));
     }
     kept
 }

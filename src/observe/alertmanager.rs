@@ -41,6 +41,8 @@ pub struct Silence {
     pub id: String,
     pub comment: String,
     pub ends_at: String,
+    /// Nothing is silenced by it any more.
+    pub ended: bool,
     /// Its matchers, in the order of their labels.
     pub matchers: Vec<Value>,
 }
@@ -88,8 +90,15 @@ impl Alertmanager {
     /// # Errors
     /// By remedy.
     pub async fn silences(&self) -> Result<Vec<Silence>, ReadError> {
+        Ok(self.all_silences().await?.into_iter().filter(|silence| !silence.ended).collect())
+    }
+
+    /// The silences, with those that have ended, as long as Alertmanager remembers them (5 days by default).
+    ///
+    /// # Errors
+    /// By remedy.
+    pub async fn all_silences(&self) -> Result<Vec<Silence>, ReadError> {
         let all = self.list("/api/v2/silences").await?;
-        let stands = |silence: &&Value| json::text(silence, "/status/state") != "expired";
         let silence = |silence: &Value| {
             let mut matchers = json::list(silence, "/matchers").to_vec();
             matchers.sort_by(|a, b| json::text(a, "/name").cmp(json::text(b, "/name")));
@@ -97,10 +106,11 @@ impl Alertmanager {
                 id: json::text(silence, "/id").to_owned(),
                 comment: json::text(silence, "/comment").to_owned(),
                 ends_at: json::text(silence, "/endsAt").to_owned(),
+                ended: json::text(silence, "/status/state") == "expired",
                 matchers,
             }
         };
-        Ok(all.iter().filter(stands).map(silence).collect())
+        Ok(all.iter().map(silence).collect())
     }
 
     async fn list(&self, path: &str) -> Result<Vec<Value>, ReadError> {

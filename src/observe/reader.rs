@@ -114,12 +114,26 @@ struct Inner {
     redactor: Redactor,
     clock: Clock,
     slots: Semaphore,
+    /// Only these namespaces are read, and nothing that lives in none; empty: the whole cluster.
+    within: Vec<Name>,
 }
 
 impl Reader {
     /// A reader over `client`, which should neither retry by itself nor wait for ever (see its configuration).
     pub fn new(client: kube::Client, cluster: ClusterName, redactor: Redactor, clock: Clock) -> Self {
-        Self(Arc::new(Inner { client, cluster, redactor, clock, slots: Semaphore::new(IN_FLIGHT_MAX) }))
+        Self::within(client, cluster, redactor, clock, Vec::new())
+    }
+
+    /// The same, of these namespaces alone, whatever else the credential may read; of all where there are none.
+    pub fn within(
+        client: kube::Client,
+        cluster: ClusterName,
+        redactor: Redactor,
+        clock: Clock,
+        namespaces: Vec<Name>,
+    ) -> Self {
+        let slots = Semaphore::new(IN_FLIGHT_MAX);
+        Self(Arc::new(Inner { client, cluster, redactor, clock, slots, within: namespaces }))
     }
 
     /// The configured name of the cluster that is read.
@@ -139,7 +153,7 @@ impl Reader {
 
     /// The object, or None if it is not there. managedFields are reduced to who wrote what part when.
     pub async fn get(&self, object: &ObjectRef) -> Result<Option<Value>, ReadError> {
-        let Some(path) = path(object.kind, Some(object.namespace())) else { return Ok(None) };
+        let Some(path) = self.path(object.kind, Some(object.namespace()))? else { return Ok(None) };
         match self.json(path, Ask::Get(object.name())).await {
             Ok(mut value) => {
                 slim(&mut value, object.kind);
@@ -175,7 +189,7 @@ impl Reader {
         selector: &Selector,
         mut take: impl FnMut(Value),
     ) -> Result<bool, ReadError> {
-        let Some(path) = path(kind, namespace) else { return Ok(false) };
+        let Some(path) = self.path(kind, namespace)? else { return Ok(false) };
         let max = if selector.max == 0 { LIST_MAX } else { selector.max };
         let mut ask = ListParams {
             label_selector: selector.labels.clone(),
@@ -203,7 +217,7 @@ impl Reader {
 
     /// Names of a kind's objects in a namespace, without their content (metadata only); at most `max`.
     pub async fn names(&self, kind: Kind, namespace: Option<&str>, max: u32) -> Result<Vec<Name>, ReadError> {
-        let Some(path) = path(kind, namespace) else { return Ok(Vec::new()) };
+        let Some(path) = self.path(kind, namespace)? else { return Ok(Vec::new()) };
         let ask = ListParams { limit: Some(max), ..ListParams::default() };
         let page = self.json(path, Ask::Names(&ask)).await?;
         let items = page.get("items").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
@@ -237,6 +251,16 @@ impl Reader {
         // `/version` is no list, but asked for like one.
         let answer = self.json("/version".to_owned(), Ask::List(&ListParams::default())).await?;
         Ok(self.0.redactor.redact(answer.get("gitVersion").and_then(Value::as_str).unwrap_or("")))
+    }
+
+    /// The path of a kind's objects where they may be read; None for a kind that no API has.
+    fn path(&self, kind: Kind, namespace: Option<&str>) -> Result<Option<String>, ReadError> {
+        let listed = |namespace: &str| self.0.within.iter().any(|name| name.as_str() == namespace);
+        let inside = kind.is_namespaced() && namespace.is_some_and(listed);
+        if self.0.within.is_empty() || inside {
+            return Ok(path(kind, namespace));
+        }
+        Err(ReadError::Forbidden("only what lies in kubernetes.namespaces is read".into()))
     }
 
     async fn json(&self, path: String, ask: Ask<'_>) -> Result<Value, ReadError> {

@@ -173,6 +173,7 @@ impl Door {
             Reading::Segments(_) => CallOutcome::Read { evidence: id },
             Reading::Missing(why) => CallOutcome::Failed { why: why.clone() },
         };
+        let is_foreign = call.tool.contains(mcp::foreign::BETWEEN);
         let title = format!("{id} {} {asked}", call.tool);
         let evidence =
             Evidence { id, tool: call.tool.clone(), asked, read_at: self.gate.options().clock.now(), reading };
@@ -185,7 +186,12 @@ impl Door {
         if is_read {
             CallToolResult::success(vec![ContentBlock::text(format!("{title}\n<data>\n{}\n</data>", fence(&shown)))])
         } else {
-            let says = format!("{title}\nNot read: {}\nThis is missing data: it proves nothing.", fence(&shown));
+            // What others' servers say of a failure is theirs, too.
+            let said = match is_foreign {
+                true => format!("\n<data>\n{}\n</data>", fence(&shown)),
+                false => format!(" {}", fence(&shown)),
+            };
+            let says = format!("{title}\nNot read:{said}\nThis is missing data: it proves nothing.");
             CallToolResult::error(vec![ContentBlock::text(says)])
         }
     }

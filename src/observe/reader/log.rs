@@ -8,7 +8,7 @@ use kube::core::subresource::LogParams;
 use tokio::time::timeout;
 
 use crate::model::{Kind, ObjectRef};
-use crate::observe::reader::{ReadError, Reader, broken, no_request, path};
+use crate::observe::reader::{ReadError, Reader, broken, no_request};
 
 /// Bytes of a log that are read: ten times what a kubelet keeps of one run by default.
 const LOG_MAX_BYTES: u64 = 128 << 20;
@@ -48,7 +48,7 @@ impl Reader {
         within: Duration,
         mut take: impl FnMut(&str),
     ) -> Result<LogRead, ReadError> {
-        let Some(path) = path(Kind::Pod, Some(ask.pod.namespace())) else { return Err(ReadError::NotFound) };
+        let Some(path) = self.path(Kind::Pod, Some(ask.pod.namespace()))? else { return Err(ReadError::NotFound) };
         let params = LogParams {
             container: ask.container.map(str::to_owned),
             previous: ask.previous,
