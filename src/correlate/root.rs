@@ -1,15 +1,9 @@
 //! Where the fault of a subject lies when it is not the subject itself: its node, or what it calls.
 
-use crate::model::scene::{Condition, LogLine, Node, Pod, State};
+use crate::model::scene::{LogLine, Node, State};
 use crate::model::{ObjectRef, Scene};
 use crate::redact::Redacted;
 use crate::text;
-
-/// Conditions of a node for which its kubelet evicts pods.
-const EVICTING: [&str; 3] = ["MemoryPressure", "DiskPressure", "PIDPressure"];
-/// A condition is seen up to this long after the shortage began, for which pods may be evicted already: the kubelet
-/// reports its status every 10 s, or within 5 min where nothing changes.
-const SEEN_LATE_SECONDS: i64 = 300;
 
 /// The object at fault, and why it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +14,7 @@ pub struct Root {
 
 /// The object that explains the subject's trouble by itself, if the scene shows one.
 pub fn of(scene: &Scene) -> Option<Root> {
-    lost_node(scene).or_else(|| pressed_node(scene)).or_else(|| empty_service(scene)).or_else(|| down_dependency(scene))
+    lost_node(scene).or_else(|| empty_service(scene)).or_else(|| down_dependency(scene))
 }
 
 /// Every pod in trouble stands on one node that is not ready.
@@ -46,57 +40,8 @@ fn is_lost(node: &Node) -> bool {
     node.ready != Some(true)
 }
 
-fn is_finished(pod: &Pod) -> bool {
+fn is_finished(pod: &crate::model::scene::Pod) -> bool {
     matches!(pod.phase.as_str(), "Succeeded" | "Failed")
-}
-
-/// The kubelet of one node that is short of something evicted pods of the subject, and nothing else is the matter: what
-/// is not ready waits for its turn. A pod that has trouble of its own does not have it from the node that it stands on.
-fn pressed_node(scene: &Scene) -> Option<Root> {
-    let pods = scene.pods.items();
-    let pressed = |pod: &Pod| {
-        let node = scene
-            .nodes
-            .items()
-            .iter()
-            .find(|node| pod.node.as_ref().is_some_and(|on| on.as_str() == node.object.name()))?;
-        let condition = pressure(node).filter(|condition| is_evicted_since(pod, condition))?;
-        Some((node, condition))
-    };
-    let evicted: Vec<(&Node, &Condition)> = pods.iter().filter_map(pressed).collect();
-    let (node, condition) = *evicted.first()?;
-    let one_node = evicted.iter().all(|(other, _)| other.object == node.object);
-    let wait = pods.iter().filter(|pod| !pod.ready && !is_finished(pod)).all(waits);
-    if !one_node || !wait || node.object == scene.subject {
-        return None;
-    }
-    let count = evicted.len();
-    let because =
-        text!("{} of its pods were evicted from node {}, which reports {}", count, node.object.name, condition.kind);
-    Some(Root { object: node.object.clone(), because })
-}
-
-fn pressure(node: &Node) -> Option<&Condition> {
-    node.conditions.iter().find(|c| EVICTING.contains(&c.kind.as_str()) && c.status.as_str() == "True")
-}
-
-/// Whether the pod was evicted under this pressure, not an earlier one. Its condition `DisruptionTarget` tells when, in
-/// clusters that have it.
-fn is_evicted_since(pod: &Pod, pressure: &Condition) -> bool {
-    let at = pod.conditions.iter().find(|c| c.kind.as_str() == "DisruptionTarget").and_then(|c| c.changed_at);
-    let earlier = match (at, pressure.changed_at) {
-        (Some(at), Some(since)) => at.as_second() < since.as_second() - SEEN_LATE_SECONDS,
-        _ => false,
-    };
-    pod.phase.as_str() == "Failed" && pod.reason.as_str() == "Evicted" && !earlier
-}
-
-/// Whether a pod that is not ready has not begun yet: no node takes it, or its containers are being made.
-fn waits(pod: &Pod) -> bool {
-    pod.containers.iter().all(|container| match &container.state {
-        State::Waiting { reason, .. } => matches!(reason.as_str(), "" | "ContainerCreating" | "PodInitializing"),
-        _ => false,
-    })
 }
 
 /// The subject is healthy itself, and a Service that it was heard calling has no endpoint.
@@ -287,81 +232,6 @@ mod tests {
         assert_eq!(root.object, named(Kind::Deployment, "prices"));
         assert!(root.because.as_str().contains("cannot reach Service shop/prices"), "{}", root.because);
         assert!(of(&scene(crashed(), &["starting", REFUSED], 0)).is_some(), "it was the last that it said");
-    }
-
-    /// The Deployment `shop/cart` with these pods, on the node `n1` that reports memory pressure since 1,000 s.
-    fn pressed(pods: Vec<Pod>) -> Scene {
-        let condition = Condition {
-            kind: "MemoryPressure".into(),
-            status: "True".into(),
-            reason: "".into(),
-            message: "".into(),
-            changed_at: Some(Timestamp::from_second(1_000).unwrap()),
-            heartbeat_at: None,
-        };
-        let node = Node {
-            object: ObjectRef::new(Kind::Node, None, "n1").unwrap(),
-            ready: Some(true),
-            conditions: vec![condition],
-            labels: Default::default(),
-            taints: Vec::new(),
-            unschedulable: false,
-            allocatable_cpu_milli: 0,
-            allocatable_memory_bytes: 0,
-            extended: Default::default(),
-            requested_cpu_milli: None,
-            requested_memory_bytes: None,
-            pods: None,
-            pods_not_ready: None,
-            lease_renewed_at: None,
-            at: AT,
-        };
-        Scene {
-            workload: Part::Known(None),
-            pods: Part::Known(pods),
-            nodes: Part::Known(vec![node]),
-            ..Scene::unread(named(Kind::Deployment, "cart"), Timestamp::UNIX_EPOCH, &"not read yet".into())
-        }
-    }
-
-    fn evicted(name: &str, at_s: i64) -> Pod {
-        let condition = Condition {
-            kind: "DisruptionTarget".into(),
-            status: "True".into(),
-            reason: "TerminationByKubelet".into(),
-            message: "".into(),
-            changed_at: Some(Timestamp::from_second(at_s).unwrap()),
-            heartbeat_at: None,
-        };
-        Pod {
-            phase: "Failed".into(),
-            reason: "Evicted".into(),
-            node: Some("n1".into()),
-            conditions: vec![condition],
-            containers: Vec::new(),
-            ..pod(name, crashed())
-        }
-    }
-
-    #[test]
-    fn pods_that_a_node_under_pressure_evicted_have_their_fault_there() {
-        let waits = Pod { containers: Vec::new(), ..pod("cart-2", crashed()) };
-        let root = of(&pressed(vec![evicted("cart-1", 990), waits])).unwrap();
-        assert_eq!(root.object, ObjectRef::new(Kind::Node, None, "n1").unwrap());
-        assert_eq!(root.because.as_str(), "1 of its pods were evicted from node n1, which reports MemoryPressure");
-    }
-
-    #[test]
-    fn pods_that_only_stand_on_a_node_under_pressure_are_not_dragged_in() {
-        let on_node = |pod: Pod| Pod { node: Some("n1".into()), ..pod };
-        let crashes = || on_node(pod("cart-1", crashed()));
-        assert_eq!(of(&pressed(vec![crashes()])), None, "it crashes by itself");
-        assert_eq!(of(&pressed(vec![evicted("cart-0", 990), crashes()])), None, "it has trouble of its own as well");
-        assert_eq!(of(&pressed(vec![evicted("cart-0", 500)])), None, "it was evicted under an earlier pressure");
-        let mut scene = pressed(vec![evicted("cart-0", 990)]);
-        let Part::Known(nodes) = &mut scene.nodes else { panic!() };
-        nodes[0].conditions[0].status = "False".into();
-        assert_eq!(of(&scene), None, "the node is well again");
     }
 
     #[test]

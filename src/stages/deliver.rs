@@ -139,7 +139,8 @@ impl Deliver {
                 let way = Way { slack, channel, claim, cluster: &card.incident.cluster, of: &due.incident };
                 match self.place(way, &card).await? {
                     Place::Channel => self.in_channel(way, job).await?,
-                    Place::Digest(digest) => self.in_digest(way, job, &digest).await?,
+                    // Boxed: with the thread and the digest in it, it is more than the stacks of debug builds hold.
+                    Place::Digest(digest) => Box::pin(self.in_digest(way, job, &digest)).await?,
                 }
             }
             Outlet::Nowhere => true,

@@ -78,7 +78,8 @@ impl Deliver {
         let Some(claim) = self.store.claim("digest", digest.as_str(), LEASE).await? else {
             return Err(Trouble::Later(SOON));
         };
-        let told = async { Ok(self.tell(Way { claim: &claim, ..way }, job, digest, stands_alone).await) };
+        let tell = Box::pin(self.tell(Way { claim: &claim, ..way }, job, digest, stands_alone));
+        let told = async { Ok(tell.await) };
         let told = lease::hold(&self.store, &claim, told).await;
         self.store.release(claim).await?;
         match told.unwrap_or_else(|lost| Err(Trouble::Failed(lost))) {
