@@ -136,7 +136,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_near_its_bound_says_so_in_readyz() {
-        for (size_max_bytes, is_told) in [(1 << 30, false), (250 << 10, true)] {
+        for (size_max_bytes, is_told) in [(1 << 30, false), (300 << 10, true)] {
             let folder = tempfile::tempdir().unwrap();
             let admin = admin(&folder, size_max_bytes).await;
             let response = ready(State(admin.clone())).await;
