@@ -316,9 +316,11 @@ async fn workloads_that_a_node_under_pressure_evicted_are_one_incident_and_what_
         let name = "KubeDeploymentReplicasMismatch";
         town.hear(&body(&[of_deployment(name, &town, namespace, workload)])).await;
     }
-    let mut subjects: Vec<String> = town.open().await.iter().map(|incident| incident.subject.to_string()).collect();
-    subjects.sort();
-    assert_eq!(subjects, ["Deployment depot/crane", "Deployment thumbs/thumb-cache"]);
+    let subjects: Vec<String> = town.open().await.iter().map(|incident| incident.subject.to_string()).collect();
+    // Which of the two takes in the other is chance where both began at one instant.
+    let evicted = subjects.iter().filter(|subject| subject.starts_with("Deployment thumbs/thumb-")).count();
+    let limps = subjects.iter().any(|subject| subject == "Deployment depot/crane");
+    assert!(subjects.len() == 2 && evicted == 1 && limps, "{subjects:?}");
 }
 
 /// A turn of a scripted model: calls of these tools.
