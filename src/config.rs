@@ -22,7 +22,6 @@ pub use crate::config::record::{Audit, Price, Promotion};
 pub use crate::config::servers::{McpServer, McpTool};
 pub use crate::config::sources::{PagerDuty, QueryServer, Runbooks};
 use crate::model::{ClusterName, Name, Patience};
-use crate::redact::is_secret_key;
 
 /// The environment overlay: `FIRSTLOOK_SLACK__CHANNEL=C1` sets `slack.channel`.
 pub const ENVIRONMENT_PREFIX: &str = "FIRSTLOOK_";
@@ -263,9 +262,7 @@ impl Config {
         all.extend(self.mcp_servers.iter().map(|server| &server.token));
         all.extend(self.query_servers().flat_map(|(_, server)| [&server.bearer_token, &server.basic_password]));
         let store = self.store.url.as_ref().and_then(|url| password(url.expose_secret()));
-        // What a program of others is given in its environment is mostly a token of theirs.
-        let given = self.mcp_servers.iter().flat_map(|server| &server.environment);
-        let given = given.filter(|(name, _)| is_secret_key(name)).map(|(_, value)| value.clone());
+        let given = self.mcp_servers.iter().flat_map(McpServer::given_secrets);
         all.into_iter().flatten().map(|secret| secret.expose_secret().to_owned()).chain(store).chain(given).collect()
     }
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::config::overlay::read_secret;
 use crate::config::sources::is_web;
+use crate::redact::is_secret_key;
 
 /// Servers: each takes a connection, and a process where it is one.
 const SERVERS_MAX: usize = 10;
@@ -56,6 +57,12 @@ pub struct McpTool {
 impl McpServer {
     pub(super) fn read_secret_files(&mut self) -> Result<(), String> {
         read_secret(&format!("mcp_servers.{}.token", self.name), &mut self.token, &self.token_file)
+    }
+
+    /// What the program is given in its environment under names that tell a secret: mostly a token of its own.
+    pub(super) fn given_secrets(&self) -> impl Iterator<Item = String> {
+        let secret = self.environment.iter().filter(|(name, _)| is_secret_key(name));
+        secret.map(|(_, value)| value.clone())
     }
 
     /// Checks all of them.
