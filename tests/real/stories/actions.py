@@ -8,6 +8,8 @@ from parts import alertmanager, deployment, free_port, namespace_object, request
 from workspace import ONCALL, workspace
 
 SHOP = "acts"
+# Of the story of a silence: the other namespace is still going away while it begins.
+HEARD = "heard"
 EVERYTHING = {
     "approvers": [{"who": [ONCALL], "tiers": ["reversible", "destructive"], "namespaces": ["*"], "cluster": True}],
     "limits": {"writes_per_hour": 100, "writes_per_incident": 100},
@@ -45,11 +47,11 @@ class Caller:
 class World:
     """A daemon with `/mcp`, running as its own ServiceAccount on a real cluster, and a person who says yes."""
 
-    def __init__(self, run, beside=None):
+    def __init__(self, run, beside=None, namespace=SHOP):
         self.run, self.cluster = run, run.cluster()
         install(self.cluster)
         self.slack = run.start(workspace(run))
-        done = run_tool([run.binary, "mcp", "token", "--name", "story", "--for", ONCALL, "--namespaces", SHOP, "--cluster",
+        done = run_tool([run.binary, "mcp", "token", "--name", "story", "--for", ONCALL, "--namespaces", namespace, "--cluster",
                          "--tiers", "read-only,reversible,destructive", "--asks-per-hour", "100"])
         token, entry = done.stdout.split("\n", 1)
         (run.work / "callers.yaml").write_text("callers:\n" + entry)
@@ -174,10 +176,10 @@ def each_action_is_done_and_taken_back_for_real(run):
 def an_alert_is_silenced_for_exactly_its_labels_and_heard_again(run):
     """A real Alertmanager: asked for by a caller from outside, approved in Slack, suppressed, undone."""
     port = free_port()
-    world = World(run, {"alertmanager": {"url": f"http://127.0.0.1:{port}"}})
-    plot.set_up(run, world.cluster, SHOP)
+    world = World(run, {"alertmanager": {"url": f"http://127.0.0.1:{port}"}}, HEARD)
+    plot.set_up(run, world.cluster, HEARD)
     alerts = run.start(alertmanager(run.work, world.daemon.webhook_url, WEBHOOK_TOKEN, port=port))
-    labels = {"alertname": "CheckoutSlow", "namespace": SHOP, "deployment": "checkout", "severity": "warning"}
+    labels = {"alertname": "CheckoutSlow", "namespace": HEARD, "deployment": "checkout", "severity": "warning"}
     other = {**labels, "severity": "info"}
     alerts.post({"labels": labels}, {"labels": other})
     world.slack.wait_for_card("checkout", "2 alerts", timeout_s=60)
@@ -186,7 +188,7 @@ def an_alert_is_silenced_for_exactly_its_labels_and_heard_again(run):
         return next(a["status"]["state"] for a in alerts.alerts() if a["labels"] == of)
 
     which = next(a["fingerprint"] for a in alerts.alerts() if a["labels"] == labels)
-    web = {"namespace": SHOP, "kind": "Deployment", "name": "checkout"}
+    web = {"namespace": HEARD, "kind": "Deployment", "name": "checkout"}
     refused = world.caller.ask("silence_alert", **web, alert="CheckoutSlow", hours=1)
     assert "fingerprint" in refused and which in refused, refused
     ts = world.carry_out("silence_alert", **web, alert=which, hours=1)
