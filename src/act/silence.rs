@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use reqwest::{Client, RequestBuilder};
-use secrecy::ExposeSecret as _;
+use reqwest::Client;
 use serde_json::{Value, json};
 
 use crate::act::apply::{Applied, Done, Recovered};
@@ -14,7 +13,7 @@ use crate::model::scene::DiffLine;
 use crate::model::silence::{silence_comment, silenced_in};
 use crate::model::{Action, Approval, Bound, Preview};
 use crate::observe::alertmanager::{Alertmanager, Silence, matcher};
-use crate::observe::web::Login;
+use crate::observe::web::few_words;
 use crate::text;
 
 /// One request: Alertmanager answers within milliseconds.
@@ -32,22 +31,14 @@ impl Silencer {
     /// # Errors
     /// When the client cannot be built.
     pub fn new(alertmanager: Alertmanager) -> anyhow::Result<Self> {
-        // A redirect would carry the login elsewhere.
-        let mut builder = Client::builder().timeout(REQUEST_TIMEOUT).redirect(reqwest::redirect::Policy::none());
-        if let Some(file) = &alertmanager.options().web.ca_file {
-            builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&std::fs::read(file)?)?);
-        }
-        Ok(Self { http: builder.build()?, alertmanager })
+        let http = alertmanager.options().web.client()?.timeout(REQUEST_TIMEOUT).build()?;
+        Ok(Self { http, alertmanager })
     }
 
     /// Sends one request; what it answered, or what that means.
     async fn send(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> Result<Value, Applied> {
         let web = &self.alertmanager.options().web;
-        let mut request = self.http.request(method, format!("{}{path}", web.url));
-        for (name, value) in &web.headers {
-            request = request.header(*name, value);
-        }
-        request = with_login(request, &web.login);
+        let mut request = web.with_login(self.http.request(method, format!("{}{path}", web.url)));
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -57,21 +48,13 @@ impl Silencer {
             Err(_) => return Err(Applied::Unknown("Alertmanager did not answer".into())),
         };
         let status = answer.status().as_u16();
-        let body = answer.text().await.unwrap_or_default();
+        let body = few_words(answer).await;
         let says = || self.alertmanager.redactor().redact(&body).one_line().cut(300);
         match status {
             200..=299 => Ok(serde_json::from_str(&body).unwrap_or_default()),
             500.. => Err(Applied::Unknown(text!("Alertmanager answered {}", status))),
             _ => Err(Applied::Failed(text!("Alertmanager refused ({}): {}", status, says()))),
         }
-    }
-}
-
-fn with_login(request: RequestBuilder, login: &Login) -> RequestBuilder {
-    match login {
-        Login::None => request,
-        Login::Bearer(token) | Login::Token(token) => request.bearer_auth(token.expose_secret()),
-        Login::Basic { user, password } => request.basic_auth(user, Some(password.expose_secret())),
     }
 }
 

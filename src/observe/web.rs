@@ -4,7 +4,7 @@ use std::io::{BufReader, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -22,8 +22,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(12);
 const BODY_MAX_BYTES: u64 = 8 << 20;
 /// Bytes of an answer that is read as it comes in, and of which only a summary is kept: 10,000 series of 120 points.
 const STREAM_MAX_BYTES: u64 = 128 << 20;
-/// Bytes of an error's text.
-const ERROR_MAX_BYTES: usize = 4 << 10;
+/// Bytes of an error's text, or of what a change answers.
+const WORDS_MAX_BYTES: usize = 4 << 10;
 /// Chunks on the way from the network to the parser; each is some 16 KB.
 const CHUNKS_MAX: usize = 16;
 
@@ -53,6 +53,47 @@ pub struct WebOptions {
     pub ca_file: Option<PathBuf>,
 }
 
+impl WebOptions {
+    /// A client for it, which trusts whom it is to trust and follows no redirect: that would carry the login elsewhere.
+    ///
+    /// # Errors
+    /// When the authorities cannot be read.
+    pub(crate) fn client(&self) -> anyhow::Result<ClientBuilder> {
+        let mut builder =
+            Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        if let Some(file) = &self.ca_file {
+            let pem = std::fs::read(file).map_err(|e| anyhow::anyhow!("ca_file: {}: {e}", file.display()))?;
+            builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&pem)?);
+        }
+        Ok(builder)
+    }
+
+    /// The request with headers and login.
+    pub(crate) fn with_login(&self, mut request: RequestBuilder) -> RequestBuilder {
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
+        }
+        match &self.login {
+            Login::None => request,
+            Login::Bearer(token) => request.bearer_auth(token.expose_secret()),
+            Login::Basic { user, password } => request.basic_auth(user, Some(password.expose_secret())),
+            Login::Token(token) => request.header("authorization", format!("Token token={}", token.expose_secret())),
+        }
+    }
+}
+
+/// The first 4 KiB of an answer of a few words, such as an error's.
+pub(crate) async fn few_words(mut response: Response) -> String {
+    let mut bytes = Vec::new();
+    while bytes.len() < WORDS_MAX_BYTES
+        && let Ok(Some(chunk)) = response.chunk().await
+    {
+        bytes.extend_from_slice(&chunk);
+    }
+    bytes.truncate(WORDS_MAX_BYTES);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// One API. Clones share connections.
 #[derive(Clone)]
 pub(crate) struct Web {
@@ -67,15 +108,7 @@ impl Web {
     /// # Errors
     /// When the authorities cannot be read or the client cannot be built.
     pub(crate) fn new(options: WebOptions, redactor: Redactor) -> anyhow::Result<Self> {
-        let mut builder = Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            // A redirect would carry the login elsewhere.
-            .redirect(reqwest::redirect::Policy::none());
-        if let Some(file) = &options.ca_file {
-            let pem = std::fs::read(file).map_err(|e| anyhow::anyhow!("ca_file: {}: {e}", file.display()))?;
-            builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&pem)?);
-        }
-        Ok(Self { http: builder.build()?, options, redactor })
+        Ok(Self { http: options.client()?.build()?, options, redactor })
     }
 
     pub(crate) fn redactor(&self) -> &Redactor {
@@ -84,24 +117,12 @@ impl Web {
 
     /// GET with these parameters.
     pub(crate) fn get(&self, path: &str, query: &[(&str, String)]) -> RequestBuilder {
-        self.with_login(self.http.get(format!("{}{path}", self.options.url)).query(query))
+        self.options.with_login(self.http.get(format!("{}{path}", self.options.url)).query(query))
     }
 
     /// A query too long for a URL goes as a form; it changes nothing there.
     pub(crate) fn post_form(&self, path: &str, form: &[(&str, String)]) -> RequestBuilder {
-        self.with_login(self.http.post(format!("{}{path}", self.options.url)).form(form))
-    }
-
-    fn with_login(&self, mut request: RequestBuilder) -> RequestBuilder {
-        for (name, value) in &self.options.headers {
-            request = request.header(*name, value);
-        }
-        match &self.options.login {
-            Login::None => request,
-            Login::Bearer(token) => request.bearer_auth(token.expose_secret()),
-            Login::Basic { user, password } => request.basic_auth(user, Some(password.expose_secret())),
-            Login::Token(token) => request.header("authorization", format!("Token token={}", token.expose_secret())),
-        }
+        self.options.with_login(self.http.post(format!("{}{path}", self.options.url)).form(form))
     }
 
     /// The answer as JSON, at most 8 MiB of it.
@@ -144,19 +165,12 @@ impl Web {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ReadError> {
-        let mut response = request.send().await.map_err(|error| broken(&error))?;
+        let response = request.send().await.map_err(|error| broken(&error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let mut bytes = Vec::new();
-        while bytes.len() < ERROR_MAX_BYTES
-            && let Ok(Some(chunk)) = response.chunk().await
-        {
-            bytes.extend_from_slice(&chunk);
-        }
-        bytes.truncate(ERROR_MAX_BYTES);
-        Err(self.refused(status, &String::from_utf8_lossy(&bytes)))
+        Err(self.refused(status, &few_words(response).await))
     }
 
     /// The error's own words: Prometheus' `error`, PagerDuty's `error.message`, or plain text as Loki gives it.
