@@ -103,16 +103,7 @@ impl Stages {
                 redactor: setup.redactor.clone(),
                 edits: Edits::default(),
             },
-            investigate: Investigate {
-                store: store(),
-                gate: gate.clone(),
-                llm,
-                price: setup.price.clone(),
-                purse: tokio::sync::Mutex::default(),
-                clock: clock(),
-                redactor: setup.redactor.clone(),
-                metrics: metrics(),
-            },
+            investigate: investigate(setup, gate.clone(), llm),
             preview: Preview {
                 store: store(),
                 actor: actor.clone(),
@@ -184,5 +175,18 @@ impl Stages {
             }
         }
         anyhow::bail!("the stages did not come to rest")
+    }
+}
+
+fn investigate(setup: &Setup, gate: Gate, llm: Option<Llm>) -> Investigate {
+    Investigate {
+        store: setup.store.clone(),
+        gate,
+        llm,
+        price: setup.price.clone(),
+        purse: tokio::sync::Mutex::default(),
+        clock: setup.clock.clone(),
+        redactor: setup.redactor.clone(),
+        metrics: setup.metrics.clone(),
     }
 }

@@ -24,30 +24,10 @@ pub struct Words {
 impl Action {
     /// This action in words.
     pub fn words(&self) -> Words {
-        let plain = |order, done, then: &'static str, undo: &'static str| Words {
-            order,
-            after: Redacted::default(),
-            done,
-            done_after: Redacted::default(),
-            then: then.into(),
-            undo: (!undo.is_empty()).then(|| undo.into()),
-        };
         match self {
-            Action::RolloutUndo { to_revision, from_revision, .. } => Words {
-                after: text!(" to revision {}", *to_revision),
-                done_after: text!(" to the template of revision {}", *to_revision),
-                then: text!("runs the pod template of revision {} again", *to_revision),
-                undo: Some(text!("back to revision {}", *from_revision)),
-                ..plain("roll back", "rolled back", "", "")
-            },
+            Action::RolloutUndo { to_revision, from_revision, .. } => undone(*to_revision, *from_revision),
             Action::RolloutRestart { .. } => plain("restart", "restarted", "is restarted with the same template", ""),
-            Action::Scale { to, from, .. } => Words {
-                after: text!(" from {} to {}", *from, *to),
-                done_after: text!(" from {} to {}", *from, *to),
-                then: text!("runs {} instead of {} pods", *to, *from),
-                undo: Some(text!("back to {}", *from)),
-                ..plain("scale", "scaled", "", "")
-            },
+            Action::Scale { to, from, .. } => scaled(*to, *from),
             Action::PauseRollout { .. } => plain(
                 "pause the rollout of",
                 "rollout paused",
@@ -89,20 +69,60 @@ impl Action {
                 then: "takes no new pods, and those on it are evicted one by one".into(),
                 ..plain("drain", "drained", "", "uncordon it")
             },
-            Action::SilenceAlert { alert, hours, .. } => Words {
-                after: text!(": {} for {} h", alert.name, *hours),
-                done_after: text!(": {} for {} h", alert.name, *hours),
-                then: text!("stays as it is, and nobody is notified of {} for {} h", alert.name, *hours),
-                ..plain("silence the alert of", "alert silenced", "", "end the silence")
-            },
-            Action::ExpireSilence { alert, .. } => Words {
-                after: text!(": {}", alert),
-                done_after: text!(": {}", alert),
-                then: text!("stays as it is, and people are notified of {} again", alert),
-                ..plain("end the silence of", "silence ended", "", "")
-            },
+            Action::SilenceAlert { alert, hours, .. } => silenced(&alert.name, *hours),
+            Action::ExpireSilence { alert, .. } => heard_again(alert),
             Action::Uncordon { .. } => plain("uncordon", "uncordoned", "takes new pods again", "cordon it again"),
         }
+    }
+}
+
+/// Words that hold no name and no number.
+fn plain(order: &'static str, done: &'static str, then: &'static str, undo: &'static str) -> Words {
+    Words {
+        order,
+        after: Redacted::default(),
+        done,
+        done_after: Redacted::default(),
+        then: then.into(),
+        undo: (!undo.is_empty()).then(|| undo.into()),
+    }
+}
+
+fn undone(to: i64, from: i64) -> Words {
+    Words {
+        after: text!(" to revision {}", to),
+        done_after: text!(" to the template of revision {}", to),
+        then: text!("runs the pod template of revision {} again", to),
+        undo: Some(text!("back to revision {}", from)),
+        ..plain("roll back", "rolled back", "", "")
+    }
+}
+
+fn scaled(to: u32, from: u32) -> Words {
+    Words {
+        after: text!(" from {} to {}", from, to),
+        done_after: text!(" from {} to {}", from, to),
+        then: text!("runs {} instead of {} pods", to, from),
+        undo: Some(text!("back to {}", from)),
+        ..plain("scale", "scaled", "", "")
+    }
+}
+
+fn silenced(alert: &Redacted, hours: u32) -> Words {
+    Words {
+        after: text!(": {} for {} h", alert, hours),
+        done_after: text!(": {} for {} h", alert, hours),
+        then: text!("stays as it is, and nobody is notified of {} for {} h", alert, hours),
+        ..plain("silence the alert of", "alert silenced", "", "end the silence")
+    }
+}
+
+fn heard_again(alert: &Redacted) -> Words {
+    Words {
+        after: text!(": {}", alert),
+        done_after: text!(": {}", alert),
+        then: text!("stays as it is, and people are notified of {} again", alert),
+        ..plain("end the silence of", "silence ended", "", "")
     }
 }
 

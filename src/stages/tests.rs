@@ -86,18 +86,8 @@ impl World {
         let store = Store::open(&url, clock.clone(), Options::new(name)).await.unwrap();
         let incident = incident(subject, &clock);
         store.commit(vec![Write::Incident(Box::new(incident.clone()))], Durability::Soon, None).await.unwrap();
-        let options = GateOptions {
-            store: store.clone(),
-            reader: reader.clone(),
-            sources: sources.clone(),
-            foreign: Vec::new(),
-            policy: Policy::parse(POLICY, "policy.yaml").unwrap(),
-            redactor,
-            clock: clock.clone(),
-            metrics: Metrics::new(),
-        };
-        let metrics = options.metrics.clone();
-        let gate = Gate::start(options).await.unwrap();
+        let metrics = Metrics::new();
+        let gate = gate(&store, &reader, &sources, &metrics).await;
         Self {
             preview: Preview { store: store.clone(), actor: actor.clone(), clock: clock.clone(), approval_minutes: 30 },
             execute: Execute {
@@ -238,6 +228,21 @@ impl World {
         edit(&mut value);
         self.cluster.put(value).unwrap();
     }
+}
+
+/// A gate with the policy of these tests.
+async fn gate(store: &Store, reader: &Reader, sources: &crate::observe::Sources, metrics: &Metrics) -> Gate {
+    let options = GateOptions {
+        store: store.clone(),
+        reader: reader.clone(),
+        sources: sources.clone(),
+        foreign: Vec::new(),
+        policy: Policy::parse(POLICY, "policy.yaml").unwrap(),
+        redactor: Redactor::default(),
+        clock: reader.clock().clone(),
+        metrics: metrics.clone(),
+    };
+    Gate::start(options).await.unwrap()
 }
 
 fn accounts(daemon: kube::Client, server: kube::Config) -> Accounts {
