@@ -7,6 +7,7 @@ mod grouping;
 mod injection;
 mod memory;
 mod review;
+mod shared;
 mod shuffled;
 mod small_models;
 mod spent;

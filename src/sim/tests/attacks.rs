@@ -4,6 +4,7 @@ mod calls;
 mod case;
 mod doors;
 mod judge;
+mod patch;
 mod siege;
 mod world;
 

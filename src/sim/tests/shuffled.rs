@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::grouping::{four_names, in_trouble, of_deployment, with_twin};
+use super::grouping::{four_names, in_trouble};
+use super::shared::{of_deployment, with_twin};
 use super::*;
 use crate::model::Severity;
 

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::govern::callers::token_hash;
 use crate::model::Kind;
-use crate::sim::tests::attacks::case::{Agent, Plant, merge};
+use crate::sim::tests::attacks::case::{Agent, Plant};
+use crate::sim::tests::attacks::patch::merge;
 
 /// What stands in a namespace that no incident and (but for one caller) no token reaches.
 pub(super) const VAULT: &str = "keeper-canary-5d1e7a";
