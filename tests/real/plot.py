@@ -2,11 +2,10 @@
 import hashlib
 import json
 import re
-import threading
 from datetime import datetime, timedelta, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
-from chat import ChatServer, calling
+from chat import ChatServer, Served, calling
 from parts import deployment, namespace_object
 
 GOOD, BAD = "registry.test/checkout:2.3.1", "registry.test/checkout:crash"
@@ -130,7 +129,7 @@ class ScriptedModel(ChatServer):
         return calling(*((f"call_{len(body['messages'])}_{i}", name, arguments) for i, (name, arguments) in enumerate(calls)))
 
 
-class Exporter:
+class Exporter(Served):
     """kube-state-metrics for one Deployment: each scrape asks the real API server. A context manager; `target` is host:port."""
 
     def __init__(self, cluster, namespace):
@@ -148,9 +147,7 @@ class Exporter:
 
             def log_message(self, *_):
                 pass
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.target = f"127.0.0.1:{self.server.server_port}"
+        super().__init__(Handler)
 
     def page(self):
         self.scrapes += 1
@@ -161,14 +158,6 @@ class Exporter:
             ("kube_deployment_status_replicas_updated", status.get("updatedReplicas", 0)),
             ("kube_deployment_status_replicas_unavailable", status.get("unavailableReplicas", 0)),
         ))
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
 
 
 # kubernetes-mixin's rule, shortened to a test's patience: a rollout that leaves pods unavailable.
