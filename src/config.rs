@@ -89,7 +89,8 @@ pub struct Kubernetes {
     pub account: String,
     /// Only these namespaces are watched and read, by Roles alone (`firstlook rbac --config`); empty: the whole cluster.
     pub namespaces: Vec<Name>,
-    /// Whether actions are possible at all; off means that no token of the other two accounts is ever asked for.
+    /// Whether actions are possible at all; off: nothing is offered or changed, in the cluster and in Alertmanager, and no
+    /// token of the writing accounts is ever asked for.
     pub writes: bool,
 }
 

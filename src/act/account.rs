@@ -15,6 +15,8 @@ use crate::text;
 const TOKEN_SECONDS: u32 = 600;
 /// One request; an API server with slow admission webhooks needs up to 10 s for each.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Why nothing is asked for and nothing is done where writes are off.
+pub(super) const WRITES_OFF: &str = "writes are off (kubernetes.writes: false)";
 /// Whose writes these are, in managedFields.
 const FIELD_MANAGER: &str = "firstlook";
 
@@ -37,7 +39,7 @@ pub struct Accounts {
     pub namespace: String,
     /// `firstlook` gives `firstlook-preview`, `firstlook-write`.
     pub prefix: String,
-    /// Off: no token is ever asked for.
+    /// Off: no token is ever asked for, and nothing is changed, in Alertmanager either.
     pub writes: bool,
     pub redactor: Redactor,
 }
@@ -106,7 +108,7 @@ impl Accounts {
         dry_run: bool,
     ) -> Result<Value, Trouble> {
         if !self.writes {
-            return Err(Trouble::Refused(Redacted::literal("writes are off (kubernetes.writes: false)")));
+            return Err(Trouble::Refused(Redacted::literal(WRITES_OFF)));
         }
         let token = self.token(account).await?;
         let mut config = self.server.clone();

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::act::account::{Account, Trouble};
-use crate::act::{Actor, Refusal, again, change, silence};
+use crate::act::account::{Account, Trouble, WRITES_OFF};
+use crate::act::{Actor, Refusal, again, change};
 use crate::model::scene::DiffLine;
 use crate::model::{Action, ApprovalId, Bound, Kind, Moved, ObjectRef, Preview};
 use crate::observe::reader::Selector;
@@ -30,6 +30,12 @@ impl Actor {
         approval: &ApprovalId,
         now: jiff::Timestamp,
     ) -> Result<(Preview, Bound), Refusal> {
+        if !self.0.accounts.writes {
+            return Err(Refusal::Refused(WRITES_OFF.into()));
+        }
+        if action.mutes() {
+            return self.preview_silence(action).await;
+        }
         for _ in 0..TRIES_MAX {
             if let Some(shown) = Box::pin(self.rehearse(action, approval, now)).await? {
                 return Ok(shown);
@@ -46,9 +52,6 @@ impl Actor {
         now: jiff::Timestamp,
     ) -> Result<Option<(Preview, Bound)>, Refusal> {
         let sight = self.look(action).await?;
-        if action.mutes() {
-            return Ok(Some((silence::preview(action), sight.bound)));
-        }
         let (reader, object) = (&self.0.reader, action.object());
         let typed = Typed { redactor: reader.redactor() };
         let body = change::body(action, approval, now, &sight);

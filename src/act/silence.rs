@@ -1,18 +1,19 @@
 //! Silences: the one change outside of the cluster, made in Alertmanager for exactly the labels of one alert.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Client;
 use serde_json::{Value, json};
 
+use crate::act::account::WRITES_OFF;
 use crate::act::apply::{Applied, Done, Recovered};
 use crate::act::{Actor, Refusal, Sight, change};
 use crate::model::scene::DiffLine;
 use crate::model::silence::{silence_comment, silenced_in};
-use crate::model::{Action, Approval, Bound, Preview};
-use crate::observe::alertmanager::{Alertmanager, Silence, matcher};
+use crate::model::{Action, Approval, Bound, Preview, Raised};
+use crate::observe::alertmanager::{Alertmanager, Held, Silence, matchers};
 use crate::observe::web::few_words;
 use crate::text;
 
@@ -58,28 +59,13 @@ impl Silencer {
     }
 }
 
-/// What is shown before a silence is asked for: the labels that it matches.
-pub(super) fn preview(action: &Action) -> Preview {
-    let line = |before, after| DiffLine { container: None, field: "silence".into(), before, after };
-    let diff = match action {
-        Action::SilenceAlert { alert, .. } => {
-            let labels = alert.labels.iter();
-            labels.map(|(name, value)| line(None, Some(text!("{}={}", name, value)))).collect()
-        }
-        Action::ExpireSilence { silence, .. } => vec![line(Some(text!("{}", silence)), None)],
-        _ => Vec::new(),
-    };
-    Preview { diff, note: Some("Alertmanager knows none".into()), ..Preview::default() }
-}
-
 /// The body that makes the silence of an approval, in the name of those who said yes.
 pub fn body(action: &Action, approval: &Approval, at: Timestamp) -> Value {
     let Action::SilenceAlert { alert, hours, .. } = action else { return Value::Null };
-    let matchers = alert.labels.iter().map(|(name, value)| matcher(name.as_str(), value.as_str()));
     let people: Vec<&str> =
         approval.presses.iter().filter(|press| press.yes).map(|press| press.user.as_str()).collect();
     let ends = at.checked_add(SignedDuration::from_hours(i64::from(*hours))).unwrap_or(at);
-    json!({"matchers": matchers.collect::<Vec<_>>(), "startsAt": at.to_string(), "endsAt": ends.to_string(),
+    json!({"matchers": matchers(alert), "startsAt": at.to_string(), "endsAt": ends.to_string(),
         "createdBy": people.join(" and "), "comment": silence_comment(&approval.id, &approval.incident, alert)})
 }
 
@@ -89,22 +75,39 @@ impl Actor {
         silencer.ok_or_else(|| Refusal::Refused("no Alertmanager is configured (alertmanager.url)".into()))
     }
 
+    /// What is shown before a silence is asked for: what it matches, and what of that fires now.
+    pub(super) async fn preview_silence(&self, action: &Action) -> Result<(Preview, Bound), Refusal> {
+        let line = |before, after| DiffLine { container: None, field: "silence".into(), before, after };
+        let shown =
+            |diff, then| Preview { diff, then, note: Some("Alertmanager knows none".into()), ..Preview::default() };
+        let Action::SilenceAlert { alert, .. } = action else {
+            let bound = self.look_at_alert(action).await?.bound;
+            let Action::ExpireSilence { silence, .. } = action else { return Ok((shown(Vec::new(), None), bound)) };
+            return Ok((shown(vec![line(Some(text!("{}", silence)), None)], None), bound));
+        };
+        let from = &self.silencer()?.alertmanager;
+        let held = from.alerts().await?;
+        let covered: Vec<&Held> = held.iter().filter(|one| alert.covers(&one.labels)).collect();
+        if let Some(other) = covered.iter().find(|one| one.fingerprint != alert.fingerprint.as_str()) {
+            let other = from.redactor().redact(&other.fingerprint).one_line().cut(40);
+            return Err(Refusal::Refused(text!("it would silence another alert too ({})", other)));
+        }
+        let alike = Raised { without: BTreeSet::new(), ..Raised::clone(alert) };
+        let spared = held.iter().filter(|one| alike.covers(&one.labels)).count() - covered.len();
+        let then = match spared {
+            0 => text!("{} alert is silenced", covered.len()),
+            _ => text!("{} alert is silenced, {} with its labels and more are heard as before", covered.len(), spared),
+        };
+        let labels = alert.labels.iter().map(|(name, value)| line(None, Some(text!("{}={}", name, value))));
+        let without = alert.without.iter().map(|name| line(None, Some(text!("no {}", name))));
+        Ok((shown(labels.chain(without).collect(), Some(then)), covered_now(action, alert, &held)?))
+    }
+
     /// Reads the alert that a silence would cover, or the silence that would end.
     pub(super) async fn look_at_alert(&self, action: &Action) -> Result<Sight, Refusal> {
         let from = &self.silencer()?.alertmanager;
         let bound = match action {
-            Action::SilenceAlert { alert, .. } => {
-                let held = from.alerts().await?;
-                let print = alert.fingerprint.as_str();
-                let held = held.iter().find(|held| held.fingerprint == print);
-                let held = held.ok_or_else(|| Refusal::Refused(text!("{} no longer fires", alert.name)))?;
-                let silenced = change::hash(&json!(held.silenced_by));
-                Bound {
-                    action: action.hash(),
-                    uid: print.to_owned(),
-                    fields: BTreeMap::from([("silences".to_owned(), silenced)]),
-                }
-            }
+            Action::SilenceAlert { alert, .. } => covered_now(action, alert, &from.alerts().await?)?,
             Action::ExpireSilence { silence, .. } => {
                 let standing = from.silences().await?;
                 let standing = standing.iter().find(|one| one.id == silence.as_str());
@@ -119,7 +122,7 @@ impl Actor {
     pub(super) async fn mute(&self, action: &Action, body: &Value) -> Applied {
         let silencer = match self.silencer() {
             Ok(silencer) if self.0.accounts.writes => silencer,
-            Ok(_) => return Applied::Failed("writes are off (kubernetes.writes: false)".into()),
+            Ok(_) => return Applied::Failed(WRITES_OFF.into()),
             Err(Refusal::Refused(why) | Refusal::Later(why)) => return Applied::Failed(why),
         };
         let sent = match action {
@@ -132,10 +135,17 @@ impl Actor {
             Ok(answer) => answer,
             Err(applied) => return applied,
         };
-        // What is there now is what an Undo may end.
-        let standing = silencer.alertmanager.silences().await.unwrap_or_default();
-        let made = standing.iter().find(|one| answer["silenceID"] == one.id.as_str());
-        Applied::Done(Done { generation: 0, left: made.map(|made| bound(action, made)) })
+        let Some(id) = answer["silenceID"].as_str() else {
+            return Applied::Done(Done { generation: 0, left: None });
+        };
+        // What is there now is what an Undo may end. Unread, it is looked for by its comment.
+        match silencer.alertmanager.silences().await {
+            Ok(standing) => {
+                let made = standing.iter().find(|one| one.id == id);
+                Applied::Done(Done { generation: 0, left: made.map(|made| bound(action, made)) })
+            }
+            Err(error) => Applied::Unknown(text!("the silence is made, and cannot be read: {}", error.reason())),
+        }
     }
 
     /// Reads what became of a silence whose answer was lost: it is found by the approval in its comment.
@@ -144,8 +154,7 @@ impl Actor {
         let done = |left| Recovered::Done(Done { generation: 0, left });
         Ok(match action {
             Action::SilenceAlert { alert, .. } => {
-                let labels = alert.labels.iter();
-                let matchers: Vec<Value> = labels.map(|(name, value)| matcher(name.as_str(), value.as_str())).collect();
+                let matchers = matchers(alert);
                 let made = |one: &&Silence| {
                     silenced_in(&one.comment).is_some_and(|(id, _)| id == approval.id) && one.matchers == matchers
                 };
@@ -165,12 +174,23 @@ impl Actor {
     }
 }
 
+/// The alert as it stands: what silences it, and which alerts this silence would cover.
+fn covered_now(action: &Action, alert: &Raised, held: &[Held]) -> Result<Bound, Refusal> {
+    let print = alert.fingerprint.as_str();
+    let fires = held.iter().find(|held| held.fingerprint == print);
+    let fires = fires.ok_or_else(|| Refusal::Refused(text!("{} no longer fires", alert.name)))?;
+    let covered = held.iter().filter(|one| alert.covers(&one.labels));
+    let covered: BTreeSet<&str> = covered.map(|one| one.fingerprint.as_str()).collect();
+    let fields = [("silences", json!(fires.silenced_by)), ("covers", json!(covered))];
+    Ok(Bound { action: action.hash(), uid: print.to_owned(), fields: hashed(fields) })
+}
+
 /// A silence as it stands: its end and its matchers.
 fn bound(action: &Action, silence: &Silence) -> Bound {
     let fields = [("ends", json!(silence.ends_at)), ("matchers", json!(silence.matchers))];
-    Bound {
-        action: action.hash(),
-        uid: silence.id.clone(),
-        fields: fields.map(|(name, value)| (name.to_owned(), change::hash(&value))).into(),
-    }
+    Bound { action: action.hash(), uid: silence.id.clone(), fields: hashed(fields) }
+}
+
+fn hashed(fields: [(&str, Value); 2]) -> BTreeMap<String, String> {
+    fields.map(|(name, value)| (name.to_owned(), change::hash(&value))).into()
 }

@@ -11,8 +11,8 @@ use crate::govern::gate::{Gate, Suggestion};
 use crate::govern::policy;
 use crate::govern::policy::{Groups, PressVerdict};
 use crate::model::{
-    Action, Approval, ApprovalId, ApprovalState, Caller, Click, IncidentId, Press, Pressed, Proposal, ReasonFor,
-    Standing, Thumb,
+    Approval, ApprovalId, ApprovalState, Caller, Click, IncidentId, Press, Pressed, Proposal, ReasonFor, Standing,
+    Thumb,
 };
 use crate::redact::Redacted;
 use crate::store::{CommitError, Durability, Write};
@@ -242,7 +242,7 @@ impl Gate {
         if approval.state != ApprovalState::Executed {
             return Ok(Answered::new("stale", stale(approval, approval.state)));
         }
-        let Some(proposal) = approval.action.as_ref().and_then(Action::inverse) else {
+        let Some(proposal) = approval.inverse() else {
             return Ok(Answered::new("stale", "That cannot be taken back.".into()));
         };
         Box::pin(self.propose_by(click, approval, groups, proposal, Some(approval.id.clone()))).await

@@ -1,6 +1,6 @@
 //! The tool server `alertmanager`: it checks what a silence would cover by reading, and proposes; it never writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rmcp::ErrorData;
 use rmcp::ServerHandler;
@@ -11,13 +11,14 @@ use rmcp::{tool, tool_handler, tool_router};
 
 use crate::mcp::answer::ToolError;
 use crate::mcp::arguments::{EndSilence, Silence};
-use crate::mcp::checked::{Checked, proposal, refuse};
+use crate::mcp::checked::{Checked, refuse};
 use crate::mcp::{arguments, checked, info, near};
 use crate::model::silence::silenced_in;
 use crate::model::{Action, Name, ObjectRef, Raised};
 use crate::observe::alertmanager::Held;
+use crate::observe::typed::Typed;
 use crate::observe::{Alertmanager, Reader};
-use crate::redact::{Redactor, is_secret_key};
+use crate::redact::{Redacted, Redactor, is_secret_key};
 use crate::text;
 
 /// The server's name.
@@ -90,8 +91,12 @@ impl Silences {
         if !alert.active {
             return refuse("nobody is notified of it as it is: another alert inhibits it".into());
         }
-        let alert = Box::new(raised(alert, self.alertmanager.redactor())?);
-        Ok(proposal(&self.reader, &value, Action::SilenceAlert { object, alert, hours: ask.hours }))
+        let alert = Box::new(raised(alert, &held, self.alertmanager.redactor())?);
+        let place = alert.labels.iter().find(|(name, _)| name.as_str() == self.alertmanager.options().namespace_label);
+        let also = also(&object, place.map(|(_, value)| value.as_str()))?;
+        let labels = Typed { redactor: self.reader.redactor() }.map(&value, "/metadata/labels");
+        let action = Action::SilenceAlert { object, alert, hours: ask.hours };
+        Ok(Checked::Proposal { action, labels, also })
     }
 
     /// The one alert that is meant: by fingerprint, or by its name among those of the object's namespace.
@@ -116,7 +121,7 @@ impl Silences {
             [] => refuse(text!("Alertmanager holds no alert {} of {}", redactor.redact(named).cut(80), object)),
             _ => {
                 let prints = found.iter().take(NAMED_MAX).map(|alert| redactor.redact(&alert.fingerprint).cut(40));
-                let prints = crate::redact::Redacted::join(&prints.collect::<Vec<_>>(), ", ");
+                let prints = Redacted::join(&prints.collect::<Vec<_>>(), ", ");
                 refuse(text!("{} alerts have this name: give one by its fingerprint ({})", found.len(), prints))
             }
         }
@@ -131,16 +136,34 @@ impl Silences {
             return refuse("no silence of firstlook's covers it now".into());
         };
         let Some(id) = Name::parse(&silence.id) else { return refuse("that silence has no id".into()) };
-        let matcher = |one: &&serde_json::Value| one["name"] == "alertname";
-        let name = silence.matchers.iter().find(matcher).and_then(|one| one["value"].as_str()).unwrap_or("the alert");
+        let matched = |label: &str| {
+            let matcher = silence.matchers.iter().find(|one| one["name"] == label)?;
+            matcher["value"].as_str().filter(|value| !value.is_empty())
+        };
+        let name = matched("alertname").unwrap_or("the alert");
         let alert = self.alertmanager.redactor().redact(name).one_line().cut(80);
+        let also = also(&object, matched(&self.alertmanager.options().namespace_label))?;
         let action = Action::ExpireSilence { object, alert, silence: id, made_by };
-        Ok(Checked::Proposal { action, labels: BTreeMap::new(), also: Vec::new() })
+        Ok(Checked::Proposal { action, labels: BTreeMap::new(), also })
     }
 }
 
-/// The alert with each of its labels. A silence must match exactly: what would have to be masked cannot be told exactly.
-fn raised(alert: &Held, redactor: &Redactor) -> Result<Raised, ToolError> {
+/// The namespace that an alert's label names, where it is not the object's: its people have their say too.
+fn also(object: &ObjectRef, label: Option<&str>) -> Result<Vec<Name>, ToolError> {
+    match label {
+        Some(namespace) if object.namespace.as_ref().map(Name::as_str) != Some(namespace) => {
+            match Name::parse(namespace) {
+                Some(name) => Ok(vec![name]),
+                None => refuse("its namespace label names no namespace".into()),
+            }
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The alert with each of its labels, and without those that tell it from others which have all of these too. A silence
+/// must match exactly: what would have to be masked cannot be told exactly.
+fn raised(alert: &Held, held: &[Held], redactor: &Redactor) -> Result<Raised, ToolError> {
     let labels: BTreeMap<_, _> = (alert.labels.iter().filter(|(_, value)| !value.is_empty()))
         .filter_map(|(name, value)| Some((Name::parse(name)?, redactor.redact(value))))
         .collect();
@@ -152,5 +175,28 @@ fn raised(alert: &Held, redactor: &Redactor) -> Result<Raised, ToolError> {
     }
     let Some(fingerprint) = Name::parse(&alert.fingerprint) else { return refuse("it has no fingerprint".into()) };
     let name = redactor.redact(alert.labels.get("alertname").map_or("unnamed alert", String::as_str));
-    Ok(Raised { name: name.one_line().cut(80), fingerprint, labels })
+    let mut raised = Raised { name: name.one_line().cut(80), fingerprint, labels, without: BTreeSet::new() };
+    let mut alike = Vec::new();
+    let mut others: Vec<&Held> = held.iter().filter(|other| other.fingerprint != alert.fingerprint).collect();
+    // The same alerts always lead to the same silence.
+    others.sort_by(|a, b| a.fingerprint.cmp(&b.fingerprint));
+    for other in others {
+        if !raised.covers(&other.labels) {
+            continue;
+        }
+        let more = other.labels.iter().filter(|(name, value)| !value.is_empty() && !alert.labels.contains_key(*name));
+        match more.filter_map(|(name, _)| Name::parse(name)).next() {
+            Some(name) if raised.labels.len() + raised.without.len() < LABELS_MAX => drop(raised.without.insert(name)),
+            _ => alike.push(redactor.redact(&other.fingerprint).one_line().cut(40)),
+        }
+    }
+    if !alike.is_empty() {
+        let named = Redacted::join(&alike.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>(), ", ");
+        return refuse(text!(
+            "{} more alerts would be silenced with it ({}): silence it in Alertmanager",
+            alike.len(),
+            named
+        ));
+    }
+    Ok(raised)
 }

@@ -27,7 +27,7 @@ pub enum Checked {
         action: Action,
         /// The object's labels, for the policy.
         labels: BTreeMap<String, Redacted>,
-        /// Other namespaces whose pods it moves.
+        /// Other namespaces whose pods it moves, or whose alert it silences.
         #[serde(default)]
         also: Vec<Name>,
     },

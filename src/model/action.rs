@@ -365,12 +365,16 @@ impl Action {
         matches!(self, Action::SilenceAlert { .. } | Action::ExpireSilence { .. })
     }
 
-    /// Whether leave for this is leave for `now`: the same, or of a drain what is left of it.
+    /// Whether leave for this is leave for `now`: the same, or of a drain what is left of it, or of a silence no less spared.
     pub fn allows(&self, now: &Action) -> bool {
         match (self, now) {
             (Action::Drain { object, pods }, Action::Drain { object: same, pods: left }) => {
                 object == same && left.iter().all(|moved| pods.contains(moved))
             }
+            (
+                Action::SilenceAlert { object, alert, hours },
+                Action::SilenceAlert { object: same, alert: fires, hours: long },
+            ) => object == same && hours == long && alert.allows(fires),
             _ => self == now,
         }
     }

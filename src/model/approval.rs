@@ -49,6 +49,16 @@ pub struct Approval {
     pub standing: Option<Standing>,
 }
 
+impl Approval {
+    /// What would take back what it did; None where nothing does, or where it is not known what would be taken back: a
+    /// silence is told from another by what was read of it when it was made.
+    pub fn inverse(&self) -> Option<Proposal> {
+        let action = self.action.as_ref()?;
+        let left = self.execution.as_ref().and_then(|execution| execution.left.as_ref());
+        action.inverse().filter(|_| left.is_some() || !action.mutes())
+    }
+}
+
 /// A standing leave, as it was found when people were asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::model::Raised;
 use crate::observe::ReadError;
 use crate::observe::json;
 use crate::observe::web::{Web, WebOptions};
@@ -121,9 +122,13 @@ impl Alertmanager {
     }
 }
 
-/// The matcher that holds for exactly this label.
-pub fn matcher(name: &str, value: &str) -> Value {
-    json!({"name": name, "value": value, "isRegex": false, "isEqual": true})
+/// The matchers that hold for this alert, in the order of their labels: each label as it is, and those that it has to be
+/// without (the empty value matches what has none).
+pub fn matchers(alert: &Raised) -> Vec<Value> {
+    let own = alert.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let mut all: Vec<(&str, &str)> = own.chain(alert.without.iter().map(|name| (name.as_str(), ""))).collect();
+    all.sort_unstable();
+    all.iter().map(|(name, value)| json!({"name": name, "value": value, "isRegex": false, "isEqual": true})).collect()
 }
 
 fn ids(value: &Value, pointer: &str) -> Vec<String> {

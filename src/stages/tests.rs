@@ -40,6 +40,7 @@ approvers:
   - {who: [U024BE7LH], tiers: [reversible, destructive], namespaces: ["*"], cluster: true}
 deny:
   - {labels: {firstlook.dev/protected: "true"}}
+  - {namespaces: [vault]}
 limits: {writes_per_hour: 100}
 "#;
 

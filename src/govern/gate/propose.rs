@@ -153,7 +153,7 @@ impl Gate {
         Ok(Judged { verdict, action: Some(action) })
     }
 
-    /// Why an alert may not be silenced for this incident: it is none of its own, or a model alone asks for it.
+    /// Why an alert may not be silenced for this incident, or a silence ended: it is none of its own, or a model alone asks.
     async fn mutes_others(&self, suggestion: &Suggestion<'_>, action: &Action) -> anyhow::Result<Option<Redacted>> {
         let (store, incident) = (&self.options().store, &suggestion.incident.id);
         let own = match action {
@@ -166,9 +166,15 @@ impl Gate {
                 let last = heard.find(|one| one.fingerprint.as_str() == alert.fingerprint.as_str());
                 last.is_some_and(|last| last.status == AlertStatus::Firing)
             }
-            Action::ExpireSilence { made_by, .. } => {
-                let made = |one: &Approval| one.id == *made_by && one.action.as_ref().is_some_and(Action::mutes);
-                store.approvals_of(incident).await?.iter().any(made)
+            // Whoever writes a silence by hand can write any comment: what was made is known by its id.
+            Action::ExpireSilence { silence, made_by, .. } => {
+                let left =
+                    |one: &Approval| one.execution.as_ref()?.left.as_ref().map(|left| left.uid == silence.as_str());
+                let made = |one: &Approval| one.id == *made_by && left(one) == Some(true);
+                if store.approvals_of(incident).await?.iter().any(made) {
+                    return Ok(None);
+                }
+                return Ok(Some("firstlook did not make that silence for this incident".into()));
             }
             _ => true,
         };

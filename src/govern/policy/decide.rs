@@ -20,7 +20,7 @@ pub struct Ask<'a> {
     pub object: Option<&'a ObjectRef>,
     /// Where a read looks, if in one namespace.
     pub namespace: Option<&'a str>,
-    /// Other namespaces whose pods the change moves (a drain's); each is judged as the object is.
+    /// Other namespaces whose pods the change moves (a drain's) or whose alert it silences; each is judged as the object is.
     pub also: &'a [Name],
     pub labels: &'a BTreeMap<String, Redacted>,
     /// The incident's.
@@ -97,7 +97,11 @@ impl Policy {
         let why = if place == object.namespace.as_ref().map(Name::as_str) {
             rule.says(object)
         } else {
-            text!("it would move pods of namespace {}, which the policy forbids", shown(place.unwrap_or_default()))
+            let does = match ask.tool {
+                "silence_alert" | "expire_silence" => "change who hears of alerts",
+                _ => "move pods",
+            };
+            text!("it would {} of namespace {}, which the policy forbids", does, shown(place.unwrap_or_default()))
         };
         Some(deny(named("deny", i, rule.line), why))
     }

@@ -71,7 +71,7 @@ pub(super) fn decide(approval: &Approval, action: &Action, nth: usize) -> Vec<Sl
 
 /// Undo for an executed action that has an inverse.
 pub(super) fn undo(approval: &Approval, action: &Action, nth: usize) -> Option<SlackActionBlockElement> {
-    let leads = action.words().undo?;
+    let leads = approval.inverse().and(action.words().undo)?;
     let text = format!("Undo: {}", escape::short(leads.as_str(), BUTTON_MAX - 6));
     Some(button(UNDO, nth, text, &approval.id).into())
 }

@@ -183,7 +183,8 @@ pub(super) fn source(preview: &Preview) -> String {
 /// What happens to how many pods, how fast, and who might object.
 pub(super) fn effect(action: &Action, preview: &Preview) -> String {
     if action.mutes() {
-        return "no pod is touched, and who is notified changes for this alert alone".to_owned();
+        let then = preview.then.as_ref().map(|then| escape::prose(escape::bare(&escape::cut(then.as_str(), 200))));
+        return format!("no pod is touched, {}", then.as_deref().unwrap_or("and this alert is heard again"));
     }
     let pace = escape::prose(&escape::cut(preview.pace.as_str(), 60));
     let mut parts = vec![buttons::moved(action, preview.pods_touched, false)];

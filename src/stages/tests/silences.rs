@@ -1,76 +1,16 @@
 //! Silences: exactly one alert is silenced in Alertmanager by leave, once, and is heard again by another.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::routing::{delete, get};
-use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{Alert, AlertStatus, Signal, SignalBody, SignalId};
-use crate::observe::alertmanager::AlertmanagerOptions;
-use crate::observe::web::WebOptions;
 use crate::observe::{Alertmanager, Sources};
+use crate::sim::tests::alertmanager;
+use crate::sim::tests::alertmanager::Fake;
 
 const PRINT: &str = "66fbcb5d4f2b1d45";
-
-/// An Alertmanager as far as it is asked here: alerts and silences that match by equality.
-#[derive(Default)]
-struct Held {
-    alerts: Vec<Value>,
-    silences: Vec<Value>,
-    posts: usize,
-    /// The next silence is made, and its answer is not given.
-    loses_answer: bool,
-}
-
-type Fake = Arc<Mutex<Held>>;
-
-async fn alerts(State(fake): State<Fake>) -> Json<Value> {
-    let held = fake.lock().unwrap();
-    let told = held.alerts.iter().map(|alert| {
-        let covers = |silence: &&Value| {
-            let matches = |one: &Value| alert["labels"][one["name"].as_str().unwrap()] == one["value"];
-            silence["status"]["state"] == "active" && silence["matchers"].as_array().unwrap().iter().all(matches)
-        };
-        let by: Vec<&Value> = held.silences.iter().filter(covers).map(|silence| &silence["id"]).collect();
-        let state = if by.is_empty() { "active" } else { "suppressed" };
-        json!({"fingerprint": alert["fingerprint"], "labels": alert["labels"],
-            "status": {"state": state, "silencedBy": by, "inhibitedBy": []}})
-    });
-    Json(told.collect())
-}
-
-async fn silences(State(fake): State<Fake>) -> Json<Value> {
-    Json(json!(fake.lock().unwrap().silences))
-}
-
-async fn make(State(fake): State<Fake>, Json(mut silence): Json<Value>) -> (StatusCode, Json<Value>) {
-    let mut held = fake.lock().unwrap();
-    held.posts += 1;
-    let id = format!("11111111-2222-4333-8444-{:012}", held.posts);
-    silence["id"] = json!(id);
-    silence["status"] = json!({"state": "active"});
-    held.silences.push(silence);
-    if std::mem::take(&mut held.loses_answer) {
-        return (StatusCode::GATEWAY_TIMEOUT, Json(Value::Null));
-    }
-    (StatusCode::OK, Json(json!({"silenceID": id})))
-}
-
-async fn end(State(fake): State<Fake>, Path(id): Path<String>) -> StatusCode {
-    let mut held = fake.lock().unwrap();
-    match held.silences.iter_mut().find(|silence| silence["id"] == id.as_str()) {
-        Some(silence) => {
-            silence["status"]["state"] = json!("expired");
-            StatusCode::OK
-        }
-        None => StatusCode::NOT_FOUND,
-    }
-}
 
 fn web() -> ObjectRef {
     object(Kind::Deployment, "shop", "web")
@@ -80,28 +20,32 @@ fn labels(pod: &str) -> Value {
     json!({"alertname": "KubePodCrashLooping", "namespace": "shop", "pod": pod, "severity": "warning"})
 }
 
+/// An alert with these labels and more.
+fn with_more(fingerprint: &str, labels: &Value, more: &str) -> Value {
+    let mut labels = labels.clone();
+    labels[more] = json!("x");
+    json!({"fingerprint": fingerprint, "labels": labels})
+}
+
 /// A Deployment in trouble, whose alert fires and was heard.
 async fn world() -> (World, Fake, CancellationToken) {
-    let fake = Fake::default();
-    let other = json!({"fingerprint": "0123456789abcdef", "labels": labels("other-1")});
-    fake.lock().unwrap().alerts = vec![json!({"fingerprint": PRINT, "labels": labels("web-1")}), other];
-    let router = Router::new()
-        .route("/api/v2/alerts", get(alerts))
-        .route("/api/v2/silences", get(silences).post(make))
-        .route("/api/v2/silence/{id}", delete(end))
-        .with_state(fake.clone());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let web = WebOptions { url: format!("http://{}", listener.local_addr().unwrap()), ..WebOptions::default() };
-    let stop = CancellationToken::new();
-    tokio::spawn(crate::http::serve(listener, router, stop.clone()));
-    let options = AlertmanagerOptions { web, namespace_label: "namespace".into() };
-    let alertmanager = Some(Alertmanager::new(options, Redactor::default()).unwrap());
     let runs = json!({"apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": "web", "namespace": "shop", "uid": "u-web"},
         "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}, "template": template("web", "web:1")}});
+    let other = json!({"fingerprint": "0123456789abcdef", "labels": labels("other-1")});
+    world_of(runs, web(), vec![json!({"fingerprint": PRINT, "labels": labels("web-1")}), other]).await
+}
+
+/// An object in trouble, and the alerts that fire; the first one was heard.
+async fn world_of(object: Value, subject: ObjectRef, alerts: Vec<Value>) -> (World, Fake, CancellationToken) {
+    let fake = Fake::default();
+    fake.lock().unwrap().alerts = alerts;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let stop = CancellationToken::new();
+    let options = alertmanager::serve(&fake, stop.clone()).await;
+    let alertmanager = Some(Alertmanager::new(options, Redactor::default()).unwrap());
     let world =
-        Box::pin(World::start_beside(vec![runs], self::web(), Sources { alertmanager, ..Sources::default() })).await;
+        Box::pin(World::start_beside(vec![object], subject, Sources { alertmanager, ..Sources::default() })).await;
     let signal = heard(&world, AlertStatus::Firing);
     let place = Write::Place { signal: signal.id.clone(), incident: world.incident.id.clone() };
     world.store.commit(vec![Write::Signals(vec![signal])], Durability::Durable, None).await.unwrap();
@@ -151,7 +95,97 @@ async fn exactly_one_alert_is_silenced_in_the_approvers_name_and_heard_again_by_
     assert_eq!(undone.state, ApprovalState::Executed, "{}", undone.because);
     assert_eq!(fake.lock().unwrap().silences[0]["status"]["state"], "expired");
     world.verified(&undone, 1, |came| matches!(came, Verification::Better { .. })).await;
-    assert_eq!(fake.lock().unwrap().posts, 1);
+    assert_eq!(fake.lock().unwrap().made, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alert_with_the_same_labels_and_more_is_heard_as_before() {
+    let (world, fake, _stop) = Box::pin(world()).await;
+    let more = ["container", "endpoint"].map(|more| with_more(more, &labels("web-1"), more));
+    fake.lock().unwrap().alerts.extend(more);
+    let done = Box::pin(world.carry_out(silence(PRINT, 2))).await;
+    let then = done.preview.unwrap().then.unwrap();
+    assert_eq!(then, "1 alert is silenced, 2 with its labels and more are heard as before".into());
+    let held = fake.lock().unwrap();
+    let matchers = held.silences[0]["matchers"].as_array().unwrap();
+    let names: Vec<&str> = matchers.iter().filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(names, ["alertname", "container", "endpoint", "namespace", "pod", "severity"]);
+    drop(held);
+    assert_eq!(fake.lock().unwrap().silenced(), [PRINT]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_would_silence_more_than_one_alert_is_not_asked_for_and_not_done() {
+    let (world, fake, _stop) = Box::pin(world()).await;
+    fake.lock().unwrap().alerts.push(with_more("beef", &labels("web-1"), "größe"));
+    let refused = world.ask(silence(PRINT, 2)).await;
+    assert!(refused.because.as_str().contains("1 more alerts would be silenced with it (beef)"), "{}", refused.because);
+    fake.lock().unwrap().alerts.pop();
+    let asked = world.ask(silence(PRINT, 3)).await;
+    fake.lock().unwrap().alerts.push(with_more("beef", &labels("web-1"), "container"));
+    let ended = Box::pin(world.approve(&asked)).await;
+    assert_eq!((ended.state, fake.lock().unwrap().made), (ApprovalState::Withdrawn, 0), "{}", ended.because);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_node_the_namespace_of_its_alert_is_judged_too() {
+    let node = ObjectRef::new(Kind::Node, None, "n1").unwrap();
+    for (namespace, state) in [("vault", ApprovalState::Refused), ("shop", ApprovalState::Pending)] {
+        let fires = json!({"alertname": "NodeFull", "node": "n1", "namespace": namespace});
+        let alerts = vec![json!({"fingerprint": PRINT, "labels": fires})];
+        let (world, _fake, _stop) = Box::pin(world_of(super::node("n1"), node.clone(), alerts)).await;
+        let asked = world.ask(Proposal::SilenceAlert { object: node.clone(), alert: PRINT.into(), hours: 1 }).await;
+        assert_eq!(asked.state, state, "{}", asked.because);
+        if state == ApprovalState::Refused {
+            assert!(asked.because.as_str().contains("hears of alerts of namespace vault"), "{}", asked.because);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silence_that_could_not_be_read_is_looked_for_again_and_one_that_is_unknown_has_no_undo() {
+    let (world, fake, _stop) = Box::pin(world()).await;
+    let asked = world.ask(silence(PRINT, 1)).await;
+    fake.lock().unwrap().loses_list = true;
+    world.press(Pressed::Approve { approval: asked.id.clone() }).await;
+    assert!(Box::pin(world.execute.run_once()).await.is_err());
+    world.clock.set(world.clock.now() + SignedDuration::from_secs(60));
+    while Box::pin(world.execute.run_once()).await.unwrap() == Ran::Worked {}
+    let done = world.now(&asked).await;
+    assert_eq!((done.state, fake.lock().unwrap().made), (ApprovalState::Executed, 1));
+    assert!(done.inverse().is_some(), "it was found by its comment: {:?}", done.execution);
+
+    fake.lock().unwrap().silences.clear();
+    let asked = world.ask(silence(PRINT, 2)).await;
+    fake.lock().unwrap().is_behind = true;
+    let done = Box::pin(world.approve(&asked)).await;
+    assert_eq!((done.state, done.inverse()), (ApprovalState::Executed, None));
+    assert_eq!(world.press(Pressed::Undo { approval: done.id.clone() }).await, "That cannot be taken back.");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silence_that_somebody_else_made_is_not_ended_whatever_its_comment_says() {
+    let (world, fake, _stop) = Box::pin(world()).await;
+    Box::pin(world.carry_out(silence(PRINT, 2))).await;
+    let mut forged = fake.lock().unwrap().silences[0].clone();
+    forged["id"] = json!("by-hand");
+    fake.lock().unwrap().silences = vec![forged];
+    let refused = world.ask(Proposal::ExpireSilence { object: web(), alert: PRINT.into() }).await;
+    assert!(refused.because.as_str().contains("did not make that silence"), "{}", refused.because);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_writes_are_off_nobody_is_asked_for_anything() {
+    let (mut world, fake, _stop) = Box::pin(world()).await;
+    let config = world.cluster.at_hand(CancellationToken::new()).await.unwrap();
+    let daemon = kube::Client::try_from(config.clone()).unwrap();
+    let off = Accounts { writes: false, ..accounts(daemon, config) };
+    world.preview.actor = Actor::new(world.reader.clone(), off, None);
+    for proposal in [silence(PRINT, 1), Proposal::Scale { object: web(), replicas: 3 }] {
+        let refused = world.ask(proposal).await;
+        assert_eq!((refused.state, fake.lock().unwrap().made), (ApprovalState::Refused, 0));
+        assert_eq!(refused.because, "writes are off (kubernetes.writes: false)".into());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -164,7 +198,7 @@ async fn a_silence_whose_answer_was_lost_is_found_by_its_comment_and_not_made_tw
     assert_eq!(world.now(&asked).await.state, ApprovalState::Executing);
     world.clock.set(world.clock.now() + SignedDuration::from_secs(60));
     while Box::pin(world.execute.run_once()).await.unwrap() == Ran::Worked {}
-    assert_eq!((world.now(&asked).await.state, fake.lock().unwrap().posts), (ApprovalState::Executed, 1));
+    assert_eq!((world.now(&asked).await.state, fake.lock().unwrap().made), (ApprovalState::Executed, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -190,7 +224,7 @@ async fn only_an_alert_of_the_incident_that_fires_is_silenced_for_some_hours_and
     fake.lock().unwrap().alerts[0]["labels"]["token"] = json!("x");
     let masked = world.ask(silence(PRINT, 2)).await;
     assert!(masked.because.as_str().contains("cannot be matched exactly"), "{}", masked.because);
-    assert_eq!(fake.lock().unwrap().posts, 0);
+    assert_eq!(fake.lock().unwrap().made, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -206,5 +240,5 @@ async fn an_alert_that_resolved_or_that_somebody_silenced_meanwhile_is_not_silen
     let asked = world.ask(silence(PRINT, 3)).await;
     fake.lock().unwrap().alerts.clear();
     let ended = Box::pin(world.approve(&asked)).await;
-    assert_eq!((ended.state, fake.lock().unwrap().posts), (ApprovalState::Withdrawn, 0), "{}", ended.because);
+    assert_eq!((ended.state, fake.lock().unwrap().made), (ApprovalState::Withdrawn, 0), "{}", ended.because);
 }
