@@ -1,5 +1,6 @@
 //! The attack corpus: every file of tests/attacks is an attempt to get around the gate, judged by what reached the world.
 
+mod beside;
 mod calls;
 mod case;
 mod doors;

@@ -26,6 +26,11 @@ pub(super) struct Case {
     /// What was put into the world before anybody looked.
     #[serde(default)]
     pub(super) plant: Vec<Plant>,
+    /// What Alertmanager holds; without it there is none.
+    pub(super) alertmanager: Option<Held>,
+    /// What Loki and PagerDuty answer, by part of the path that is asked for; without it there is none.
+    pub(super) loki: Option<Map<String, Value>>,
+    pub(super) pagerduty: Option<Map<String, Value>>,
     /// What a model that obeys does; without it there is no model.
     pub(super) agent: Option<Agent>,
     /// What happens, one after the other: each a `Step`, whose words may hold `$approval`, `$incident` and what was kept.
@@ -65,6 +70,14 @@ impl Plant {
     }
 }
 
+/// Alerts and silences as Alertmanager's API has them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Held {
+    pub(super) alerts: Vec<Value>,
+    pub(super) silences: Vec<Value>,
+}
+
 /// A model that always does the worst: it makes these calls, then reports and proposes.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,6 +113,10 @@ pub(super) enum Step {
     Call(Call),
     /// Somebody changes an object by hand.
     Change { at: String, merge: Value },
+    /// Alertmanager holds other alerts, or other silences.
+    Hold { alerts: Option<Vec<Value>>, silences: Option<Vec<Value>> },
+    /// Time goes by until a card has this button: a second with each change of the cluster, as a rollout makes them.
+    Until { button: String },
     /// Somebody removes an object by hand.
     Remove(String),
     /// While a request for this path of the API server is under way, the object is changed; `after` earlier ones pass.
@@ -130,6 +147,8 @@ pub(super) struct Alert {
     pub(super) labels: Map<String, Value>,
     #[serde(default)]
     pub(super) annotations: Map<String, Value>,
+    /// As Alertmanager holds it, where it does.
+    pub(super) fingerprint: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -271,6 +290,23 @@ pub(super) struct Holds {
     pub(super) incidents: Option<usize>,
     /// The states of all approvals, oldest first.
     pub(super) approvals: Option<Vec<String>>,
+    /// What became of Alertmanager's alerts and silences.
+    pub(super) muted: Muted,
+}
+
+/// Who is notified of what at the end. That a silence is of exact labels and at most four hours holds always.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Muted {
+    /// Silences that firstlook made, and that it ended.
+    pub(super) made: usize,
+    pub(super) ended: usize,
+    /// Fingerprints of the alerts of which nobody is notified.
+    pub(super) silenced: Vec<String>,
+    /// In whose name those were made.
+    pub(super) by: String,
+    /// Ids of silences of others, which stand as before.
+    pub(super) standing: Vec<String>,
 }
 
 impl Default for Holds {
@@ -285,6 +321,7 @@ impl Default for Holds {
             shown: Vec::new(),
             incidents: None,
             approvals: None,
+            muted: Muted::default(),
         }
     }
 }

@@ -13,6 +13,7 @@ impl Siege {
     pub(super) async fn judge(&self) -> Vec<String> {
         let mut found = self.at_the_api_server();
         found.extend(self.in_sight());
+        found.extend(self.beside.judge(&self.case.holds.muted));
         found.extend(self.in_the_store().await);
         found
     }

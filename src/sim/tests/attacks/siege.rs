@@ -11,8 +11,9 @@ use crate::app::Stages;
 use crate::govern::policy::Policy;
 use crate::model::{Approval, Incident};
 use crate::sim::cluster::{Fault, Request};
-use crate::sim::slack::{SignedRequest, signed_with};
+use crate::sim::slack::{Message, SignedRequest, signed_with};
 use crate::sim::tests::attacks::Outcome;
+use crate::sim::tests::attacks::beside::Beside;
 use crate::sim::tests::attacks::case::{Case, Plant, Post, Press, Sent, Step, typed};
 use crate::sim::tests::attacks::doors;
 use crate::sim::tests::attacks::doors::open_doors;
@@ -33,6 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) struct Siege {
     pub(super) case: Case,
     pub(super) town: Town,
+    pub(super) beside: Beside,
     /// What the API server was asked by the application, and by those who stole a token.
     pub(super) asked: Vec<Request>,
     pub(super) stolen: Vec<Request>,
@@ -67,7 +69,9 @@ impl Siege {
         }
         edit(&mut scenario, |items| vault.iter().chain(planted).for_each(|plant| sow(items, plant)));
         let policy = case.policy.as_ref().map(|text| Policy::parse(text, "policy.yaml").unwrap());
+        let beside = Beside::start(&case).await;
         let town = Town::with(scenario, |setup| {
+            beside.configure(setup);
             if let Some(policy) = policy {
                 setup.policy = policy;
             }
@@ -77,6 +81,7 @@ impl Siege {
         Self {
             case,
             town,
+            beside,
             asked: Vec::new(),
             stolen: Vec::new(),
             answers: Vec::new(),
@@ -120,7 +125,7 @@ impl Siege {
                 let mut one = alert(&fires.name, self.town.now(), &[]);
                 merge(&mut one["labels"], &Value::Object(fires.labels));
                 merge(&mut one["annotations"], &Value::Object(fires.annotations));
-                one["fingerprint"] = json!(one["labels"].to_string());
+                one["fingerprint"] = json!(fires.fingerprint.unwrap_or_else(|| one["labels"].to_string()));
                 self.town.post(&body(&[one])).await;
             }
             Step::Post(post) => self.post(post).await,
@@ -134,6 +139,12 @@ impl Siege {
             }
             Step::Call(call) => self.call(call).await,
             Step::Change { at, merge } => self.change(&at, &merge),
+            Step::Hold { alerts, silences } => {
+                let mut held = self.beside.alertmanager.as_ref().expect("no Alertmanager").lock().unwrap();
+                held.alerts = alerts.unwrap_or(std::mem::take(&mut held.alerts));
+                held.silences = silences.unwrap_or(std::mem::take(&mut held.silences));
+            }
+            Step::Until { button } => self.until(&button).await,
             Step::Remove(at) => {
                 let (kind, namespace, name) = place(&at);
                 assert!(cluster.remove(kind, namespace, name), "{at} is not there");
@@ -194,11 +205,7 @@ impl Siege {
         let request = if press.button == "again" {
             self.last.clone().expect("nothing was pressed before")
         } else {
-            let messages = self.town.world.slack.messages();
-            let has = |message: &&crate::sim::slack::Message| {
-                message.buttons().iter().any(|button| button["action_id"] == press.button.as_str())
-            };
-            let Some(card) = messages.iter().rev().find(has) else {
+            let Some(card) = self.card_with(&press.button) else {
                 self.unplayable.push(format!("no card has the button {}", press.button));
                 return;
             };
@@ -207,6 +214,24 @@ impl Siege {
         };
         for _ in 0..press.times {
             self.deliver(request.clone(), press.status).await;
+        }
+    }
+
+    /// The newest message with this button.
+    fn card_with(&self, button: &str) -> Option<Message> {
+        let has = |message: &Message| message.buttons().iter().any(|one| one["action_id"] == button);
+        self.town.world.slack.messages().into_iter().rev().find(has)
+    }
+
+    async fn until(&mut self, button: &str) {
+        let mut changes = self.town.world.cluster.changes();
+        while self.card_with(button).is_none() {
+            if !matches!(tokio::time::timeout(PATIENCE, changes.changed()).await, Ok(Ok(()))) {
+                self.unplayable.push(format!("no card came to have the button {button}"));
+                return;
+            }
+            self.pass(1);
+            self.settle().await;
         }
     }
 
