@@ -134,6 +134,8 @@ impl App {
             let health = watch::Health::default();
             let shown = health.clone();
             conditions.push(Arc::new(move || ("watches".to_owned(), shown.state())));
+            let shown = health.clone();
+            conditions.push(Arc::new(move || ("namespaces".to_owned(), shown.places())));
             // The watches wait by themselves, and say so: kube's own retries would hide it for many minutes.
             let mut config = setup.kubernetes.clone();
             config.default_retry = false;

@@ -36,6 +36,7 @@ pub struct Metrics {
     pub store_bytes: Gauge<i64, std::sync::atomic::AtomicI64>,
     pub store_bytes_max: Gauge<i64, std::sync::atomic::AtomicI64>,
     pub parked: Gauge<i64, std::sync::atomic::AtomicI64>,
+    pub namespaces_away: Gauge<i64, std::sync::atomic::AtomicI64>,
 }
 
 macro_rules! labels {
@@ -112,6 +113,12 @@ impl Metrics {
         registry.register("store_bytes_max", "What the store may take; 0 without a bound", store_bytes_max.clone());
         let parked = Gauge::default();
         registry.register("parked_units", "Units given up after five failures", parked.clone());
+        let namespaces_away = Gauge::default();
+        registry.register(
+            "namespaces_away",
+            "Listed namespaces that are not there or may not be watched",
+            namespaces_away.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             signals,
@@ -129,6 +136,7 @@ impl Metrics {
             store_bytes,
             store_bytes_max,
             parked,
+            namespaces_away,
         }
     }
 

@@ -253,6 +253,11 @@ impl Reader {
         Ok(self.0.redactor.redact(answer.get("gitVersion").and_then(Value::as_str).unwrap_or("")))
     }
 
+    /// Whether only some namespaces are read, and nothing that lives in none.
+    pub fn is_narrow(&self) -> bool {
+        !self.0.within.is_empty()
+    }
+
     /// The path of a kind's objects where they may be read; None for a kind that no API has.
     fn path(&self, kind: Kind, namespace: Option<&str>) -> Result<Option<String>, ReadError> {
         let listed = |namespace: &str| self.0.within.iter().any(|name| name.as_str() == namespace);

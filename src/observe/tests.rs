@@ -14,6 +14,7 @@ use crate::sim::cluster::{Cluster, Shift};
 /// A scenario that is being served, until it is dropped.
 pub(super) struct World {
     pub(super) reader: Reader,
+    pub(super) cluster: Cluster,
     folder: PathBuf,
     stop: CancellationToken,
 }
@@ -32,13 +33,13 @@ pub(super) async fn world(name: &str) -> World {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let (server, stopped) = (cluster, stop.clone());
+    let (server, stopped) = (cluster.clone(), stop.clone());
     tokio::spawn(async move { server.serve(listener, stopped).await });
     let mut config = kube::Config::new(format!("http://{address}").parse().unwrap());
     config.default_retry = false;
     let client = kube::Client::try_from(config).unwrap();
     let reader = Reader::new(client, ClusterName::parse("test").unwrap(), Redactor::default(), clock);
-    World { reader, folder, stop }
+    World { reader, cluster, folder, stop }
 }
 
 impl World {

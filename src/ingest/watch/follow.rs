@@ -16,6 +16,7 @@ use crate::ingest::watch::Health;
 use crate::ingest::watch::listen::{Told, listen};
 use crate::model::{Kind, Signal};
 use crate::observe::motion::Motion;
+use crate::telemetry::Metrics;
 
 /// How often what must hold for a while is looked at.
 pub(super) const TICK: Duration = Duration::from_secs(5);
@@ -54,9 +55,12 @@ impl<K> Happened<K> {
 pub(super) struct Source {
     /// `pods`, `pods in shop`.
     pub(super) name: String,
+    /// The namespace; None for all.
+    pub(super) place: Option<String>,
     /// Without it firstlook would be deaf; the others make it hear a little more, and may be forbidden.
     pub(super) needed: bool,
     pub(super) health: Health,
+    pub(super) metrics: Metrics,
     pub(super) motion: Motion,
     /// How many pages may be read at once, of all watches.
     pub(super) pages: Arc<Semaphore>,
@@ -90,7 +94,7 @@ pub(super) async fn follow<K>(
 ) where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
-    source.health.begins(&source.name, source.needed);
+    source.health.begins(&source.name, source.place.as_deref(), source.needed);
     // One at a time: what is not heard yet is not read.
     let (tell, told) = channel(1);
     tokio::select! {
@@ -124,8 +128,8 @@ async fn hear_all<K: Resource>(
             Some(Told::Changed(object)) => Some(Happened::Changed(object)),
             Some(Told::Gone(object)) => Some(Happened::Gone(object)),
             Some(Told::Stands) => None,
-            Some(Told::Failed(error)) => {
-                lost(&source, &error);
+            Some(Told::Failed { why, barred }) => {
+                lost(&source, &why, barred);
                 None
             }
         };
@@ -141,19 +145,26 @@ async fn hear_all<K: Resource>(
         }
         // Only now: what a list told is on its way to the store.
         if synced {
-            source.health.synced(&source.name);
+            if source.health.synced(&source.name) {
+                count_away(&source);
+            }
             source.motion.stand(source.health.state().is_ok());
         }
     }
 }
 
-fn lost(source: &Source, error: &str) {
+fn lost(source: &Source, error: &str, barred: bool) {
     let error: String = error.chars().take(ERROR_MAX_CHARS).collect();
     // One that may be forbidden would say so for ever.
-    if source.health.failed(&source.name, error.clone()) || source.needed {
+    if source.health.failed(&source.name, error.clone(), barred) || (source.needed && !barred) {
         tracing::warn!(watch = %source.name, error, "a watch failed; it is taken up again");
     }
     if source.needed {
-        source.motion.stand(false);
+        source.motion.stand(source.health.state().is_ok());
+        count_away(source);
     }
+}
+
+fn count_away(source: &Source) {
+    source.metrics.namespaces_away.set(i64::try_from(source.health.count_away()).unwrap_or(i64::MAX));
 }

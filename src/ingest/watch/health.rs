@@ -1,6 +1,6 @@
 //! Whether the watches know the cluster's state, for `/readyz`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::watch;
 
@@ -15,23 +15,43 @@ struct State {
     synced: bool,
     /// Whether firstlook is ready without it.
     needed: bool,
+    /// The namespace that it watches; None for all.
+    place: Option<String>,
     error: Option<String>,
+    /// The API server says that it is not to be read, or is not there (403, 404).
+    barred: bool,
+}
+
+impl State {
+    fn is_ill(&self) -> bool {
+        self.needed && (!self.synced || self.error.is_some())
+    }
 }
 
 impl Health {
-    pub(super) fn begins(&self, watch: &str, needed: bool) {
-        self.with(watch, |state| *state = State { synced: false, needed, error: None });
+    pub(super) fn begins(&self, watch: &str, place: Option<&str>, needed: bool) {
+        let place = place.map(str::to_owned);
+        self.with(watch, |state| *state = State { needed, place, ..State::default() });
     }
 
-    pub(super) fn synced(&self, watch: &str) {
-        self.with(watch, |state| (state.synced, state.error) = (true, None));
+    /// Returns whether it had failed before.
+    pub(super) fn synced(&self, watch: &str) -> bool {
+        let mut news = false;
+        self.with(watch, |state| {
+            news = state.error.take().is_some();
+            (state.synced, state.barred) = (true, false);
+        });
+        news
     }
 
     /// A watch that was synced stays so while it is being taken up again: what it knows is only not of this second.
     /// Returns whether that is news.
-    pub(super) fn failed(&self, watch: &str, error: String) -> bool {
+    pub(super) fn failed(&self, watch: &str, error: String, barred: bool) -> bool {
         let mut news = false;
-        self.with(watch, |state| news = state.error.replace(error).is_none());
+        self.with(watch, |state| {
+            news = state.error.replace(error).is_none();
+            state.barred = barred;
+        });
         news
     }
 
@@ -46,15 +66,33 @@ impl Health {
         let _ = self.0.subscribe().wait_for(all_synced).await;
     }
 
+    /// How many of the listed namespaces cannot be watched at all.
+    pub(super) fn count_away(&self) -> usize {
+        away(&self.0.borrow()).len()
+    }
+
+    /// Fine, or which of the listed namespaces cannot be watched at all, with what the API server says: a namespace that
+    /// was deleted takes its Role along. The others are watched as before.
+    pub fn places(&self) -> Result<(), String> {
+        let states = self.0.borrow();
+        let away = away(&states);
+        let says = |place: &&str| {
+            let of_it = states.values().find(|state| state.barred && state.place.as_deref() == Some(*place));
+            format!("{place} is not watched: {}", of_it.and_then(|state| state.error.as_deref()).unwrap_or_default())
+        };
+        if away.is_empty() { Ok(()) } else { Err(away.iter().map(says).collect::<Vec<_>>().join("; ")) }
+    }
+
     /// Fine, or which watches are not synced or have lost their connection, with the last error.
     pub fn state(&self) -> Result<(), String> {
         let states = self.0.borrow();
         if states.is_empty() {
             return Err("not started".to_owned());
         }
+        let away = away(&states);
         let ill: Vec<String> = states
             .iter()
-            .filter(|(_, state)| state.needed && (!state.synced || state.error.is_some()))
+            .filter(|(_, state)| state.is_ill() && !is_in(state, &away))
             .map(|(watch, state)| match &state.error {
                 Some(error) => format!("{watch}: {error}"),
                 None => format!("{watch}: not synced yet"),
@@ -69,5 +107,62 @@ impl Health {
 }
 
 fn all_synced(states: &States) -> bool {
-    !states.is_empty() && states.values().all(|state| state.synced || !state.needed)
+    let away = away(states);
+    !states.is_empty() && states.values().all(|state| state.synced || !state.needed || is_in(state, &away))
+}
+
+/// The namespaces of which nothing that is needed may be read, as long as there are others: with none firstlook is deaf.
+fn away(states: &States) -> BTreeSet<&str> {
+    let needed = || states.values().filter(|state| state.needed);
+    let here: BTreeSet<Option<&str>> =
+        needed().filter(|state| !(state.barred && state.is_ill())).map(|state| state.place.as_deref()).collect();
+    let all: BTreeSet<Option<&str>> = needed().map(|state| state.place.as_deref()).collect();
+    if here.is_empty() { BTreeSet::new() } else { all.difference(&here).flatten().copied().collect() }
+}
+
+fn is_in(state: &State, places: &BTreeSet<&str>) -> bool {
+    state.place.as_deref().is_some_and(|place| places.contains(place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_namespace_that_is_gone_is_a_warning_and_all_of_them_are_not() {
+        let health = Health::default();
+        for place in ["shop", "cart"] {
+            for kind in ["pods", "jobs"] {
+                health.begins(&format!("{kind} in {place}"), Some(place), true);
+            }
+            health.begins(&format!("cronjobs in {place}"), Some(place), false);
+        }
+        assert!(health.state().is_err() && health.places().is_ok());
+        for watch in ["pods in shop", "jobs in shop"] {
+            health.synced(watch);
+        }
+        health.failed("pods in cart", "forbidden (403)".into(), true);
+        assert!(health.state().unwrap_err().contains("pods in cart"), "the rest of it may still be there");
+        health.failed("jobs in cart", "forbidden (403)".into(), true);
+        assert_eq!((health.state(), health.is_synced(), health.count_away()), (Ok(()), true, 1));
+        assert_eq!(health.places(), Err("cart is not watched: forbidden (403)".to_owned()));
+
+        health.failed("jobs in cart", "no answer in time".into(), false);
+        assert!(health.state().is_err() && health.places().is_ok(), "an API server that does not answer says nothing");
+        for watch in ["pods in shop", "jobs in shop", "jobs in cart"] {
+            health.failed(watch, "forbidden (403)".into(), true);
+        }
+        assert!(health.state().is_err() && health.count_away() == 0, "where nothing is heard, nothing is ready");
+        for watch in ["pods in shop", "jobs in shop", "pods in cart", "jobs in cart"] {
+            assert!(health.synced(watch));
+        }
+        assert_eq!((health.state(), health.places()), (Ok(()), Ok(())));
+
+        let whole = Health::default();
+        whole.begins("pods", None, true);
+        whole.begins("nodes", None, true);
+        whole.synced("nodes");
+        whole.failed("pods", "forbidden (403)".into(), true);
+        assert!(whole.state().is_err(), "of the whole cluster nothing may be missing");
+    }
 }

@@ -44,7 +44,11 @@ pub(super) enum Told<K> {
     /// The watch stands, and there is no news.
     Stands,
     /// It was lost, for this reason, and is taken up again.
-    Failed(String),
+    Failed {
+        why: String,
+        /// It may not be read, or is not there.
+        barred: bool,
+    },
 }
 
 /// Why a list or a watch does not go on.
@@ -54,14 +58,14 @@ enum Halt {
     /// Its start is too old: only a new list helps.
     TooOld,
     /// The API server, or the way to it, failed; it may have said how long to wait.
-    Failed { why: String, wait: Option<Duration> },
+    Failed { why: String, wait: Option<Duration>, barred: bool },
     /// Nobody listens any more.
     Unheard,
 }
 
 impl Halt {
     fn late() -> Self {
-        Self::Failed { why: "no answer in time".to_owned(), wait: None }
+        Self::Failed { why: "no answer in time".to_owned(), wait: None, barred: false }
     }
 }
 
@@ -69,7 +73,7 @@ impl From<kube::Error> for Halt {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => (*status).into(),
-            other => Self::Failed { why: other.to_string(), wait: None },
+            other => Self::Failed { why: other.to_string(), wait: None, barred: false },
         }
     }
 }
@@ -80,7 +84,8 @@ impl From<Status> for Halt {
             return Self::TooOld;
         }
         let wait = status.details.map(|details| Duration::from_secs(details.retry_after_seconds.into()));
-        Self::Failed { why: format!("{} ({})", status.message, status.code), wait }
+        let barred = matches!(status.code, 403 | 404);
+        Self::Failed { why: format!("{} ({})", status.message, status.code), wait, barred }
     }
 }
 
@@ -102,8 +107,8 @@ pub(super) async fn listen<K>(
         };
         match halt {
             Halt::Unheard => return,
-            Halt::Failed { why, wait } => {
-                if listener.failed(why, wait).await.is_err() {
+            Halt::Failed { why, wait, barred } => {
+                if listener.failed(why, barred, wait).await.is_err() {
                     return;
                 }
             }
@@ -168,8 +173,8 @@ where
                 Err(error) => error.into(),
             };
             match halt {
-                Halt::Failed { why, wait } => {
-                    if let Err(halt) = self.failed(why, wait).await {
+                Halt::Failed { why, wait, barred } => {
+                    if let Err(halt) = self.failed(why, barred, wait).await {
                         return halt;
                     }
                 }
@@ -227,8 +232,8 @@ where
         self.told.send(told).await.map_err(|_| Halt::Unheard)
     }
 
-    async fn failed(&mut self, why: String, wait: Option<Duration>) -> Result<(), Halt> {
-        self.tell(Told::Failed(why)).await?;
+    async fn failed(&mut self, why: String, barred: bool, wait: Option<Duration>) -> Result<(), Halt> {
+        self.tell(Told::Failed { why, barred }).await?;
         self.rest(wait).await;
         Ok(())
     }

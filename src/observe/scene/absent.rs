@@ -64,11 +64,8 @@ pub async fn not_found(reader: &Reader, subject: &ObjectRef) -> Result<NotFound,
         return Ok(NotFound { namespace_exists: true, near: close.take(NEAR_MAX).collect() });
     };
     let own = ObjectRef { kind: Kind::Namespace, namespace: None, name: namespace.clone() };
-    let namespace_exists = match reader.get(&own).await {
-        // Where only some namespaces are granted, none can be read itself; what is granted is there.
-        Err(ReadError::Forbidden(_)) => true,
-        read => read?.is_some(),
-    };
+    // Where only some namespaces are read, none can be read itself; what is listed is there.
+    let namespace_exists = reader.is_narrow() || reader.get(&own).await?.is_some();
     let mut found = Vec::new();
     if namespace_exists {
         let names = reader.names(subject.kind, Some(namespace.as_str()), NAMES_MAX).await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::Clock;
-use crate::model::{ClusterName, Evidence, Reading};
+use crate::model::{ClusterName, Evidence, Name, Reading};
 use crate::observe::subject;
 use crate::observe::tests::{World, world};
 use crate::redact::Redactor;
@@ -208,6 +208,29 @@ async fn a_subject_that_is_not_there_is_told_with_names_that_are_near() {
     let scene = scene_of(&world, Some(object(Kind::Deployment, "fleet-ops", "dispatch-apo"))).await;
     assert_eq!(scene.not_found.unwrap().near, [object(Kind::Deployment, "fleet-ops", "dispatch-api")]);
     assert_eq!(scene.evidence.len(), 11);
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_not_read_itself_is_there_where_it_is_listed_and_unknown_elsewhere() {
+    let world = world("d12-bad-image-rollout").await;
+    let subject = object(Kind::Deployment, "fleet-ops", "dispatch-apo");
+    let mut config = world.cluster.at_hand(tokio_util::sync::CancellationToken::new()).await.unwrap();
+    let reader = |config: &kube::Config, namespaces: Vec<Name>| {
+        let client = kube::Client::try_from(config.clone()).unwrap();
+        Reader::within(client, ClusterName::parse("test").unwrap(), Redactor::default(), Clock::system(), namespaces)
+    };
+    let narrow = reader(&config, vec![Name::parse("fleet-ops").unwrap()]);
+    let found = absent::not_found(&narrow, &subject).await.unwrap();
+    assert_eq!(
+        (found.namespace_exists, found.near),
+        (true, vec![object(Kind::Deployment, "fleet-ops", "dispatch-api")])
+    );
+    // This account only rehearses: it may read no namespace.
+    config.auth_info.token = Some(world.cluster.token_for("firstlook-preview").into());
+    let barred = absent::not_found(&reader(&config, Vec::new()), &subject).await;
+    assert!(matches!(barred, Err(crate::observe::ReadError::Forbidden(_))), "{barred:?}");
+    let last = world.cluster.requests().pop().unwrap();
+    assert!(last.path.contains("/namespaces/fleet-ops") && last.status == 403, "nothing is read in it: {last:?}");
 }
 
 #[tokio::test]
