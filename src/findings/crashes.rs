@@ -161,8 +161,11 @@ fn lasted(end: &Terminated) -> Redacted {
     }
 }
 
-/// Pods that a node put out.
+/// Pods of a workload that a node put out; of a node its shortage says so.
 fn evicted(scene: &Scene) -> Option<Finding> {
+    if scene.subject.kind == Kind::Node {
+        return None;
+    }
     let evicted: Vec<&Pod> = scene.pods.items().iter().filter(|pod| pod.reason.as_str() == "Evicted").collect();
     let pod = evicted.first()?;
     let says =

@@ -1,4 +1,6 @@
-//! Nodes: lost, not ready, under pressure; and whether all that fails stands on them.
+//! Nodes: lost, silent, not ready; and whether all that fails stands on them.
+
+mod pressure;
 
 use jiff::Timestamp;
 
@@ -12,9 +14,6 @@ use crate::model::scene::{At, Condition, Event, Neighbour, Node, Pod, Scene};
 use crate::redact::{Redacted, Redactor};
 use crate::text;
 
-/// Conditions that are bad when they are true.
-const PRESSURES: [&str; 4] = ["MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
-
 /// What kubelets promise for their leases (`leaseDurationSeconds`), which they renew four times as often.
 const LEASE_SECONDS: i64 = 40;
 
@@ -24,7 +23,7 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
         if node.ready != Some(true) {
             found.extend(not_ready(scene, now, node));
         } else {
-            found.extend(pressure(scene, now, node));
+            found.extend(pressure::find(scene, now, node));
             found.extend(lease_overdue(scene, node).map(|renewed| silent(scene, now, node, renewed)));
         }
     }
@@ -33,15 +32,11 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
 
 /// The pods of the scene on a node that are not ready, those on their way out included.
 fn suffering<'a>(scene: &'a Scene, node: &'a Node) -> impl Iterator<Item = &'a Pod> {
-    all_suffering(scene).filter(move |pod| is_on(pod, node))
+    all_suffering(scene).filter(move |pod| node.holds(pod))
 }
 
 fn all_suffering(scene: &Scene) -> impl Iterator<Item = &Pod> {
-    scene.pods.items().iter().filter(|pod| !pod.ready && !matches!(pod.phase.as_str(), "Succeeded" | "Failed"))
-}
-
-fn is_on(pod: &Pod, node: &Node) -> bool {
-    pod.node.as_ref().is_some_and(|name| name.as_str() == node.object.name())
+    scene.pods.items().iter().filter(|pod| !pod.ready && !pod.is_finished())
 }
 
 fn is_subject(scene: &Scene, node: &Node) -> bool {
@@ -164,7 +159,7 @@ fn cause(scene: &Scene, now: Timestamp, node: &Node, condition: Option<&Conditio
 
 /// `all 40 not-ready pods are on it`.
 fn which_pods(scene: &Scene, node: &Node, suffer: u32) -> Redacted {
-    let elsewhere = all_suffering(scene).filter(|pod| !is_on(pod, node)).count() as u32;
+    let elsewhere = all_suffering(scene).filter(|pod| !node.holds(pod)).count() as u32;
     let on_others: u32 =
         scene.nodes.items().iter().filter(|n| n.object != node.object).filter_map(|n| n.pods_not_ready).sum();
     match (suffer, elsewhere.max(if is_subject(scene, node) { on_others } else { 0 })) {
@@ -175,9 +170,16 @@ fn which_pods(scene: &Scene, node: &Node, suffer: u32) -> Redacted {
     }
 }
 
+/// Whether a workload suffers through this node, which has its pods: a node that serves hurts those alone whose pods it
+/// put out.
+pub(super) fn is_hit(scene: &Scene, node: &Node, other: &Neighbour) -> bool {
+    let own = |pod: &Pod| pod.owner.as_ref() == Some(&other.object) && node.put_out(pod);
+    other.object.kind != Kind::Job && (node.ready != Some(true) || scene.pods.items().iter().any(own))
+}
+
 /// Workloads that the loss hurts most: nothing of them is ready, or less than wanted.
 fn without_pods(scene: &Scene, node: &Node) -> Option<Finding> {
-    let others = scene.neighbours.items().iter().filter(|other| other.object.kind != Kind::Job);
+    let others = scene.neighbours.items().iter().filter(|other| is_hit(scene, node, other));
     let (gone, fewer): (Vec<&Neighbour>, Vec<&Neighbour>) =
         others.filter(|other| other.ready < other.wanted).partition(|other| other.ready == 0);
     if gone.is_empty() && fewer.is_empty() {
@@ -194,7 +196,7 @@ fn without_pods(scene: &Scene, node: &Node) -> Option<Finding> {
     if !fewer.is_empty() {
         said.push(text!("fewer than wanted of {}", named(&fewer)));
     }
-    let deleting = suffering(scene, node).filter(|pod| pod.deleting).count() as u32;
+    let deleting = suffering(scene, node).filter(|pod| pod.deleting && node.ready != Some(true)).count() as u32;
     if deleting > 0 {
         said.push(text!(
             "{} marked for deletion, which no kubelet confirms",
@@ -239,66 +241,4 @@ fn other_nodes(scene: &Scene, node: &Node) -> Option<Finding> {
     let says = text!("Not the cluster: {} ready.", say::count(ready.len() as u32, "other node is", "other nodes are"));
     let brief = text!("the cluster ({} ready)", say::count(ready.len() as u32, "other node is", "other nodes are"));
     Some(Finding::new("other-nodes-ready", Role::RuledOut, Certainty::Proved, &node.object, says, brief))
-}
-
-/// What says that a pod on this node got no network.
-fn sandboxless<'a>(scene: &'a Scene, node: &'a Node) -> Option<&'a Event> {
-    let mut events = suffering(scene, node).flat_map(|pod| view::warnings(scene, &pod.object));
-    events.find(|event| event.reason.as_str() == "FailedCreatePodSandBox" && event.message.as_str().contains("network"))
-}
-
-/// A ready node that is short of something, where pods were evicted from it or it is the subject.
-fn pressure(scene: &Scene, now: Timestamp, node: &Node) -> Option<Finding> {
-    let short =
-        |condition: &&Condition| PRESSURES.contains(&condition.kind.as_str()) && condition.status.as_str() == "True";
-    let condition = node.conditions.iter().find(short)?;
-    let evicted =
-        scene.pods.items().iter().filter(|pod| pod.reason.as_str() == "Evicted" && is_on(pod, node)).count() as u32;
-    if evicted == 0 && !is_subject(scene, node) && suffering(scene, node).next().is_none() {
-        return None;
-    }
-    let since = condition.changed_at.map_or_else(Redacted::default, |at| text!(" since {}", say::at(at, now)));
-    let pods = if evicted == 0 {
-        Redacted::default()
-    } else {
-        text!(", and {} evicted from it", say::count(evicted, "pod was", "pods were"))
-    };
-    let says = text!(
-        "Node {} reports {}{}{}: {}.",
-        node.object.name,
-        condition.kind,
-        since,
-        pods,
-        say::line(&condition.message)
-    );
-    let networkless = condition.kind.as_str() == "NetworkUnavailable";
-    let sandbox = networkless.then(|| sandboxless(scene, node)).flatten();
-    let says = match networkless {
-        true => text!("{} Its kubelet says Ready all the same.", says),
-        false => says,
-    };
-    let mut citations: Vec<Citation> = proof::field(scene, node.at, "reason", &condition.reason).into_iter().collect();
-    citations.extend(sandbox.and_then(|event| proof::event(scene, event)));
-    Some(Finding {
-        citations,
-        advice: Some(match networkless {
-            true => text!(
-                "Look at the network plugin on node {}; cordon the node until it is back, so that no pod lands there.",
-                node.object.name,
-            ),
-            false => text!("Free what node {} is short of, or move load away from it.", node.object.name),
-        }),
-        ..Finding::new(
-            "node-pressure",
-            Role::Cause,
-            match sandbox {
-                _ if evicted > 0 || is_subject(scene, node) => Certainty::Proved,
-                Some(_) => Certainty::Likely,
-                None => Certainty::Possible,
-            },
-            &node.object,
-            says,
-            text!("node {} reports {}", node.object.name, condition.kind),
-        )
-    })
 }

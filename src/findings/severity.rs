@@ -6,6 +6,7 @@ use super::backends;
 use super::health;
 use super::health::Health;
 use super::network;
+use super::nodes;
 use super::policies;
 use super::ports;
 use super::recovered;
@@ -56,7 +57,7 @@ pub fn weight(scene: &Scene, now: Timestamp) -> Weight {
 /// What of the subject's own state tells how bad it is: endpoints before pods, since they are what callers reach.
 fn state(scene: &Scene, level: Severity) -> Redacted {
     if scene.subject.kind == Kind::Node && level == Severity::High {
-        let gone = scene.neighbours.items().iter().filter(|other| is_gone(other)).count() as u32;
+        let gone = taken_along(scene).count() as u32;
         return text!("{} left without a ready pod", say::count(gone, "workload is", "workloads are"));
     }
     let own = |service: &&Service| service.because.as_str().contains("selects the subject");
@@ -124,11 +125,14 @@ fn node(scene: &Scene) -> Severity {
     if is_well(scene) {
         return Severity::None;
     }
-    if scene.neighbours.items().iter().any(is_gone) { Severity::High } else { Severity::Medium }
+    if taken_along(scene).next().is_some() { Severity::High } else { Severity::Medium }
 }
 
-fn is_gone(other: &Neighbour) -> bool {
-    other.wanted > 0 && other.ready == 0 && other.object.kind != Kind::Job
+/// Workloads of which the subject, a node, left no pod ready.
+fn taken_along(scene: &Scene) -> impl Iterator<Item = &Neighbour> {
+    let node = scene.nodes.items().iter().find(|node| node.object == scene.subject);
+    let gone = scene.neighbours.items().iter().filter(|other| other.wanted > 0 && other.ready == 0);
+    gone.filter(move |other| node.is_some_and(|node| nodes::is_hit(scene, node, other)))
 }
 
 /// A Service or an Ingress in the scene that serves nobody, where that is proved to matter here, in a few words.

@@ -4,6 +4,7 @@ mod admission;
 mod around;
 mod edits;
 mod jobs;
+mod nodes;
 mod silent;
 mod surroundings;
 mod workloads;

@@ -36,16 +36,17 @@ pub(super) fn is_troubled(pod: &Pod, now: Timestamp) -> bool {
     !pod.ready || pod.containers.iter().any(crashing)
 }
 
-/// The containers that do not do what they should, each with its pod.
+/// The containers that do not do what they should, each with its pod; those of a pod that its node put out ended with it.
 pub(super) fn failing(scene: &Scene) -> impl Iterator<Item = (&Pod, &ContainerState)> {
-    troubled(scene).flat_map(|pod| pod.containers.iter().map(move |container| (pod, container))).filter(
-        |(_, container)| match &container.state {
+    let own = troubled(scene).filter(|pod| pod.put_out_at().is_none());
+    own.flat_map(|pod| pod.containers.iter().map(move |container| (pod, container))).filter(|(_, container)| {
+        match &container.state {
             State::Waiting { reason, .. } => !matches!(reason.as_str(), "PodInitializing" | "ContainerCreating"),
             State::Terminated(end) => !(container.init && end.exit_code == 0),
             State::Running { .. } => container.restarts > 0 || !container.ready,
             State::Unknown => true,
-        },
-    )
+        }
+    })
 }
 
 /// Why a container waits, with the message; both empty when it does not wait.

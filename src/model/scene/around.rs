@@ -35,6 +35,32 @@ pub struct Node {
     pub at: At,
 }
 
+/// Conditions of a node for which its kubelet puts pods out.
+const EVICTING: [&str; 3] = ["MemoryPressure", "DiskPressure", "PIDPressure"];
+/// A kubelet puts the first pods out before its node's condition is written: it reports its status every 10 s, and a
+/// write may have to be repeated.
+const WRITTEN_LATE_SECONDS: i64 = 60;
+
+impl Node {
+    /// Whether the pod stands, or stood, on this node.
+    pub fn holds(&self, pod: &Pod) -> bool {
+        pod.node.as_ref().is_some_and(|name| name.as_str() == self.object.name())
+    }
+
+    /// The shortage for which it puts pods out now.
+    pub fn pressure(&self) -> Option<&Condition> {
+        self.conditions.iter().find(|c| EVICTING.contains(&c.kind.as_str()) && c.status.as_str() == "True")
+    }
+
+    /// Whether it put this pod out in the shortage that it has now. Pods of an earlier one stay for show until somebody
+    /// deletes them.
+    pub fn put_out(&self, pod: &Pod) -> bool {
+        let since = self.pressure().and_then(|condition| condition.changed_at);
+        let (Some(since), Some(at)) = (since, pod.put_out_at()) else { return false };
+        self.holds(pod) && at.as_second() >= since.as_second() - WRITTEN_LATE_SECONDS
+    }
+}
+
 /// A Service and what stands behind it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Service {

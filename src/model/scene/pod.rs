@@ -37,6 +37,27 @@ pub struct Pod {
     pub at: At,
 }
 
+/// What a kubelet writes of a pod that it put out because its node was short of something; of one that used more than its
+/// own limits it writes another.
+const NODE_SHORT: [&str; 2] = ["The node was low on resource", "The node had condition"];
+
+impl Pod {
+    /// Whether it has ended, well or not.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// When it was put out because its node was short of something, as far as the pod itself tells.
+    pub fn put_out_at(&self) -> Option<Timestamp> {
+        let by_node = NODE_SHORT.iter().any(|short| self.message.as_str().starts_with(short));
+        if self.phase.as_str() != "Failed" || self.reason.as_str() != "Evicted" || !by_node {
+            return None;
+        }
+        let changed = |kind: &str| self.conditions.iter().find(|c| c.kind.as_str() == kind)?.changed_at;
+        changed("DisruptionTarget").or_else(|| changed("Ready"))
+    }
+}
+
 /// A container's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContainerState {

@@ -109,7 +109,8 @@ async fn alerts_on_victims_of_one_service_that_is_down_join_the_incident_of_what
 }
 
 #[tokio::test]
-async fn workloads_that_a_node_under_pressure_evicted_are_one_incident_and_what_limps_beside_them_is_another() {
+async fn workloads_that_a_node_under_pressure_evicted_are_one_incident_of_the_node_and_what_limps_beside_them_is_another()
+ {
     let mut scenario = with_twin("node-disk-pressure-eviction", "thumb-cache", "thumb-index", &[]);
     edit(&mut scenario, |items| {
         items.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "depot", "uid": "u-depot"}}));
@@ -126,9 +127,16 @@ async fn workloads_that_a_node_under_pressure_evicted_are_one_incident_and_what_
         let name = "KubeDeploymentReplicasMismatch";
         town.hear(&body(&[of_deployment(name, &town, namespace, workload)])).await;
     }
-    let subjects: Vec<String> = town.open().await.iter().map(|incident| incident.subject.to_string()).collect();
-    // Which of the two takes in the other is chance where both began at one instant.
-    let evicted = subjects.iter().filter(|subject| subject.starts_with("Deployment thumbs/thumb-")).count();
-    let limps = subjects.iter().any(|subject| subject == "Deployment depot/crane");
-    assert!(subjects.len() == 2 && evicted == 1 && limps, "{subjects:?}");
+    let mut subjects: Vec<String> = town.open().await.iter().map(|incident| incident.subject.to_string()).collect();
+    subjects.sort();
+    assert_eq!(subjects, ["Deployment depot/crane", "Node ruff-w2"], "at once, before any look");
+    let shown: Vec<String> = town.channel().iter().map(Message::plain).collect();
+    let [card] = &shown.iter().filter(|card| card.contains("Node ruff-w2 is under pressure")).collect::<Vec<_>>()[..]
+    else {
+        panic!("{shown:#?}")
+    };
+    for part in ["5 pods were evicted", "Also hit", "thumb-cache", "thumb-index", "nightly-dump used the most, 55Gi"] {
+        assert!(card.contains(part), "{part}: {card}");
+    }
+    assert!(!card.contains("crane"), "it limps for reasons of its own: {card}");
 }
