@@ -127,7 +127,7 @@ impl App {
     /// When something cannot be built.
     pub async fn start(setup: Setup, listeners: Listeners) -> anyhow::Result<Self> {
         let stages = Arc::new(Stages::new(&setup).await?);
-        begin(&setup).await;
+        begin(&setup, listeners.callers.as_ref()).await;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let mut conditions: Vec<Condition> = Vec::new();
         if listeners.watch {
@@ -269,10 +269,14 @@ impl App {
 
 /// Puts the start into the audit. A store that cannot take it says so to every webhook as well, and they are repeated:
 /// the daemon runs on.
-async fn begin(setup: &Setup) {
+async fn begin(setup: &Setup, callers: Option<&CallersFile>) {
     let began = async {
         let before = setup.store.audit_last("start").await?;
-        let entry = audit::start(setup.clock.now(), &setup.texts.config, &setup.texts.policy, before.as_ref());
+        let (texts, callers) = (&setup.texts, callers.map(CallersFile::text));
+        let entry = audit::start(setup.clock.now(), &texts.config, &texts.policy, callers, before.as_ref());
+        if let Some(callers) = entry.body.get(audit::CALLERS_BEFORE) {
+            tracing::warn!(before = %callers, now = %entry.body["callers_sha256"], "the callers' file has changed since the last start");
+        }
         if let Some(policy) = entry.body.get(audit::POLICY_BEFORE) {
             tracing::warn!(before = %policy, now = %entry.body["policy_sha256"], "the policy has changed since the last start");
         }
@@ -346,8 +350,20 @@ mod tests {
             let store = open().await;
             let lines = std::fs::OpenOptions::new().append(true).create(true).open(&anchors).unwrap();
             let setup = Setup { anchors: Anchors::to(lines), ..setup(&store, config, policy) };
-            let app = App::start(setup, Listeners::default()).await.unwrap();
+            let callers = folder.path().join("callers.yaml");
+            let namespace = if start == 2 { "cart" } else { "shop" };
+            let hash = crate::govern::callers::token_hash("t");
+            std::fs::write(
+                &callers,
+                format!("callers: [{{name: a, token_sha256: {hash}, namespaces: [{namespace}]}}]"),
+            )
+            .unwrap();
+            // At the first start nobody may call yet.
+            let callers = (start > 0).then(|| CallersFile::open(&callers).unwrap().0);
+            let app = App::start(setup, Listeners { callers, ..Listeners::default() }).await.unwrap();
             let began = store.audit_last("start").await.unwrap().unwrap();
+            assert_eq!(began["callers_sha256"].is_string(), start > 0, "{began}");
+            assert_eq!(began[audit::CALLERS_BEFORE].is_string(), start >= 2, "{began}");
             assert_eq!(began["version"], env!("CARGO_PKG_VERSION"));
             assert!(began["config_sha256"].is_string() && began["policy_sha256"].is_string(), "{began}");
             assert_eq!(began[audit::POLICY_BEFORE].is_string(), start == 2, "{began}");

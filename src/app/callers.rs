@@ -42,6 +42,11 @@ impl CallersFile {
         Ok((Self { file: file.to_owned(), seen: text.clone(), text, broken: String::new(), to }, callers))
     }
 
+    /// What it holds, for the audit.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Looks at it until `stop`.
     pub(super) async fn follow(mut self, store: Store, clock: Clock, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {

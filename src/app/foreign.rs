@@ -18,8 +18,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::config::{Config, McpServer};
-use crate::mcp::Client;
-use crate::mcp::foreign::{CALL_TIMEOUT, Connect, Foreign};
+use crate::mcp::foreign::{BETWEEN, CALL_TIMEOUT, Connect, Connection, Ear, Foreign};
 use crate::redact::Redactor;
 
 /// Bytes of one message: a hundred times what a model is shown of it.
@@ -33,6 +32,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// When a client cannot be built.
 pub fn from(config: &Config, redactor: &Redactor) -> anyhow::Result<Vec<Foreign>> {
     config.mcp_servers.iter().map(|server| one(server, redactor)).collect()
+}
+
+/// The names under which the configured tools of others are offered.
+pub fn names(config: &Config) -> Vec<String> {
+    let of = |server: &McpServer| {
+        let name = server.name.clone();
+        server.tools.iter().map(move |tool| format!("{name}{BETWEEN}{}", tool.name)).collect::<Vec<_>>()
+    };
+    config.mcp_servers.iter().flat_map(of).collect()
 }
 
 fn one(server: &McpServer, redactor: &Redactor) -> anyhow::Result<Foreign> {
@@ -56,16 +64,16 @@ fn by_url(url: &str, server: &McpServer) -> anyhow::Result<Connect> {
     if let Some(token) = &server.token {
         config = config.auth_header(token.expose_secret());
     }
-    Ok(Arc::new(move || {
+    Ok(Arc::new(move |ear| {
         let transport = StreamableHttpClientTransport::with_client(http.clone(), config.clone());
-        async move { Ok::<_, anyhow::Error>(().serve(transport).await?) }.boxed()
+        async move { Ok::<_, anyhow::Error>(ear.serve(transport).await?) }.boxed()
     }))
 }
 
 fn by_program(server: &McpServer) -> Connect {
     let (words, environment) = (server.command.clone(), server.environment.clone());
-    Arc::new(move || {
-        let started = start(&words, &environment);
+    Arc::new(move |ear| {
+        let started = start(&words, &environment, ear);
         async move { started?.await }.boxed()
     })
 }
@@ -74,7 +82,8 @@ fn by_program(server: &McpServer) -> Connect {
 fn start(
     words: &[String],
     environment: &std::collections::BTreeMap<String, String>,
-) -> anyhow::Result<impl Future<Output = anyhow::Result<Client>> + use<>> {
+    ear: Ear,
+) -> anyhow::Result<impl Future<Output = anyhow::Result<Connection>> + use<>> {
     let (program, arguments) = words.split_first().context("command: empty")?;
     let mut child = Command::new(program)
         .args(arguments)
@@ -91,7 +100,7 @@ fn start(
     let stdout = child.stdout.take().context("no stdout")?;
     let out = Output { stdout, _child: child };
     let transport = AsyncRwTransport::<RoleClient, _, _>::new(out, stdin).with_max_line_length(MESSAGE_MAX_BYTES);
-    Ok(async move { Ok(().serve(transport).await?) })
+    Ok(async move { Ok(ear.serve(transport).await?) })
 }
 
 /// What the program writes. It ends with whoever reads it.
@@ -134,7 +143,7 @@ for line in sys.stdin:
     async fn a_program_is_spoken_to_over_stdio_and_sees_nothing_of_our_environment() {
         let command = ["python3", "-c", PROGRAM].map(str::to_owned);
         let environment = BTreeMap::from([("OWN".to_owned(), "1".to_owned())]);
-        let client = start(&command, &environment).unwrap().await.unwrap();
+        let client = start(&command, &environment, Ear::default()).unwrap().await.unwrap();
         let answer = client.call_tool(rmcp::model::CallToolRequestParams::new("env")).await.unwrap();
         let text = answer.content[0].as_text().unwrap().text.clone();
         let seen: Vec<String> = serde_json::from_str(&text).unwrap();
@@ -143,6 +152,6 @@ for line in sys.stdin:
             seen.iter().any(|name| name == "OWN") && !seen.iter().any(|name| ours.contains(&name.as_str())),
             "{text}"
         );
-        assert!(start(&["/nowhere/at-all".to_owned()], &BTreeMap::new()).is_err());
+        assert!(start(&["/nowhere/at-all".to_owned()], &BTreeMap::new(), Ear::default()).is_err());
     }
 }

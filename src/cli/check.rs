@@ -60,7 +60,7 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
         }
     };
     report.passed("config", args.config.display());
-    match run::policy(config.policy_file.as_deref()) {
+    match run::policy(&config) {
         Ok(policy) if policy.approvers.is_empty() => {
             report.skipped("policy", "nobody may approve anything: set policy_file to offer buttons");
         }

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
+use crate::app::foreign;
 use crate::cli::report::{days, open};
 use crate::clock::Clock;
 use crate::config;
@@ -44,7 +45,7 @@ pub struct CheckArgs {
     /// The policy file.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The configuration file, for the store with the record.
+    /// The configuration file, for the store with the record and the tools of other MCP servers.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -141,6 +142,13 @@ async fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
     let mut warnings = policy.warnings(clock.now());
     if let Some(file) = &args.config {
         let config = Config::load(file, &config::environment())?;
+        let unlisted = policy.unlisted(&foreign::names(&config));
+        for problem in &unlisted {
+            println!("{shown}:{}", told("error", problem));
+        }
+        if !unlisted.is_empty() {
+            return Ok(ExitCode::from(1));
+        }
         let store = open(&config, clock).await?;
         warnings.extend(
             against_record(&policy, &store, Bar { approved: config.promotion.approved, bad: config.promotion.bad })
@@ -199,9 +207,13 @@ fn days_ago(now: Timestamp, days: u32) -> anyhow::Result<Timestamp> {
 
 fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let policy = read(&chosen(args.policy.as_ref(), &args.config)?)?;
-    let Some((tool, compiled)) = mcp::tool(&args.tool) else {
-        let known: Vec<&str> = mcp::TOOLS.iter().map(|(name, ..)| *name).collect();
-        anyhow::bail!("there is no tool {}; the tools: {}", args.tool, known.join(", "));
+    let (tool, compiled) = match mcp::tool(&args.tool) {
+        Some(ours) => ours,
+        None if args.tool.contains(mcp::foreign::BETWEEN) => (args.tool.as_str(), Tier::ReadOnly),
+        None => {
+            let known: Vec<&str> = mcp::TOOLS.iter().map(|(name, ..)| *name).collect();
+            anyhow::bail!("there is no tool {}; the tools: {}", args.tool, known.join(", "));
+        }
     };
     // Any name does: policies speak of namespaces, not of objects.
     let kind = if args.namespace.is_some() { Kind::Deployment } else { Kind::Node };

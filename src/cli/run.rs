@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::correlate::{Openers, Rules};
 use crate::govern::budget::Price;
 use crate::govern::callers::Callers;
-use crate::govern::policy::Policy;
+use crate::govern::policy::{Policy, Problem};
 use crate::http::Credential;
 use crate::http::mcp::Admission;
 use crate::model::{ClusterName, Room};
@@ -82,7 +82,7 @@ pub async fn setup_over(config: &Config, store: Store, clock: Clock) -> anyhow::
             Outlet::Slack { slack: slack_client(slack, &redactor, &metrics)?, channel: slack.channel.clone() }
         }
     };
-    let policy = policy(config.policy_file.as_deref())?;
+    let policy = policy(config)?;
     let price = price(config.model.as_ref());
     anyhow::ensure!(
         price.is_some() || config.model.is_none() || !policy.limits.counts_money(),
@@ -164,9 +164,14 @@ pub fn slack_client(slack: &config::Slack, redactor: &Redactor, metrics: &Metric
 ///
 /// # Errors
 /// The file's, with its place.
-pub fn policy(file: Option<&Path>) -> anyhow::Result<Policy> {
-    let Some(file) = file else { return Ok(Policy::default()) };
-    Ok(Policy::parse(&policy_text(Some(file))?, &file.display().to_string())?)
+pub fn policy(config: &Config) -> anyhow::Result<Policy> {
+    let Some(file) = config.policy_file.as_deref() else { return Ok(Policy::default()) };
+    let shown = file.display().to_string();
+    let policy = Policy::parse(&policy_text(Some(file))?, &shown)?;
+    if let Some(Problem { line, key, what }) = policy.unlisted(&foreign::names(config)).first() {
+        anyhow::bail!("{shown}:{line}: {key}: {what}");
+    }
+    Ok(policy)
 }
 
 fn policy_text(file: Option<&Path>) -> anyhow::Result<String> {

@@ -111,15 +111,28 @@ pub fn execution(at: Timestamp, approval: &Approval) -> AuditEntry {
 /// Keys of a start's body: the hashes at the start before, where they were others.
 pub const POLICY_BEFORE: &str = "policy_before_sha256";
 pub const CONFIG_BEFORE: &str = "config_before_sha256";
+pub const CALLERS_BEFORE: &str = "callers_before_sha256";
 
 /// The daemon begins, with this version, configuration file and policy; `before` is the body of the start before.
-pub fn start(at: Timestamp, config: &str, policy: &str, before: Option<&serde_json::Value>) -> AuditEntry {
+pub fn start(
+    at: Timestamp,
+    config: &str,
+    policy: &str,
+    callers: Option<&str>,
+    before: Option<&serde_json::Value>,
+) -> AuditEntry {
     let mut body = json!({
         "version": env!("CARGO_PKG_VERSION"), "config_sha256": sha256(config.as_bytes()),
         "policy_sha256": sha256(policy.as_bytes()),
     });
-    for (now, told) in [("policy_sha256", POLICY_BEFORE), ("config_sha256", CONFIG_BEFORE)] {
-        if let Some(before) = before.map(|before| &before[now]).filter(|before| **before != body[now]) {
+    if let Some(callers) = callers {
+        body["callers_sha256"] = sha256(callers.as_bytes()).into();
+    }
+    let hashes =
+        [("policy_sha256", POLICY_BEFORE), ("config_sha256", CONFIG_BEFORE), ("callers_sha256", CALLERS_BEFORE)];
+    for (now, told) in hashes {
+        let known = before.map(|before| &before[now]).filter(|before| before.is_string());
+        if let Some(before) = known.filter(|before| **before != body[now]) {
             body[told] = before.clone();
         }
     }
@@ -128,7 +141,7 @@ pub fn start(at: Timestamp, config: &str, policy: &str, before: Option<&serde_js
 
 /// The callers' file was read again and holds something else.
 pub fn callers(at: Timestamp, before: &str, now: &str) -> AuditEntry {
-    let body = json!({"callers_before_sha256": sha256(before.as_bytes()), "callers_sha256": sha256(now.as_bytes())});
+    let body = json!({CALLERS_BEFORE: sha256(before.as_bytes()), "callers_sha256": sha256(now.as_bytes())});
     AuditEntry { at, kind: "callers", incident: None, body }
 }
 

@@ -27,7 +27,7 @@ use crate::govern::policy::Policy;
 use crate::govern::scope::Scope;
 use crate::mcp;
 use crate::mcp::Client;
-use crate::mcp::foreign::Foreign;
+use crate::mcp::foreign::{Foreign, Outsider};
 use crate::model::{Caller, EvidenceId, IncidentId, Tier, Verdict};
 use crate::observe::Reader;
 use crate::observe::Sources;
@@ -59,10 +59,12 @@ struct Inner {
     options: GateOptions,
     /// The tool servers by name; each runs as long as its client is held.
     servers: HashMap<&'static str, Client>,
-    /// Every tool, by name.
+    /// Every tool of ours, by name.
     tools: Vec<Tool>,
     /// Those of servers of others, each with its server's client.
     foreign: HashMap<String, Arc<Client>>,
+    /// Who tells which of those are offered now.
+    outsiders: Vec<Arc<Outsider>>,
     counters: Mutex<HashMap<IncidentId, Weak<Mutex<Counters>>>>,
     ledger: Ledger,
     /// Held while an approval is made, so that two of the same cannot pass each other. It may wait for the cluster.
@@ -107,20 +109,21 @@ impl Gate {
         for tool in &tools {
             anyhow::ensure!(mcp::tool(&tool.name).is_some(), "the tool {} has no tier", tool.name);
         }
-        let mut foreign = HashMap::new();
-        let others = mcp::before(&options.foreign).await?.into_iter().map(|client| async move {
-            let offered = client.list_all_tools().await?;
-            Ok::<_, anyhow::Error>((Arc::new(client), offered))
-        });
-        for (client, offered) in try_join_all(others).await? {
-            foreign.extend(offered.iter().map(|tool| (tool.name.to_string(), Arc::clone(&client))));
-            tools.extend(offered);
-        }
         tools.sort_by(|a, b| a.name.cmp(&b.name));
+        let (mut foreign, mut outsiders) = (HashMap::new(), Vec::new());
+        let others = mcp::before(&options.foreign).await?.into_iter().map(|(outsider, client)| async move {
+            let offered = client.list_all_tools().await?;
+            Ok::<_, anyhow::Error>((outsider, Arc::new(client), offered))
+        });
+        for (outsider, client, offered) in try_join_all(others).await? {
+            foreign.extend(offered.iter().map(|tool| (tool.name.to_string(), Arc::clone(&client))));
+            outsiders.push(outsider);
+        }
         let counters = Mutex::default();
         let (proposing, voting) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
         let ledger = Ledger::open(options.store.clone());
-        Ok(Self(Arc::new(Inner { options, servers, tools, foreign, counters, ledger, proposing, voting })))
+        let inner = Inner { options, servers, tools, foreign, outsiders, counters, ledger, proposing, voting };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// A client of the gate for this caller in this incident, over a pipe in this process. The caller belongs to the
@@ -161,7 +164,10 @@ impl Gate {
             }
             Caller::Person { .. } | Caller::Client { .. } => true,
         };
-        self.0.tools.iter().filter(offered).cloned().collect()
+        let of_others = self.0.outsiders.iter().flat_map(|outsider| outsider.offered());
+        let mut tools: Vec<Tool> = self.0.tools.iter().filter(offered).cloned().chain(of_others).collect();
+        tools.sort_by(|a, b| a.name.cmp(&b.name));
+        tools
     }
 
     pub(super) fn options(&self) -> &GateOptions {

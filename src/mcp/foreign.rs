@@ -1,23 +1,28 @@
 //! Another's MCP server behind one of ours: the listed tools alone, in our words, its answers redacted and bounded.
 
-use std::sync::Arc;
+pub(crate) mod shape;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use rmcp::ErrorData;
-use rmcp::RoleServer;
 use rmcp::ServerHandler;
+use rmcp::handler::client::ClientHandler;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, JsonObject, ListToolsResult, PaginatedRequestParams,
     ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
 };
-use rmcp::service::RequestContext;
+use rmcp::service::{NotificationContext, RequestContext, RunningService};
+use rmcp::{RoleClient, RoleServer};
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::mcp::Client;
 use crate::mcp::answer::{Answer, ToolError, result, schema};
+use crate::mcp::foreign::shape::{Shape, arguments};
 use crate::model::Source;
 use crate::redact::{Redacted, Redactor};
 use crate::text;
@@ -28,22 +33,32 @@ pub const BETWEEN: &str = "__";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// One call, below the 15 s after which the gate gives a tool up.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(9);
-/// At the start the tools are asked for within this; who is slower is called without their arguments being known.
+/// At the start, and of a connection that stands, the tools are asked for within this; who is slower at the start is called
+/// without their arguments being known.
 const LIST_TIMEOUT: Duration = Duration::from_secs(3);
+/// A server that says nothing of changes is asked for its tools after so long, before the next call.
+const READ_AGAIN: Duration = Duration::from_secs(300);
 /// A server that could not be reached is not tried again at once by each call.
 const PAUSE: Duration = Duration::from_secs(10);
-/// Arguments of a tool that are offered, those within others counted, and how deep: every turn pays for each.
-const ARGUMENTS_MAX: usize = 30;
-const DEPTH_MAX: usize = 3;
 /// Pages of tools that are read of one server: more than any has.
 const PAGES_MAX: usize = 10;
-/// Characters of an argument's name.
-const NAME_MAX_CHARS: usize = 64;
 /// Characters of what was asked.
 const ASKED_MAX_CHARS: usize = 200;
 
+/// A connection to another's server.
+pub type Connection = RunningService<RoleClient, Ear>;
 /// Makes a connection; it is called again when one has ended.
-pub type Connect = Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<Client>> + Send + Sync>;
+pub type Connect = Arc<dyn Fn(Ear) -> BoxFuture<'static, anyhow::Result<Connection>> + Send + Sync>;
+
+/// Counts how often a server says that its tools have changed.
+#[derive(Debug, Default)]
+pub struct Ear(AtomicU64);
+
+impl ClientHandler for Ear {
+    async fn on_tool_list_changed(&self, _: NotificationContext<RoleClient>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 /// Another's server, as it was configured.
 #[derive(Clone)]
@@ -58,41 +73,158 @@ pub struct Foreign {
 }
 
 /// Our server before it.
-pub(super) struct Outsider {
+pub struct Outsider {
     foreign: Foreign,
     line: Mutex<Line>,
+    /// What it declares of the listed tools.
+    known: std::sync::Mutex<BTreeMap<String, Known>>,
 }
 
 /// The connection as it stands.
 enum Line {
     None,
-    Up(Arc<Client>),
-    Down { until: Instant, why: Redacted },
+    /// Its tools were read at this instant, when it had told of so many changes; None: they have to be read.
+    Up {
+        client: Arc<Connection>,
+        read: Option<(Instant, u64)>,
+    },
+    Down {
+        until: Instant,
+        why: Redacted,
+    },
+}
+
+/// A listed tool, as its server declares it.
+struct Known {
+    /// As it was when it was first heard of: so it was let in.
+    shape: Shape,
+    arguments: JsonObject,
+    is_there: bool,
+    /// It was of another shape since. Only a person can tell what it does now.
+    has_changed: bool,
 }
 
 impl Outsider {
     pub(super) fn new(foreign: Foreign) -> Self {
-        Self { foreign, line: Mutex::new(Line::None) }
+        Self { foreign, line: Mutex::new(Line::None), known: std::sync::Mutex::default() }
     }
 
-    /// The connection, made where there is none.
-    async fn client(&self) -> Result<Arc<Client>, Redacted> {
+    /// The connection, made where there is none. Of a new one, and of one that says that its tools have changed, they are
+    /// read again first.
+    async fn client(&self) -> Result<Arc<Connection>, Redacted> {
         let mut line = self.line.lock().await;
-        match &*line {
-            Line::Up(client) if !client.is_transport_closed() => return Ok(Arc::clone(client)),
+        let (client, due, by) = match &*line {
+            Line::Up { client, read } if !client.is_transport_closed() => {
+                let told = client.service().0.load(Ordering::Relaxed);
+                let due = read.is_none_or(|(at, heard)| heard != told || at.elapsed() > READ_AGAIN);
+                (Arc::clone(client), due, Instant::now() + LIST_TIMEOUT)
+            }
             Line::Down { until, why } if Instant::now() < *until => return Err(why.clone()),
-            _ => {}
+            _ => {
+                let by = Instant::now() + CONNECT_TIMEOUT;
+                match self.connected(by).await {
+                    Ok(client) => (client, true, by),
+                    Err(why) => {
+                        *line = Line::Down { until: Instant::now() + PAUSE, why: why.clone() };
+                        return Err(why);
+                    }
+                }
+            }
+        };
+        if due {
+            let heard = client.service().0.load(Ordering::Relaxed);
+            let learned = self.learn(&client, by).await.or_else(|why| self.unread(&why));
+            let read = learned.is_ok().then(|| (Instant::now(), heard));
+            *line = Line::Up { client: Arc::clone(&client), read };
+            learned?;
         }
-        let made = match timeout(CONNECT_TIMEOUT, (self.foreign.connect)()).await {
+        Ok(client)
+    }
+
+    async fn connected(&self, by: Instant) -> Result<Arc<Connection>, Redacted> {
+        match timeout_at(by, (self.foreign.connect)(Ear::default())).await {
             Ok(Ok(client)) => Ok(Arc::new(client)),
             Ok(Err(error)) => Err(text!("{} cannot be reached: {}", self.name(), self.says(&format!("{error:#}")))),
             Err(_) => Err(text!("{} did not greet within {} s", self.name(), CONNECT_TIMEOUT.as_secs())),
+        }
+    }
+
+    /// Its tools could not be read. Where none was ever known nothing can have changed; else nothing is called until they are.
+    fn unread(&self, why: &Redacted) -> Result<(), Redacted> {
+        if self.known().is_empty() {
+            tracing::warn!(server = %self.name(), "another MCP server does not tell its tools: {why}");
+            return Ok(());
+        }
+        Err(text!("the tools of {} could not be read again: {}", self.name(), why))
+    }
+
+    /// Reads what it declares of the listed tools now.
+    async fn learn(&self, client: &Connection, by: Instant) -> Result<(), Redacted> {
+        let read = timeout_at(by, async {
+            let (mut tools, mut cursor) = (Vec::new(), None);
+            for _ in 0..PAGES_MAX {
+                let ask = PaginatedRequestParams::default().with_cursor(cursor);
+                let page = client.list_tools(Some(ask)).await.map_err(|error| self.says(&error.to_string()))?;
+                let listed = |tool: &Tool| self.foreign.tools.iter().any(|(name, _)| *name == tool.name);
+                tools.extend(page.tools.into_iter().filter(listed));
+                cursor = page.next_cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            Ok::<_, Redacted>(tools)
+        });
+        let tools = read.await.map_err(|_| Redacted::literal("no answer in time"))??;
+        let mut known = self.known();
+        known.values_mut().for_each(|tool| tool.is_there = false);
+        for tool in tools {
+            let shape = Shape::of(&tool);
+            let first = || Known {
+                shape: shape.clone(),
+                arguments: arguments(&tool.input_schema),
+                is_there: true,
+                has_changed: false,
+            };
+            let of = known.entry(tool.name.to_string()).or_insert_with(first);
+            of.is_there = true;
+            if of.shape != shape && !of.has_changed {
+                of.has_changed = true;
+                let (server, tool) = (self.name(), self.says(&tool.name));
+                tracing::warn!(%server, %tool, "another MCP server has changed a tool: it is out until the next start");
+            }
+        }
+        Ok(())
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why a listed tool is not called now, if it is not.
+    fn barred(&self, tool: &str) -> Option<Redacted> {
+        let known = self.known();
+        let of = known.get(tool)?;
+        if of.has_changed {
+            return Some(text!(
+                "{} declares {} otherwise than when it was let in: it is out until somebody has looked and starts firstlook again",
+                self.name(),
+                self.says(tool)
+            ));
+        }
+        (!of.is_there).then(|| text!("{} does not offer {} any more", self.name(), self.says(tool)))
+    }
+
+    /// The listed tools that may be called, as far as is known, with the arguments that they take.
+    pub fn offered(&self) -> Vec<Tool> {
+        let tool = |(name, about): &(String, String)| {
+            let known = self.known().get(name).map(|known| known.arguments.clone());
+            let input = known.unwrap_or_else(|| json!({"type": "object"}).as_object().cloned().unwrap_or_default());
+            let mut tool = Tool::new(format!("{}{BETWEEN}{name}", self.foreign.name), about.clone(), input);
+            tool.output_schema = Some(schema());
+            tool.annotations = Some(ToolAnnotations::new().read_only(true).open_world(true));
+            tool
         };
-        *line = match &made {
-            Ok(client) => Line::Up(Arc::clone(client)),
-            Err(why) => Line::Down { until: Instant::now() + PAUSE, why: why.clone() },
-        };
-        made
+        self.foreign.tools.iter().filter(|(name, _)| self.barred(name).is_none()).map(tool).collect()
     }
 
     /// What the listed tool answers.
@@ -100,6 +232,9 @@ impl Outsider {
         let kept = self.says(&crate::observe::json::spaced(&arguments)).cut(ASKED_MAX_CHARS);
         let asked = text!("{}: {} {}", self.name(), self.says(tool), kept);
         let client = self.client().await.map_err(ToolError::Refused)?;
+        if let Some(why) = self.barred(tool) {
+            return Err(ToolError::Refused(why));
+        }
         let request = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
         let answered = match timeout(self.foreign.answers_within, client.call_tool(request)).await {
             Ok(answered) => answered,
@@ -124,36 +259,6 @@ impl Outsider {
         Ok(answer)
     }
 
-    /// What arguments its tools take, as far as it says so in time.
-    async fn schemas(&self) -> Vec<(String, JsonObject)> {
-        let listed = timeout(LIST_TIMEOUT, async {
-            let client = self.client().await?;
-            let (mut known, mut cursor) = (Vec::new(), None);
-            for _ in 0..PAGES_MAX {
-                let ask = PaginatedRequestParams::default().with_cursor(cursor);
-                let page = client.list_tools(Some(ask)).await.map_err(|error| self.says(&error.to_string()))?;
-                let listed = |tool: &Tool| self.foreign.tools.iter().any(|(name, _)| *name == tool.name);
-                let tools = page.tools.into_iter().filter(listed);
-                known.extend(tools.map(|tool| (tool.name.to_string(), arguments(&tool.input_schema))));
-                cursor = page.next_cursor;
-                if cursor.is_none() {
-                    break;
-                }
-            }
-            Ok::<_, Redacted>(known)
-        });
-        match listed.await {
-            Ok(Ok(known)) => known,
-            Ok(Err(why)) => self.silent(&why),
-            Err(_) => self.silent(&"no answer in time".into()),
-        }
-    }
-
-    fn silent(&self, why: &Redacted) -> Vec<(String, JsonObject)> {
-        tracing::warn!(server = %self.name(), "another MCP server does not tell its tools: {why}");
-        Vec::new()
-    }
-
     fn name(&self) -> Redacted {
         self.foreign.redactor.redact(&self.foreign.name)
     }
@@ -172,48 +277,6 @@ fn words(answered: &CallToolResult) -> String {
     }
 }
 
-/// A tool's arguments without a word of its server: names that are plain identifiers, and types.
-fn arguments(schema: &JsonObject) -> JsonObject {
-    bare(schema, DEPTH_MAX, &mut ARGUMENTS_MAX.clone())
-}
-
-fn bare(schema: &JsonObject, depth: usize, room: &mut usize) -> JsonObject {
-    let is_name = |name: &str| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        !name.is_empty() && name.len() <= NAME_MAX_CHARS && name.chars().all(plain)
-    };
-    let is_type = |kind: &Value| {
-        kind.as_str().is_some_and(|kind| {
-            matches!(kind, "object" | "array" | "string" | "number" | "integer" | "boolean" | "null")
-        })
-    };
-    let mut kept = JsonObject::new();
-    if let Some(kind) = schema.get("type").filter(|kind| is_type(kind)) {
-        kept.insert("type".into(), kind.clone());
-    }
-    if depth == 0 {
-        return kept;
-    }
-    if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
-        let named: Vec<_> = properties.iter().filter(|(name, _)| is_name(name)).take(*room).collect();
-        *room -= named.len();
-        let mut inner = JsonObject::new();
-        for (name, value) in named {
-            let value = value.as_object().map_or_else(JsonObject::new, |value| bare(value, depth - 1, room));
-            inner.insert(name.clone(), Value::Object(value));
-        }
-        kept.insert("properties".into(), Value::Object(inner));
-    }
-    if let Some(required) = schema.get("required").and_then(Value::as_array) {
-        let names = required.iter().filter(|name| name.as_str().is_some_and(is_name)).take(ARGUMENTS_MAX);
-        kept.insert("required".into(), names.cloned().collect());
-    }
-    if let Some(items) = schema.get("items").and_then(Value::as_object) {
-        kept.insert("items".into(), Value::Object(bare(items, depth - 1, room)));
-    }
-    kept
-}
-
 impl ServerHandler for Outsider {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
@@ -224,16 +287,11 @@ impl ServerHandler for Outsider {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let schemas = self.schemas().await;
-        let tool = |(name, about): &(String, String)| {
-            let known = schemas.iter().find(|(of, _)| of == name).map(|(_, schema)| schema.clone());
-            let input = known.unwrap_or_else(|| json!({"type": "object"}).as_object().cloned().unwrap_or_default());
-            let mut tool = Tool::new(format!("{}{BETWEEN}{name}", self.foreign.name), about.clone(), input);
-            tool.output_schema = Some(schema());
-            tool.annotations = Some(ToolAnnotations::new().read_only(true).open_world(true));
-            tool
-        };
-        Ok(ListToolsResult::with_all_items(self.foreign.tools.iter().map(tool).collect()))
+        if let Err(why) = timeout(LIST_TIMEOUT, self.client()).await.unwrap_or_else(|_| Err("no answer in time".into()))
+        {
+            tracing::warn!(server = %self.name(), "another MCP server does not tell its tools: {why}");
+        }
+        Ok(ListToolsResult::with_all_items(self.offered()))
     }
 
     async fn call_tool(

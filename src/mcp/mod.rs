@@ -20,6 +20,8 @@ mod pipe;
 mod revisions;
 mod traced;
 
+use std::sync::Arc;
+
 use futures::future::try_join_all;
 use rmcp::RoleClient;
 use rmcp::RoleServer;
@@ -34,7 +36,7 @@ pub use checked::Checked;
 pub use pipe::{Pipe, pipe};
 pub use traced::belongs_to;
 
-use crate::mcp::foreign::Foreign;
+use crate::mcp::foreign::{Foreign, Outsider};
 use crate::mcp::traced::Traced;
 use crate::model::Tier;
 use crate::observe::Reader;
@@ -125,8 +127,12 @@ pub async fn start(reader: &Reader, sources: &Sources) -> anyhow::Result<Vec<(&'
 ///
 /// # Errors
 /// When one of ours does not answer its client's greeting.
-pub async fn before(others: &[Foreign]) -> anyhow::Result<Vec<Client>> {
-    try_join_all(others.iter().map(|other| connect(foreign::Outsider::new(other.clone())))).await
+pub async fn before(others: &[Foreign]) -> anyhow::Result<Vec<(Arc<Outsider>, Client)>> {
+    let start = |other: &Foreign| {
+        let outsider = Arc::new(Outsider::new(other.clone()));
+        async move { Ok::<_, anyhow::Error>((Arc::clone(&outsider), connect(outsider).await?)) }
+    };
+    try_join_all(others.iter().map(start)).await
 }
 
 /// A client of `server` over a pipe in this process.
@@ -152,4 +158,4 @@ fn info(server: &'static str) -> ServerConfig {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -17,7 +17,7 @@ use crate::sim::prometheus::Prometheus;
 use crate::telemetry::tests::{Lines, incident_of};
 
 mod canned;
-mod foreign;
+pub(crate) mod foreign;
 mod outside;
 
 /// A server that says something to the log in each call.

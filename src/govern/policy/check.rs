@@ -5,6 +5,7 @@ use std::fmt;
 use crate::govern::policy::file::{Approvers, Limits, Policy};
 use crate::govern::policy::pattern;
 use crate::mcp;
+use crate::mcp::foreign::BETWEEN;
 use crate::model::Tier;
 
 /// One thing in the file that is wrong, or that can hardly be meant.
@@ -129,6 +130,10 @@ impl Finder<'_> {
         if mcp::tool(tool).is_some() {
             return;
         }
+        if tool.contains(BETWEEN) {
+            let what = "is of another MCP server: such tools only read, so `deny` alone can name them";
+            return self.note(line, here, key, format!("`{tool}` {what}"));
+        }
         let near = pattern::near(tool, mcp::TOOLS.iter().map(|(name, ..)| *name));
         let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
         self.note(line, here, key, format!("there is no tool `{tool}`{hint}"));
@@ -164,7 +169,8 @@ impl Finder<'_> {
         for (i, rule) in policy.deny.iter().enumerate() {
             let here = format!("deny[{i}]");
             self.namespaces(rule.line, &here, &rule.namespaces);
-            rule.tools.iter().for_each(|tool| self.tool(rule.line, &here, "tools", tool));
+            let ours = rule.tools.iter().filter(|tool| !tool.contains(BETWEEN));
+            ours.for_each(|tool| self.tool(rule.line, &here, "tools", tool));
             if rule.namespaces.is_empty() && rule.labels.is_empty() && rule.tools.is_empty() {
                 self.note(rule.line, &here, "", "give `namespaces`, `labels` or `tools`");
             }

@@ -21,6 +21,21 @@ impl Policy {
         found
     }
 
+    /// Tools of other MCP servers that are denied and that there are not among `listed`: a slip here denies nothing.
+    pub fn unlisted(&self, listed: &[String]) -> Vec<Problem> {
+        let mut found = Vec::new();
+        for (i, rule) in self.deny.iter().enumerate() {
+            let of_others = rule.tools.iter().filter(|tool| mcp::tool(tool).is_none() && !listed.contains(tool));
+            for tool in of_others {
+                let near = pattern::near(tool, listed.iter().map(String::as_str));
+                let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+                let what = format!("`{tool}` is no tool that mcp_servers of the configuration lists{hint}");
+                found.push(problem(rule.line, format!("deny[{i}].tools"), what));
+            }
+        }
+        found
+    }
+
     fn warn_shadowed(&self, found: &mut Vec<Problem>) {
         for (i, rule) in self.approvers.iter().enumerate() {
             let wins = |other: &Approvers, earlier: bool| {
@@ -71,7 +86,7 @@ impl Policy {
             if self.deny[..i].iter().any(same) {
                 found.push(problem(rule.line, format!("deny[{i}]"), "says the same as a rule before it; remove one"));
             }
-            let reads = |tool: &String| mcp::tool(tool).is_some_and(|(_, tier)| tier == Tier::ReadOnly);
+            let reads = |tool: &String| mcp::tool(tool).is_none_or(|(_, tier)| tier == Tier::ReadOnly);
             if !rule.labels.is_empty() && rule.tools.iter().any(reads) {
                 let what = "a read is not denied by labels: they are known only of what is changed";
                 found.push(problem(rule.line, format!("deny[{i}].labels"), what));

@@ -181,8 +181,9 @@ def an_alert_is_silenced_for_exactly_its_labels_and_heard_again(run):
     alerts = run.start(alertmanager(run.work, world.daemon.webhook_url, WEBHOOK_TOKEN, port=port))
     labels = {"alertname": "CheckoutSlow", "namespace": HEARD, "deployment": "checkout", "severity": "warning"}
     other = {**labels, "severity": "info"}
-    alerts.post({"labels": labels}, {"labels": other})
-    world.slack.wait_for_card("checkout", "2 alerts", timeout_s=60)
+    more = {**labels, "endpoint": "/pay"}
+    alerts.post({"labels": labels}, {"labels": other}, {"labels": more})
+    world.slack.wait_for_card("checkout", "3 alerts", timeout_s=60)
 
     def state(of):
         return next(a["status"]["state"] for a in alerts.alerts() if a["labels"] == of)
@@ -194,8 +195,9 @@ def an_alert_is_silenced_for_exactly_its_labels_and_heard_again(run):
     ts = world.carry_out("silence_alert", **web, alert=which, hours=1)
     wait_until(lambda: state(labels) == "suppressed", "the alert to be suppressed")
     assert state(other) == "active", "another alert of the same name is heard as before"
+    assert state(more) == "active", "an alert with the same labels and more is heard as before"
     (made,) = [s for s in request("GET", f"{alerts.url}/api/v2/silences").json() if s["status"]["state"] == "active"]
-    assert made["createdBy"] == ONCALL and {m["name"]: m["value"] for m in made["matchers"]} == labels, made
+    assert made["createdBy"] == ONCALL and {m["name"]: m["value"] for m in made["matchers"]} == {**labels, "endpoint": ""}, made
     world.take_back(ts, "end the silence")
     wait_until(lambda: state(labels) == "active", "the alert to be heard again")
     assert "the chain holds" in world.daemon.audit_verifies()

@@ -27,7 +27,7 @@ async fn a_tool_of_another_server_is_decided_audited_and_kept_as_any_other_and_i
     let foreign = Foreign {
         name: "wiki".into(),
         tools: vec![("search".into(), "Search the wiki.".into())],
-        connect: Arc::new(|| mcp::connect(Wiki).boxed()),
+        connect: Arc::new(|ear| mcp::tests::foreign::reach(Wiki, ear).boxed()),
         answers_within: Duration::from_secs(5),
         redactor: world.options.redactor.clone(),
     };

@@ -80,7 +80,7 @@ impl Siege {
         let mut request = self
             .town
             .http
-            .post(format!("{}{path}", self.mcp_url))
+            .post(format!("{}{path}", self.doors.mcp_url))
             .header("accept", "application/json, text/event-stream")
             .header("mcp-protocol-version", "2025-11-25")
             .json(body);

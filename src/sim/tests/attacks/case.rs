@@ -131,6 +131,8 @@ pub(super) enum Step {
     Pass(i64),
     /// The process ends and begins anew, under another policy and with other callers where they are given.
     Restart { policy: Option<String>, callers: Option<Vec<Map<String, Value>>> },
+    /// The callers' file is read again while the process goes on, and names these beside those that there always are.
+    Callers(Vec<Map<String, Value>>),
     /// A request to the API server itself, with the token of one of firstlook's accounts.
     Send(Send),
     /// A file is read; it must be refused, by a message with these words.

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch::{Sender, channel};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::app;
@@ -21,8 +22,23 @@ use crate::stages::deliver::Outlet;
 /// The caller that reaches the namespace `vault`.
 pub(super) const KEEPER: &str = "keeper";
 
+/// The doors as they stand open.
+pub(super) struct Doors {
+    pub(super) slack_url: String,
+    pub(super) mcp_url: String,
+    callers: Sender<Callers>,
+    _stop: DropGuard,
+}
+
+impl Doors {
+    /// The callers' file is read again, and holds these beside those that there always are.
+    pub(super) fn admit(&self, more: &[Map<String, Value>]) {
+        self.callers.send_modify(|known| *known = known.renewed(callers(more)));
+    }
+}
+
 /// Opens the doors for clicks and for MCP clients.
-pub(super) async fn open_doors(town: &Town, more: &[Map<String, Value>]) -> (String, String, DropGuard) {
+pub(super) async fn open_doors(town: &Town, more: &[Map<String, Value>]) -> Doors {
     let stop = CancellationToken::new();
     let setup = &town.setup;
     let Outlet::Slack { slack, .. } = &setup.outlet else { panic!("no Slack") };
@@ -38,12 +54,9 @@ pub(super) async fn open_doors(town: &Town, more: &[Map<String, Value>]) -> (Str
         metrics: setup.metrics.clone(),
         desk,
     };
-    let admission = Admission {
-        callers: tokio::sync::watch::channel(callers(more)).1,
-        without_token: false,
-        allowed_hosts: Vec::new(),
-        allowed_origins: Vec::new(),
-    };
+    let (known, admitted) = channel(callers(more));
+    let admission =
+        Admission { callers: admitted, without_token: false, allowed_hosts: Vec::new(), allowed_origins: Vec::new() };
     let mcp = Mcp::new(town.stages.gate.clone(), admission, stop.clone());
     let mut urls = Vec::new();
     for (router, path) in [(clicks.router(), "/slack/interactivity"), (mcp.router(), "/mcp")] {
@@ -51,8 +64,8 @@ pub(super) async fn open_doors(town: &Town, more: &[Map<String, Value>]) -> (Str
         urls.push(format!("http://{}{path}", listener.local_addr().unwrap()));
         tokio::spawn(http::serve(listener, router, stop.clone()));
     }
-    let mcp_url = urls.pop().unwrap();
-    (urls.pop().unwrap(), mcp_url, stop.drop_guard())
+    let (mcp_url, slack_url) = (urls.pop().unwrap(), urls.pop().unwrap());
+    Doors { slack_url, mcp_url, callers: known, _stop: stop.drop_guard() }
 }
 
 /// The callers that there always are, and the case's own.

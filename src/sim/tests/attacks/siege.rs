@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use tokio_util::sync::DropGuard;
 
 use crate::app::Stages;
 use crate::govern::policy::Policy;
@@ -16,7 +15,7 @@ use crate::sim::tests::attacks::Outcome;
 use crate::sim::tests::attacks::beside::Beside;
 use crate::sim::tests::attacks::case::{Case, Plant, Post, Press, Sent, Step, typed};
 use crate::sim::tests::attacks::doors;
-use crate::sim::tests::attacks::doors::open_doors;
+use crate::sim::tests::attacks::doors::{Doors, open_doors};
 use crate::sim::tests::attacks::patch::merge;
 use crate::sim::tests::attacks::world::{place, replies, sow, vault};
 use crate::sim::tests::{Town, alert, body, edit, folder, without_model};
@@ -43,14 +42,12 @@ pub(super) struct Siege {
     pub(super) broken: Vec<String>,
     /// Steps that could not be taken at all.
     pub(super) unplayable: Vec<String>,
-    slack_url: String,
-    pub(super) mcp_url: String,
+    pub(super) doors: Doors,
     /// By token and server.
     pub(super) sessions: HashMap<(String, String), String>,
     pub(super) kept: BTreeMap<String, String>,
     last: Option<SignedRequest>,
     seen: u64,
-    _doors: DropGuard,
 }
 
 impl Siege {
@@ -77,7 +74,7 @@ impl Siege {
             }
         })
         .await;
-        let (slack_url, mcp_url, doors) = open_doors(&town, &case.callers).await;
+        let doors = open_doors(&town, &case.callers).await;
         Self {
             case,
             town,
@@ -87,13 +84,11 @@ impl Siege {
             answers: Vec::new(),
             broken: Vec::new(),
             unplayable: Vec::new(),
-            slack_url,
-            mcp_url,
+            doors,
             sessions: HashMap::new(),
             kept: BTreeMap::new(),
             last: None,
             seen: 0,
-            _doors: doors,
         }
     }
 
@@ -160,10 +155,10 @@ impl Siege {
                     self.town.world.outlet(&self.town.setup.redactor, &self.town.setup.metrics).unwrap();
                 self.town.stages = Stages::new(&self.town.setup).await.unwrap();
                 self.pass(30);
-                let (slack_url, mcp_url, doors) = open_doors(&self.town, &self.case.callers).await;
-                (self.slack_url, self.mcp_url, self._doors) = (slack_url, mcp_url, doors);
+                self.doors = open_doors(&self.town, &self.case.callers).await;
                 self.sessions.clear();
             }
+            Step::Callers(callers) => self.doors.admit(&callers),
             Step::Send(send) => self.send(send).await,
             Step::File(file) => self.broken.extend(doors::read(&file)),
             Step::Approval { merge: change } => self.alter(&change).await,
@@ -261,7 +256,7 @@ impl Siege {
         let sent = self
             .town
             .http
-            .post(&self.slack_url)
+            .post(&self.doors.slack_url)
             .header("content-type", "application/x-www-form-urlencoded")
             .header("x-slack-request-timestamp", &request.timestamp)
             .header("x-slack-signature", &request.signature)
