@@ -2,6 +2,7 @@
 //! never a panic.
 
 mod answers;
+mod beside;
 mod damage;
 
 use std::path::Path;

@@ -21,14 +21,14 @@ use crate::observe::web::WebOptions;
 use crate::redact::Redactor;
 
 /// A server that answers every request with the same bytes.
-struct Parrot {
-    says: Arc<Mutex<Vec<u8>>>,
-    url: String,
+pub(super) struct Parrot {
+    pub(super) says: Arc<Mutex<Vec<u8>>>,
+    pub(super) url: String,
     _stop: tokio_util::sync::DropGuard,
 }
 
 impl Parrot {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let says: Arc<Mutex<Vec<u8>>> = Arc::default();
         let spoken = Arc::clone(&says);
