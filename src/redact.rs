@@ -253,7 +253,7 @@ impl Redactor {
 
     /// The value stored under `key`: masked whole where the key's name says it is a secret, else by the rules.
     pub fn redact_value(&self, key: &str, value: &str) -> Redacted {
-        if is_secret_key(key) && !value.is_empty() {
+        if keys::is_secret(key, value) && !value.is_empty() {
             Redacted(rules::placeholder("value", value).into())
         } else {
             self.redact(value)

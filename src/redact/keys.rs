@@ -8,7 +8,7 @@ use crate::redact::rules::pattern;
 
 /// Any of the words, in one pass: nearly all keys hold none.
 static ANY_WORD: LazyLock<Regex> = LazyLock::new(|| {
-    let words: Vec<&str> = SECRET_WORDS.into_iter().chain(SHORT_WORDS).collect();
+    let words: Vec<&str> = SECRET_WORDS.into_iter().chain(SHORT_WORDS).chain(WEAK_WORDS).collect();
     pattern(&format!("(?i-u:{})", words.join("|")))
 });
 
@@ -27,7 +27,40 @@ pub fn is_secret_key(key: &str) -> bool {
     names_it && !NOT_A_VALUE.iter().any(|end| lower.ends_with(end))
 }
 
-const SECRET_WORDS: [&str; 23] = [
+/// Whether this value is a secret under this key: the key says so, or it may and the value looks made by a machine.
+pub(super) fn is_secret(key: &str, value: &str) -> bool {
+    is_secret_key(key) || (is_weak_key(key) && is_opaque(value))
+}
+
+/// Whether the last word of a key may speak of a secret: `DATA_KEY`, `cookieSalt`, `X-Amz-Signature`, but not `turkey`.
+fn is_weak_key(key: &str) -> bool {
+    let lower = key.to_ascii_lowercase();
+    WEAK_WORDS.iter().any(|word| {
+        let Some(before) = lower.strip_suffix(word) else { return false };
+        let at = before.len();
+        let begins = key[at..].starts_with(|c: char| c.is_ascii_uppercase());
+        !before.ends_with(|c: char| c.is_ascii_alphanumeric())
+            || (begins && key[..at].ends_with(|c: char| c.is_ascii_lowercase()))
+    })
+}
+
+/// Whether a value is hex, or letters of both cases and digits, without a space and too long for a name. A path is none.
+fn is_opaque(value: &str) -> bool {
+    let coded = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'_' | b'-' | b'%' | b'=');
+    let has = |class: fn(&u8) -> bool| value.bytes().any(|byte| class(&byte));
+    let hex = value.bytes().all(|byte| byte.is_ascii_hexdigit());
+    value.len() >= OPAQUE_MIN_CHARS
+        && !value.starts_with('/')
+        && value.bytes().all(coded)
+        && has(u8::is_ascii_digit)
+        && (hex || (has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase)))
+}
+
+/// 64 bits in hex: what protects anything has as many.
+const OPAQUE_MIN_CHARS: usize = 16;
+/// Last words of keys that hold a secret, a name or a path: the value tells which.
+const WEAK_WORDS: [&str; 4] = ["key", "salt", "sig", "signature"];
+const SECRET_WORDS: [&str; 38] = [
     "password",
     "passwd",
     "passphrase",
@@ -48,6 +81,21 @@ const SECRET_WORDS: [&str; 23] = [
     "signingkey",
     "encryption_key",
     "encryptionkey",
+    "master_key",
+    "masterkey",
+    "session_key",
+    "sessionkey",
+    "hmac_key",
+    "hmackey",
+    "shared_key",
+    "sharedkey",
+    "ssh_key",
+    "sshkey",
+    "license_key",
+    "licensekey",
+    "_salt",
+    "x-amz-signature",
+    "x-goog-signature",
     "credential",
     "dockerconfigjson",
     "authorization",

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::redact::keys::{is_secret_key, may_name_secret};
+use crate::redact::keys::{is_secret, may_name_secret};
 use crate::redact::rules::{pattern, placeholder};
 
 /// A key and what parts it from its value, as in `KEY=value`, `key: value`, `key => value`, JSON, and JSON in JSON.
@@ -28,11 +28,12 @@ pub(super) fn pairs(text: &str) -> Option<String> {
     while let Some(c) = KEY.captures_at(text, at) {
         let (Some(whole), Some(key), Some(between)) = (c.get(0), c.get(1), c.get(2)) else { break };
         at = whole.end();
-        if !names_secret(key.as_str(), &text[..key.start()]) {
-            continue;
-        }
+        let Some(name) = name(key.as_str(), &text[..key.start()]) else { continue };
         let (start, end) = value(text, at, key.as_str());
         let value = &text[start..end];
+        if !is_cookie(name) && !is_secret(name, value) {
+            continue;
+        }
         let words = key.as_str().to_ascii_lowercase().ends_with("authorization") && !is_credential(value);
         let status = value.len() == 3 && value.bytes().all(|byte| byte.is_ascii_digit());
         let path = text[..key.start()].ends_with('/');
@@ -47,17 +48,21 @@ pub(super) fn pairs(text: &str) -> Option<String> {
     (done > 0).then(|| out + &text[done..])
 }
 
-fn names_secret(key: &str, before: &str) -> bool {
-    let lower = key.to_ascii_lowercase();
-    if lower == "value" {
+/// The name of the value that stands under `key`, if it may be that of a secret: a `value` has its name before it.
+fn name<'a>(key: &'a str, before: &'a str) -> Option<&'a str> {
+    if key.eq_ignore_ascii_case("value") {
         // Enough for a name and what stands around it.
         let mut from = before.len().saturating_sub(160);
         while !before.is_char_boundary(from) {
             from += 1;
         }
-        return NAMED.captures(&before[from..]).is_some_and(|c| is_secret_key(&c[1]));
+        return NAMED.captures(&before[from..])?.get(1).map(|name| name.as_str());
     }
-    is_secret_key(key) || lower == "cookie" || lower == "set-cookie"
+    (may_name_secret(key) || is_cookie(key)).then_some(key)
+}
+
+fn is_cookie(key: &str) -> bool {
+    key.eq_ignore_ascii_case("cookie") || key.eq_ignore_ascii_case("set-cookie")
 }
 
 /// Where the value lies that begins at `at`, without its quotes.

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use regex::{Captures, Regex};
 use sha2::{Digest, Sha256};
 
-use crate::redact::keys::is_secret_key;
+use crate::redact::keys::is_secret;
 use crate::redact::pairs::{is_plain, is_prose, pairs};
 
 /// Four hex digits of the SHA-256: enough to tell the few secrets of one incident apart, too few to guess one from.
@@ -71,8 +71,8 @@ struct Rule {
 
 static ANY: LazyLock<Regex> = LazyLock::new(|| {
     pattern(concat!(
-        r"(?i)-----BEGIN|eyJ|bearer|basic |://[^\s/]*@|@(?:tcp|unix)?\(|pass|pwd|psk|secret|token|api.?key|access.?key|private.?key|",
-        r"account.?key|signing.?key|encryption.?key|credential|auth|cookie|identified by|xox|xapp-|flk_|gh[pousr]_|github_pat|gl[a-z]{2,6}[-_]|",
+        r"(?i)-----BEGIN|eyJ|bearer|basic |://[^\s/]*@|@(?:tcp|unix)?\(|pass|pwd|psk|secret|token|",
+        r"key|salt|sig=|signature|credential|auth|cookie|identified by|xox|xapp-|flk_|gh[pousr]_|github_pat|gl[a-z]{2,6}[-_]|",
         r"A[KS]IA|AIza|ya29\.|sk-|[rsp]k_|whsec|npm_|dckr_|hv[sb]\.|hf_|SG\.|pypi-|shp|dop_v1|ATATT|NRAK|AGE-SECRET|hooks\.slack|",
         r"[A-Za-z0-9+/]{16}|[A-Za-z0-9+/_-]{40}",
     ))
@@ -142,7 +142,7 @@ static FIELDS: LazyLock<[Rule; 2]> = LazyLock::new(|| {
         },
         Rule {
             pattern: pattern(r"<([A-Za-z0-9_.:-]+)>([^<>]{3,})(</)"),
-            replace: |c| match is_secret_key(&c[1]) && !is_plain(&c[2]) {
+            replace: |c| match is_secret(&c[1], &c[2]) && !is_plain(&c[2]) {
                 true => format!("<{}>{}{}", &c[1], placeholder("value", &c[2]), &c[3]),
                 false => c[0].to_owned(),
             },
@@ -162,7 +162,7 @@ fn scheme(c: &Captures<'_>) -> String {
 
 fn argument(c: &Captures<'_>) -> String {
     let value = &c[3];
-    if !is_secret_key(&c[1]) || value.starts_with('-') || is_plain(value) || is_prose(value) {
+    if !is_secret(&c[1], value) || value.starts_with('-') || is_plain(value) || is_prose(value) {
         return c[0].to_owned();
     }
     format!("{}{}{}", &c[1], &c[2], placeholder("value", value))

@@ -51,6 +51,9 @@ fn what_is_no_secret_stays_readable() {
         "may require authorization: server message: insufficient_scope: authorization failed",
         "- name: auth-token\n  image: web",
         "error: flag --password is missing",
+        "topologyKey: kubernetes.io/hostname partition_key=customer-orders-eu-west",
+        "monkey=Gorilla17Banana4Tree sort_key=createdAtTimestamp tls_key=/etc/Tls1/Server/private",
+        "- key: node-role.kubernetes.io/control-plane\n  operator: Exists",
         "max_tokens: 500 total_tokens=9140",
         "12 pass: 10 fail: 2, PWD=/app",
         "git clone ssh://git@github.example/shop/checkout",
@@ -97,7 +100,7 @@ fn opaque(least: usize) -> impl Strategy<Value = String> {
         .prop_map(|chars| format!("{}7", chars.into_iter().collect::<String>()))
 }
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 23] = [
     "DB_PASSWORD",
     "password",
     "apiKey",
@@ -114,7 +117,17 @@ const KEYS: [&str; 16] = [
     "credentials",
     "jwt_signing_key",
     "passphrase",
+    "MASTER_KEY",
+    "sessionKey",
+    "HMAC_KEY",
+    "shared_key",
+    "SSH_KEY",
+    "LICENSE_KEY",
+    "COOKIE_SALT",
 ];
+
+/// Keys under which names stand as well as secrets.
+const WEAK_KEYS: [&str; 6] = ["DATA_KEY", "cipherKey", "service.key", "sig", "X-Amz-Signature", "hashSalt"];
 
 /// A secret, and a text in which it stands.
 fn planted() -> impl Strategy<Value = (String, String)> {
@@ -250,6 +263,18 @@ proptest! {
     fn values_of_secret_keys_are_masked_whole(key in prop::sample::select(&KEYS[..]), secret in ".{8,60}") {
         let clean = Redactor::default().redact_value(key, &secret);
         prop_assert!(clean.as_str().starts_with("[redacted value ") && clean.as_str().len() == 21, "{}", clean);
+    }
+
+    #[test]
+    fn what_a_machine_made_is_masked_under_any_key(key in prop::sample::select(&WEAK_KEYS[..]), hex in "[0-9a-f]{31}7", mixed in opaque(18)) {
+        for secret in [hex, format!("aB{mixed}")] {
+            for shape in ["{k}={s}", "{k}: {s}", "https://a.example/b?se=1&{k}={s}&sv=2", "{\"name\": \"{k}\", \"value\": \"{s}\"}"] {
+                let text = shape.replace("{k}", key).replace("{s}", &secret);
+                let clean = Redactor::default().redact(&text);
+                prop_assert!(!survives(&secret, clean.as_str()), "{} of {}", clean, text);
+            }
+            prop_assert!(Redactor::default().redact_value(key, &secret).as_str().starts_with("[redacted value "));
+        }
     }
 
     #[test]
