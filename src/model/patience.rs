@@ -19,6 +19,8 @@ pub struct Patience {
     pub terminating_seconds: u32,
     /// A node that is not ready.
     pub node_seconds: u32,
+    /// A node that is short of memory, disk or processes, or without a network.
+    pub pressure_seconds: u32,
     /// A node whose lease is not renewed.
     pub lease_seconds: u32,
     /// A claim for which no volume is provided.
@@ -27,6 +29,8 @@ pub struct Patience {
     pub autoscaler_seconds: u32,
     /// A Service that has lost its last ready endpoint.
     pub endpoints_seconds: u32,
+    /// A Service with a selector that has had no ready endpoint since it is known.
+    pub service_seconds: u32,
     /// A Job that has not ended.
     pub job_seconds: u32,
     /// A CronJob whose run has not started.
@@ -62,6 +66,8 @@ impl Default for Patience {
             terminating_seconds: 300,
             // The node controller has waited for its lease already; a restart of the kubelet takes a few seconds.
             node_seconds: 30,
+            // A kubelet that is short of something frees images and evicts within some 10 s; after that it is not over soon.
+            pressure_seconds: 60,
             // A kubelet renews it every 10 s, and the node controller gives a node up after 40 to 50.
             lease_seconds: 60,
             // A volume is provided within seconds; two minutes allow for a slow cloud.
@@ -70,6 +76,8 @@ impl Default for Patience {
             autoscaler_seconds: 900,
             // A Service of one pod has none while that pod is replaced.
             endpoints_seconds: 120,
+            // A Service is made before its workload, whose first pods may run migrations for minutes.
+            service_seconds: 900,
             // Twelve hours, as kubernetes-mixin's `KubeJobNotCompleted` waits.
             job_seconds: 43_200,
             // The controller starts runs within seconds, after a restart of its own within a minute or two.

@@ -1,4 +1,4 @@
-//! Services that have lost their last ready endpoint. One whose workload was scaled to nothing is meant to have none.
+//! Services without a ready endpoint: lost, or never had. One whose workload was scaled to nothing is meant to have none.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +16,10 @@ use crate::model::{Kind, ObjectRef, Signal, SignalBody, SignalId, Warning, Warni
 
 /// The label by which an EndpointSlice names its Service.
 const SERVICE: &str = "kubernetes.io/service-name";
+/// The label that says who keeps a slice.
+const KEEPER: &str = "endpointslice.kubernetes.io/managed-by";
+/// Who keeps those of Services with a selector; of the others somebody else decides what stands behind them.
+const BY_SELECTOR: &str = "endpointslice-controller.k8s.io";
 /// Services that are followed; a cluster with more is watched as far as this.
 const SERVICES_MAX: usize = 20_000;
 /// Workloads at rest that are remembered.
@@ -36,6 +40,11 @@ impl Asleep {
         } else {
             all.remove(&key);
         }
+    }
+
+    /// Whether any workload of a namespace is at rest: what a Service selects that never had an endpoint is not seen here.
+    fn in_namespace(&self, namespace: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|(place, _)| place == namespace)
     }
 
     /// Follows a watch of workloads; `replicas` is how many pods one is to have.
@@ -94,8 +103,11 @@ struct Backing {
     slices: HashMap<String, (u32, u32)>,
     /// A pod that was ready last.
     last: Option<Box<str>>,
-    /// It had a ready endpoint once, and since when it has none.
+    /// Since when it has no ready endpoint, as far as that was watched.
     empty_since: Option<Timestamp>,
+    /// It has a selector and was never seen with a ready endpoint; when it was made.
+    never: Option<Timestamp>,
+    on_arrival: bool,
     said: bool,
 }
 
@@ -107,11 +119,13 @@ pub(super) struct Backings {
     known: HashMap<(String, String), Backing>,
     /// Slices of the list that is being read.
     listed: Option<HashSet<(String, String)>>,
+    /// The first list has been read.
+    whole: bool,
 }
 
 impl Backings {
     pub(super) fn new(speaker: Speaker, asleep: Asleep) -> Self {
-        Self { speaker, asleep, known: HashMap::new(), listed: None }
+        Self { speaker, asleep, known: HashMap::new(), listed: None, whole: false }
     }
 
     fn see(&mut self, slice: Slice) {
@@ -127,13 +141,22 @@ impl Backings {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let counts = (count(ready.clone().count()), count(endpoints.len()));
         let last = ready.filter_map(|endpoint| endpoint.target_ref.as_ref()).next().map(|target| target.name.as_str());
-        let backing = self.known.entry(key).or_default();
+        let by_selector = slice.metadata.labels.as_ref().and_then(|labels| labels.get(KEEPER));
+        let by_selector = by_selector.is_some_and(|keeper| keeper == BY_SELECTOR);
+        let now = self.speaker.now();
+        let on_arrival = self.speaker.arrival && !self.whole;
+        let backing = self.known.entry(key).or_insert_with(|| Backing {
+            empty_since: by_selector.then_some(now),
+            never: by_selector.then(|| slice.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0)),
+            on_arrival,
+            ..Backing::default()
+        });
         if let Some(last) = last {
             backing.last = Some(last.into());
         }
         let had = backing.ready();
         backing.slices.insert(name, counts);
-        backing.settle(had, self.speaker.now());
+        backing.settle(had, now);
     }
 
     fn gone(&mut self, metadata: &ObjectMeta) {
@@ -152,33 +175,38 @@ impl Backings {
 
     fn due(&mut self) -> Vec<Signal> {
         let (now, speaker, asleep) = (self.speaker.now(), &self.speaker, &self.asleep);
-        let holds = seconds(speaker.patience.endpoints_seconds);
         let mut signals = Vec::new();
         for ((namespace, name), backing) in self.known.iter_mut().filter(|(_, backing)| !backing.said) {
             let Some(since) = backing.empty_since else { continue };
-            if backing.last.as_ref().is_some_and(|pod| asleep.made(namespace, pod)) {
+            let patience = &speaker.patience;
+            let holds = if backing.never.is_some() { patience.service_seconds } else { patience.endpoints_seconds };
+            let is_due = now.duration_since(since) >= seconds(holds);
+            let at_rest = match &backing.last {
+                Some(pod) => asleep.made(namespace, pod),
+                None => is_due && asleep.in_namespace(namespace),
+            };
+            if at_rest {
                 // Its time begins when the workload is woken.
                 backing.empty_since = Some(now);
                 continue;
             }
-            let object = ObjectRef::new(Kind::Service, Some(namespace), name);
-            let Some(object) = object.filter(|_| now.duration_since(since) >= holds) else { continue };
-            backing.said = true;
-            let all: u32 = backing.slices.values().map(|(_, all)| all).sum();
-            let message = match (all, &backing.last) {
-                (0, Some(pod)) => format!("it has no endpoint any more; one of the last was {pod}"),
-                (0, None) => "it has no endpoint any more".to_owned(),
-                (all, _) => format!("none of its {all} endpoints is ready"),
+            let Some(object) = ObjectRef::new(Kind::Service, Some(namespace), name).filter(|_| is_due) else {
+                continue;
             };
-            let started = since.as_millisecond().to_string();
+            backing.said = true;
+            // One that is empty from the beginning is the same trouble after a restart of this process.
+            let started = match backing.never {
+                Some(made) => format!("never since {}", made.as_millisecond()),
+                None => since.as_millisecond().to_string(),
+            };
             let warning = Warning {
                 source: WarningSource::ObjectState,
                 reason: speaker.redactor.redact("NoReadyEndpoints"),
-                message: speaker.redactor.redact(&message),
+                message: speaker.redactor.redact(&backing.says()),
                 first_at: since,
                 last_at: now,
                 count: 1,
-                on_arrival: false,
+                on_arrival: backing.on_arrival && backing.never.is_some(),
                 object,
             };
             signals.push(Signal {
@@ -196,6 +224,7 @@ impl Backings {
             Happened::Begins => self.listed = Some(HashSet::new()),
             Happened::Listed(slice) | Happened::Changed(slice) => self.see(slice),
             Happened::Whole => {
+                self.whole = true;
                 let listed = self.listed.take().unwrap_or_default();
                 self.known.retain(|(namespace, _), backing| {
                     backing.slices.retain(|name, _| listed.contains(&(namespace.clone(), name.clone())));
@@ -215,9 +244,20 @@ impl Backing {
         self.slices.values().map(|(ready, _)| ready).sum()
     }
 
+    fn says(&self) -> String {
+        let all: u32 = self.slices.values().map(|(_, all)| all).sum();
+        match (all, &self.last, self.never) {
+            (0, _, Some(_)) => "its selector meets no pod".to_owned(),
+            (all, _, Some(_)) => format!("none of its {all} endpoints has become ready"),
+            (0, Some(pod), None) => format!("it has no endpoint any more; one of the last was {pod}"),
+            (0, None, None) => "it has no endpoint any more".to_owned(),
+            (all, _, None) => format!("none of its {all} endpoints is ready"),
+        }
+    }
+
     fn settle(&mut self, had: u32, now: Timestamp) {
         if self.ready() > 0 {
-            (self.empty_since, self.said) = (None, false);
+            (self.empty_since, self.never, self.said) = (None, None, false);
         } else if had > 0 {
             self.empty_since = Some(now);
         }

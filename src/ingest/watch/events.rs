@@ -28,16 +28,20 @@ const FINAL: [&str; 8] = [
     "TaintManagerEviction",
 ];
 /// Reasons that are noise in healthy clusters, or follow from what the pods' and nodes' own states say better.
-const NOISE: [&str; 10] = [
+const NOISE: [&str; 14] = [
     "BackOff",
+    "CalculateExpectedPodCountFailed",
+    "CheckLimitsForResolvConf",
     "DNSConfigForming",
     "Failed",
     "FailedComputeMetricsReplicas",
+    "FailedGetExternalMetric",
     "FailedGetResourceMetric",
     "FailedScheduling",
     "FailedToUpdateEndpoint",
     "FailedToUpdateEndpointSlices",
     "InvalidDiskCapacity",
+    "MissingClusterDNS",
     "PolicyViolation",
 ];
 

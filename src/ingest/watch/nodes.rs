@@ -1,8 +1,8 @@
-//! Nodes that are not ready, or of which nothing is known any more.
+//! Nodes that are not ready, of which nothing is known any more, or that run short of something.
 
 use std::collections::HashMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde::Deserialize;
 
@@ -22,10 +22,16 @@ pub(super) struct Status {
 
 type Node = Seen<Ignored, Status>;
 
-/// The nodes that are not ready.
+/// The condition that is bad when it is anything but true.
+const READY: &str = "Ready";
+/// Conditions that are bad when they are true.
+const PRESSURES: [&str; 4] = ["MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
+
+/// The nodes that are not well, and in what.
 pub(super) struct Nodes {
     speaker: Speaker,
-    unwell: HashMap<String, Unwell>,
+    /// By node, then by condition.
+    unwell: HashMap<String, HashMap<String, Unwell>>,
     listing: bool,
     whole: bool,
 }
@@ -43,54 +49,73 @@ impl Nodes {
     }
 
     fn see(&mut self, node: &Node) {
-        let conditions = &node.status.conditions;
-        let unready = conditions.iter().find(|c| c.kind == "Ready" && c.status != "True");
+        let bad = |condition: &&Condition| match condition.kind.as_str() {
+            READY => condition.status != "True",
+            kind => condition.status == "True" && PRESSURES.contains(&kind),
+        };
+        let bad: Vec<&Condition> = node.status.conditions.iter().filter(bad).collect();
         let name = node.name_any();
-        let Some(condition) = unready else {
+        if bad.is_empty() {
             self.unwell.remove(&name);
             return;
-        };
-        let since = condition.last_transition_time.unwrap_or_else(|| self.speaker.now());
+        }
         let on_arrival = self.speaker.arrival && !self.whole;
-        match self.unwell.get(&name) {
-            // Another condition, another trouble.
-            Some(known) if known.since == since => {}
-            _ => {
+        let known = self.unwell.entry(name).or_default();
+        known.retain(|kind, _| bad.iter().any(|condition| condition.kind == *kind));
+        for condition in bad {
+            let seen = known.get(&condition.kind);
+            let since = condition.last_transition_time;
+            let since = since.or(seen.map(|seen| seen.since)).unwrap_or_else(|| self.speaker.now());
+            // Another transition, another trouble.
+            if seen.is_none_or(|seen| seen.since != since) {
                 let unwell = Unwell { condition: condition.clone(), since, said: false, on_arrival };
-                self.unwell.insert(name, unwell);
+                known.insert(condition.kind.clone(), unwell);
             }
         }
     }
 
     fn due(&mut self) -> Vec<Signal> {
         let (now, speaker) = (self.speaker.now(), &self.speaker);
-        let holds = seconds(speaker.patience.node_seconds);
-        let due =
-            self.unwell.iter_mut().filter(|(_, unwell)| !unwell.said && now.duration_since(unwell.since) >= holds);
+        let all = self.unwell.iter_mut().flat_map(|(name, known)| known.values_mut().map(move |unwell| (name, unwell)));
+        let due = all.filter(|(_, unwell)| !unwell.said && now.duration_since(unwell.since) >= unwell.holds(speaker));
         due.filter_map(|(name, unwell)| {
             unwell.said = true;
-            let since = unwell.since.as_millisecond().to_string();
-            let warning = Warning {
-                object: ObjectRef::new(Kind::Node, None, name)?,
-                source: WarningSource::NodeState,
-                reason: speaker.redactor.redact(match unwell.condition.reason.as_str() {
-                    "" => "NodeNotReady",
-                    reason => reason,
-                }),
-                message: speaker.redactor.redact(&unwell.condition.message),
-                first_at: unwell.since,
-                last_at: now,
-                count: 1,
-                on_arrival: unwell.on_arrival,
-            };
-            Some(Signal {
-                id: SignalId::derive(&["node", speaker.cluster.as_str(), name, &since]),
-                cluster: speaker.cluster.clone(),
-                heard_at: now,
-                body: SignalBody::Warning(warning),
-            })
+            unwell.signal(speaker, name, now)
         })
         .collect()
+    }
+}
+
+impl Unwell {
+    fn holds(&self, speaker: &Speaker) -> SignedDuration {
+        let patience = &speaker.patience;
+        seconds(if self.condition.kind == READY { patience.node_seconds } else { patience.pressure_seconds })
+    }
+
+    fn signal(&self, speaker: &Speaker, name: &str, now: Timestamp) -> Option<Signal> {
+        let since = self.since.as_millisecond().to_string();
+        let kind = self.condition.kind.as_str();
+        let reason = match (kind, self.condition.reason.as_str()) {
+            (READY, "") => "NodeNotReady",
+            (READY, reason) => reason,
+            (kind, _) => kind,
+        };
+        let warning = Warning {
+            object: ObjectRef::new(Kind::Node, None, name)?,
+            source: WarningSource::NodeState,
+            reason: speaker.redactor.redact(reason),
+            message: speaker.redactor.redact(&self.condition.message),
+            first_at: self.since,
+            last_at: now,
+            count: 1,
+            on_arrival: self.on_arrival,
+        };
+        let cluster = speaker.cluster.as_str();
+        let id = match kind {
+            READY => SignalId::derive(&["node", cluster, name, &since]),
+            kind => SignalId::derive(&["node", cluster, name, kind, &since]),
+        };
+        Some(Signal { id, cluster: speaker.cluster.clone(), heard_at: now, body: SignalBody::Warning(warning) })
     }
 }
 

@@ -33,7 +33,8 @@ impl Newest {
     }
 
     /// A signal if the template is new. `number` orders templates where it is known, else any other one is new.
-    fn see(&mut self, object: ObjectRef, number: Option<i64>, template: String, at: Timestamp) -> Option<Signal> {
+    fn see(&mut self, seen: Template) -> Option<Signal> {
+        let Template { workload: object, number, generation, template, at } = seen;
         let known = self.known.get(&object);
         let is_new = match (known, number) {
             (Some((before, _)), Some(number)) => number > *before,
@@ -48,7 +49,8 @@ impl Newest {
             return None;
         }
         let now = self.speaker.now();
-        let said = number.map_or_else(String::new, |number| number.to_string());
+        // A template that comes back without a number of its own is another rollout of another generation.
+        let said = number.or(generation).map_or_else(String::new, |number| number.to_string());
         let cluster = &self.speaker.cluster;
         let id = SignalId::derive(&["rollout", cluster.as_str(), &object.to_string(), &said, &template]);
         let at = if (now.as_second() - at.as_second()).abs() <= YOUNG_SECONDS { at } else { now };
@@ -59,8 +61,7 @@ impl Newest {
     fn hear<K>(&mut self, happened: Happened<K>, read: impl Fn(&K) -> Option<Template>) -> Vec<Signal> {
         match happened {
             Happened::Listed(object) | Happened::Changed(object) => {
-                let seen = read(&object);
-                seen.and_then(|seen| self.see(seen.workload, seen.number, seen.template, seen.at)).into_iter().collect()
+                read(&object).and_then(|seen| self.see(seen)).into_iter().collect()
             }
             Happened::Whole => {
                 self.whole = true;
@@ -77,6 +78,7 @@ impl Newest {
 struct Template {
     workload: ObjectRef,
     number: Option<i64>,
+    generation: Option<i64>,
     template: String,
     at: Timestamp,
 }
@@ -105,6 +107,7 @@ impl Sets {
             Some(Template {
                 workload: ObjectRef::new(Kind::Deployment, set.namespace().as_deref(), &owner.name)?,
                 number: Some(number),
+                generation: None,
                 template: set.labels().get("pod-template-hash").cloned().unwrap_or_else(|| set.name_any()),
                 at: created(set),
             })
@@ -144,6 +147,7 @@ impl Statefuls {
             Some(Template {
                 workload: ObjectRef::new(Kind::StatefulSet, set.namespace().as_deref(), &set.name_any())?,
                 number: None,
+                generation: set.metadata.generation,
                 template: set.status.update_revision.clone()?,
                 at: created(set),
             })
@@ -173,6 +177,7 @@ impl Daemons {
             Some(Template {
                 workload: ObjectRef::new(Kind::DaemonSet, set.namespace().as_deref(), &set.name_any())?,
                 number: None,
+                generation: set.metadata.generation,
                 // Ten hex digits tell the few templates of one DaemonSet apart.
                 template: hex::encode(&Sha256::digest(set.spec.template.to_string())[..5]),
                 at: created(set),

@@ -102,7 +102,13 @@ impl Class {
     fn of(reason: &str) -> Option<Self> {
         match reason {
             "CrashLoopBackOff" | "RunContainerError" | "StartError" => Some(Class::Crash),
-            "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" | "ErrImageNeverPull" => Some(Class::Image),
+            "ImagePullBackOff"
+            | "ErrImagePull"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "RegistryUnavailable"
+            | "ImageInspectError"
+            | "SignatureValidationFailed" => Some(Class::Image),
             "CreateContainerConfigError" | "CreateContainerError" => Some(Class::Config),
             _ => None,
         }

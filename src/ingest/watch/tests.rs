@@ -270,6 +270,30 @@ fn condition(kind: &str, status: &str, reason: &str, at: &str) -> Value {
 /// 40 s before the clocks of these tests begin.
 const JUST_NOW: &str = "2026-03-24T16:39:20Z";
 
+/// A DaemonSet of this generation, by its image.
+fn daemon<K: serde::de::DeserializeOwned>(generation: u32, image: &str) -> K {
+    serde_json::from_value(json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet",
+        "metadata": {"name": "agent", "namespace": "shop", "uid": "d1", "generation": generation},
+        "spec": {"template": {"spec": {"containers": [{"name": "app", "image": image}]}}},
+    }))
+    .unwrap()
+}
+
+#[test]
+fn a_template_that_comes_back_is_another_rollout_and_one_that_only_grows_older_is_none() {
+    let mut daemons = rollouts::Daemons::new(speaker(false).0, mounts::Mounts::default());
+    daemons.hear(Happened::Listed(daemon(1, "a")));
+    daemons.hear(Happened::Whole);
+    let mut ids = std::collections::HashSet::new();
+    for (generation, image) in [(2, "b"), (3, "a"), (4, "b")] {
+        let heard = daemons.hear(Happened::Changed(daemon(generation, image)));
+        assert_eq!(heard.len(), 1, "{image}");
+        assert!(ids.insert(heard[0].id.clone()), "generation {generation} is told under an id of its own");
+    }
+    assert!(daemons.hear(Happened::Changed(daemon(5, "b"))).is_empty());
+}
+
 #[test]
 fn a_stuck_rollout_speaks_and_one_that_only_takes_its_time_does_not() {
     let (speaker, clock) = speaker(false);

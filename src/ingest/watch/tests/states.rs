@@ -3,6 +3,7 @@
 use super::*;
 use crate::ingest::watch::backing::{Asleep, Backings};
 use crate::ingest::watch::leases::Leases;
+use crate::ingest::watch::nodes::Nodes;
 
 fn of<K: serde::de::DeserializeOwned>(kind: Kind, name: &str, more: Value) -> K {
     let (group, version, _) = kind.resource();
@@ -209,4 +210,101 @@ fn a_service_whose_workload_was_scaled_to_nothing_is_meant_to_be_empty() {
     assert!(backings.hear(Happened::Tick).is_empty(), "it starts");
     pass(&clock, 20);
     assert_eq!(said(backings.hear(Happened::Tick)), ["Service shop/web NoReadyEndpoints"]);
+}
+
+/// A slice of a Service with a selector, made at the epoch.
+fn selected<K: serde::de::DeserializeOwned>(ready: &[bool]) -> K {
+    let endpoint = |ready: &bool| json!({"conditions": {"ready": ready}, "targetRef": {"name": "web-5c9d-x7x7x"}});
+    let labels = json!({"kubernetes.io/service-name": "web",
+        "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"});
+    let endpoints = ready.iter().map(endpoint).collect::<Vec<_>>();
+    of(Kind::EndpointSlice, "web-abc", json!({"metadata": {"labels": labels}, "endpoints": endpoints}))
+}
+
+#[test]
+fn a_service_whose_selector_meets_no_pod_speaks_once_its_workload_had_its_time() {
+    let (mut backings, _, clock) = backings();
+    backings.hear(Happened::Changed(selected(&[])));
+    pass(&clock, 899);
+    assert!(backings.hear(Happened::Tick).is_empty(), "its workload may still be installed");
+    pass(&clock, 1);
+    let heard = backings.hear(Happened::Tick);
+    assert_eq!(said(heard.clone()), ["Service shop/web NoReadyEndpoints"]);
+    assert!(backings.hear(Happened::Tick).is_empty(), "once is enough");
+    backings.hear(Happened::Changed(selected(&[true])));
+    backings.hear(Happened::Changed(selected(&[])));
+    pass(&clock, 120);
+    let again = backings.hear(Happened::Tick);
+    assert!(again.len() == 1 && again[0].id != heard[0].id, "what it lost is another trouble");
+}
+
+#[test]
+fn an_empty_service_of_the_first_list_is_marked_and_told_once_for_all_starts() {
+    let start = || {
+        let (speaker, clock) = speaker(true);
+        let mut backings = Backings::new(speaker, Asleep::default());
+        backings.hear(Happened::Begins);
+        backings.hear(Happened::Listed(selected(&[])));
+        backings.hear(Happened::Whole);
+        pass(&clock, 900);
+        backings.hear(Happened::Tick)
+    };
+    let (first, second) = (start(), start());
+    assert_eq!(said(first.clone()), ["Service shop/web NoReadyEndpoints on arrival"]);
+    assert_eq!(first[0].id, second[0].id);
+}
+
+#[test]
+fn a_service_that_starts_in_time_or_beside_a_workload_at_rest_says_nothing() {
+    let (mut backings, _, clock) = backings();
+    backings.hear(Happened::Changed(selected(&[false])));
+    pass(&clock, 600);
+    backings.hear(Happened::Changed(selected(&[true])));
+    pass(&clock, 6000);
+    assert!(backings.hear(Happened::Tick).is_empty());
+    let (mut backings, asleep, clock) = self::backings();
+    let rests: crate::ingest::watch::judge::Watched = of(Kind::Deployment, "api", json!({"spec": {"replicas": 0}}));
+    asleep.hear(&Happened::Changed(rests), |d| d.spec.replicas);
+    backings.hear(Happened::Changed(selected(&[])));
+    pass(&clock, 6000);
+    assert!(backings.hear(Happened::Tick).is_empty());
+}
+
+/// The node `n1` with these conditions, each since so many seconds.
+fn node<K: serde::de::DeserializeOwned>(clock: &Clock, conditions: &[(&str, &str, i64)]) -> K {
+    let condition = |(kind, status, ago): &(&str, &str, i64)| {
+        let since = from_ms(clock.now_ms() - ago * 1000).to_string();
+        json!({"type": kind, "status": status, "reason": format!("Says{kind}"), "lastTransitionTime": since})
+    };
+    let conditions: Vec<Value> = conditions.iter().map(condition).collect();
+    of(Kind::Node, "n1", json!({"status": {"conditions": conditions}}))
+}
+
+#[test]
+fn a_node_that_is_short_of_something_speaks_when_it_stays_so() {
+    let (speaker, clock) = speaker(false);
+    let mut nodes = Nodes::new(speaker);
+    nodes.hear(Happened::Whole);
+    for kind in ["MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"] {
+        assert!(nodes.hear(Happened::Changed(node(&clock, &[("Ready", "True", 900), (kind, "True", 59)]))).is_empty());
+        pass(&clock, 1);
+        let object = nodes.hear(Happened::Tick);
+        assert_eq!(object.len(), 1, "{kind}");
+        assert!(said(object)[0].ends_with(&format!("n1 {kind}")), "{kind}");
+        assert!(nodes.hear(Happened::Tick).is_empty(), "once is enough");
+        assert!(nodes.hear(Happened::Changed(node(&clock, &[("Ready", "True", 900), (kind, "False", 0)]))).is_empty());
+    }
+}
+
+#[test]
+fn a_node_whose_pressure_passes_or_that_says_something_else_is_well() {
+    let (speaker, clock) = speaker(false);
+    let mut nodes = Nodes::new(speaker);
+    nodes.hear(Happened::Whole);
+    nodes.hear(Happened::Changed(node(&clock, &[("Ready", "True", 900), ("DiskPressure", "True", 30)])));
+    nodes.hear(Happened::Changed(node(&clock, &[("Ready", "True", 900), ("DiskPressure", "False", 0)])));
+    pass(&clock, 600);
+    assert!(nodes.hear(Happened::Tick).is_empty());
+    nodes.hear(Happened::Changed(node(&clock, &[("Ready", "True", 900), ("KernelDeadlock", "Unknown", 900)])));
+    assert!(nodes.hear(Happened::Tick).is_empty());
 }
