@@ -23,6 +23,13 @@ const QUOTE_MAX_CHARS: usize = 100;
 const QUOTES_MAX: usize = 2;
 /// Lines of a log's end: the last words and what led to them.
 const LOG_LINES: usize = 5;
+/// Of each kind as many as tell a story within the first request's tokens; how many more there are is said.
+const CHANGES_MAX: usize = 4;
+const DIFF_MAX: usize = 8;
+const LOGS_MAX: usize = 3;
+const EVENTS_MAX: usize = 4;
+const SERVICES_MAX: usize = 2;
+const NEIGHBOURS_MAX: usize = 5;
 
 /// One titled list of the task.
 #[derive(Debug, Serialize)]
@@ -37,21 +44,28 @@ pub(super) fn parts(card: &Card, now: Timestamp) -> Vec<Part> {
     let of = |read: fn(&Scene) -> Vec<String>| scene.map(read).unwrap_or_default();
     let found = "Found by rules; `quotes` stand word for word in the evidence named, ready to be cited";
     let parts = [
-        ("Heard", heard(card), LINE_MAX_CHARS),
-        ("What changed", changes(card, now), LINE_MAX_CHARS),
-        (found, card.findings.iter().filter(|f| f.role != Role::Context).map(finding).collect(), FINDING_MAX_CHARS),
-        ("State", of(state), LINE_MAX_CHARS),
-        ("Log ends (lines with the times they came)", of(logs), FINDING_MAX_CHARS),
-        ("Warning events", of(events), LINE_MAX_CHARS),
-        ("Around it", of(around), LINE_MAX_CHARS),
-        ("Seen before", before(card, now), LINE_MAX_CHARS),
-        ("Could not be read", of(missing), LINE_MAX_CHARS),
+        ("Heard", heard(card), LINE_MAX_CHARS, "list_events"),
+        ("What changed", changes(card, now), LINE_MAX_CHARS, "what_changed"),
+        (found, card.findings.iter().filter(|f| f.role != Role::Context).map(finding).collect(), FINDING_MAX_CHARS, ""),
+        ("State", of(state), LINE_MAX_CHARS, "get_workload"),
+        ("Log ends (lines with the times they came)", of(logs), FINDING_MAX_CHARS, "pod_logs"),
+        ("Warning events", of(events), LINE_MAX_CHARS, "list_events"),
+        ("Around it", of(around), LINE_MAX_CHARS, "list_workloads"),
+        ("Seen before", before(card, now), LINE_MAX_CHARS, "similar_incidents"),
+        ("Could not be read", of(missing), LINE_MAX_CHARS, ""),
     ];
-    let part = |(title, lines, max_chars): (&'static str, Vec<String>, usize)| Part {
-        title,
-        lines: lines.iter().take(PART_MAX_LINES).map(|line| fence(line, max_chars)).collect(),
+    let part = |(title, lines, max_chars, tool): (&'static str, Vec<String>, usize, &'static str)| {
+        let cut = more(lines.len(), PART_MAX_LINES, tool);
+        let lines = lines.iter().take(PART_MAX_LINES).map(|line| fence(line, max_chars));
+        Part { title, lines: lines.chain(cut).collect() }
     };
     parts.into_iter().map(part).filter(|part| !part.lines.is_empty()).collect()
+}
+
+/// What to say where of `all` things only so many are shown, and which tool tells the others.
+fn more(all: usize, shown: usize, tool: &str) -> Option<String> {
+    let by = if tool.is_empty() { String::new() } else { format!(": {tool}") };
+    (all > shown).then(|| format!("({} more{by})", all - shown))
 }
 
 fn heard(card: &Card) -> Vec<String> {
@@ -100,14 +114,16 @@ fn unnamed(card: &Card) -> Vec<String> {
 
 fn changes(card: &Card, now: Timestamp) -> Vec<String> {
     let changes = card.scene.as_ref().map(|scene| scene.changes.items()).unwrap_or_default();
-    changes.iter().take(4).map(|change| change_line(change, now)).collect()
+    let told = changes.iter().take(CHANGES_MAX).map(|change| change_line(change, now));
+    told.chain(more(changes.len(), CHANGES_MAX, "what_changed")).collect()
 }
 
 fn change_line(change: &Change, now: Timestamp) -> String {
     let ago = words(now.duration_since(change.changed_at).as_secs());
     let revision = change.to_revision.map(|number| format!(" revision {number}")).unwrap_or_default();
     let by = change.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-    let lines: Vec<String> = change.lines.iter().take(8).map(|line| diff_line(line).to_string()).collect();
+    let lines = change.lines.iter().take(DIFF_MAX).map(|line| diff_line(line).to_string());
+    let lines: Vec<String> = lines.chain(more(change.lines.len(), DIFF_MAX, "what_changed")).collect();
     let what = if lines.is_empty() { "changed".to_owned() } else { lines.join("; ") };
     format!("{}{revision}, {ago} ago{by} [{}]: {what}", change.object, change.at.evidence)
 }
@@ -154,7 +170,7 @@ fn state(scene: &Scene) -> Vec<String> {
     let unwell: Vec<&Pod> = scene.pods.items().iter().filter(|pod| !pod.ready && !pod.deleting).collect();
     lines.extend(unwell.iter().take(2).map(|one| pod(one)));
     if unwell.len() > 2 {
-        lines.push(format!("{} more pods are not ready", unwell.len() - 2));
+        lines.push(format!("{} more pods are not ready: get_workload", unwell.len() - 2));
     }
     lines
 }
@@ -212,7 +228,9 @@ fn logs(scene: &Scene) -> Vec<String> {
     {
         lines.push(log_line(log));
     }
-    lines.truncate(3);
+    let cut = more(lines.len(), LOGS_MAX, "pod_logs");
+    lines.truncate(LOGS_MAX);
+    lines.extend(cut);
     lines
 }
 
@@ -254,26 +272,25 @@ fn events(scene: &Scene) -> Vec<String> {
             event.message.cut(160)
         )
     };
-    groups.iter().take(4).map(line).collect()
+    groups.iter().take(EVENTS_MAX).map(line).chain(more(groups.len(), EVENTS_MAX, "list_events")).collect()
 }
 
 /// Who else suffers, and who does not.
 fn around(scene: &Scene) -> Vec<String> {
     let mut lines = Vec::new();
-    for service in scene.services.items().iter().take(2) {
+    let services = scene.services.items();
+    for service in services.iter().take(SERVICES_MAX) {
         let all = service.ready_endpoints + service.not_ready_endpoints;
         lines.push(format!(
             "{}: {} of {all} endpoints ready ({})",
             service.object, service.ready_endpoints, service.because
         ));
     }
-    let others: Vec<String> = scene
-        .neighbours
-        .items()
-        .iter()
-        .take(5)
-        .map(|other| format!("{} {} of {} ready", other.object.name(), other.ready, other.wanted))
-        .collect();
+    lines.extend(more(services.len(), SERVICES_MAX, "get_object Service"));
+    let others = scene.neighbours.items();
+    let told = others.iter().take(NEIGHBOURS_MAX);
+    let told = told.map(|other| format!("{} {} of {} ready", other.object.name(), other.ready, other.wanted));
+    let others: Vec<String> = told.chain(more(others.len(), NEIGHBOURS_MAX, "list_workloads")).collect();
     if !others.is_empty() {
         lines.push(format!("other workloads: {}", others.join(", ")));
     }
