@@ -17,7 +17,7 @@ use crate::observe::typed::workload::selects;
 use crate::observe::{ReadError, Reader, Selector};
 
 /// What is listed, all at once.
-const LISTED: [Kind; 9] = [
+const LISTED: [Kind; 11] = [
     Kind::Deployment,
     Kind::StatefulSet,
     Kind::DaemonSet,
@@ -27,7 +27,13 @@ const LISTED: [Kind; 9] = [
     Kind::Service,
     Kind::EndpointSlice,
     Kind::Ingress,
+    Kind::PersistentVolumeClaim,
+    Kind::HorizontalPodAutoscaler,
 ];
+/// A claim is provided for within this, also in a slow cloud.
+const CLAIM_SECONDS: i64 = 120;
+/// The annotation by which a claim asks for its volume.
+const PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
 /// A container that restarted this often, the last time within an hour, crashes.
 const RESTARTS_MIN: i64 = 2;
 const RECENT_SECONDS: i64 = 3600;
@@ -76,6 +82,8 @@ pub(super) async fn read(reader: &Reader, namespace: &str) -> Result<Survey, Rea
     if known(Kind::Service) {
         survey.ingresses(of(Kind::Ingress), of(Kind::Service));
     }
+    survey.autoscalers(of(Kind::HorizontalPodAutoscaler));
+    survey.claims(of(Kind::PersistentVolumeClaim), of(Kind::Pod), reader.clock().now());
     let suspects = &survey.suspects;
     survey.others.retain(|object| !suspects.contains(object));
     Ok(survey)
@@ -168,6 +176,47 @@ impl Survey {
             if !served || backends(ingress).iter().any(|name| !names.contains(name)) {
                 self.suspects.extend(json::reference(ingress));
             }
+        }
+    }
+}
+
+impl Survey {
+    /// Workloads whose autoscaler wants more than it may, or cannot read what it scales by.
+    fn autoscalers(&mut self, autoscalers: &[Value]) {
+        for autoscaler in autoscalers {
+            let conditions = json::list(autoscaler, "/status/conditions");
+            let reason = |kind: &str, status: &str| {
+                let is = |one: &&Value| json::text(one, "/type") == kind && json::text(one, "/status") == status;
+                conditions.iter().find(is).map(|one| json::text(one, "/reason"))
+            };
+            let limited = reason("ScalingLimited", "True") == Some("TooManyReplicas");
+            // Scaled to nothing by hand, which switches it off.
+            let blind = reason("ScalingActive", "False").is_some_and(|reason| reason != "ScalingDisabled");
+            let target = Kind::named(json::text(autoscaler, "/spec/scaleTargetRef/kind")).and_then(|kind| {
+                let namespace = json::text(autoscaler, "/metadata/namespace");
+                ObjectRef::new(kind, Some(namespace), json::text(autoscaler, "/spec/scaleTargetRef/name"))
+            });
+            let target = target.filter(|target| (limited || blind) && self.knows(target));
+            self.suspects.extend(target);
+        }
+    }
+
+    /// Claims that have lost their volume, or wait for one though a pod or a provisioner has been at it.
+    fn claims(&mut self, claims: &[Value], pods: &[Value], now: Timestamp) {
+        let volumes = pods.iter().flat_map(|pod| json::list(pod, "/spec/volumes"));
+        let mounted: BTreeSet<&str> =
+            volumes.map(|volume| json::text(volume, "/persistentVolumeClaim/claimName")).collect();
+        for claim in claims {
+            let annotations = claim.pointer("/metadata/annotations");
+            let asked = annotations.is_some_and(|all| all.get(PROVISIONER).is_some());
+            let waited_for = asked || mounted.contains(json::text(claim, "/metadata/name"));
+            let age = now.as_second() - json::created(claim).as_second();
+            let ill = match json::text(claim, "/status/phase") {
+                "Lost" => true,
+                "Pending" => waited_for && age > CLAIM_SECONDS,
+                _ => false,
+            };
+            self.suspects.extend(json::reference(claim).filter(|_| ill));
         }
     }
 }

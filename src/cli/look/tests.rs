@@ -83,3 +83,11 @@ fn colours_and_breaks_are_for_terminals() {
     let painted = Paint { colours: true, width: Some(40) }.card(card);
     assert!(painted.contains("\x1b[36mnot found\x1b[0m") && painted.contains("\x1b[1mProof\x1b[0m"), "{painted}");
 }
+
+#[tokio::test]
+async fn claims_and_autoscalers_are_looked_at_with_the_rest() {
+    let (text, exit) = look("pvc-storage-class-missing", "", None).await.unwrap();
+    assert!(text.contains("PersistentVolumeClaim") && exit == 3, "{text}");
+    let (text, exit) = look("hpa-at-maximum", "", None).await.unwrap();
+    assert!(text.contains("autoscaler at its maximum") && exit == 3, "{text}");
+}
