@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 
 use crate::correlate::{ARRIVAL, Rules, fault, rank, root};
+use crate::model::finding;
 use crate::model::{
     ASKED, Cause, Certainty, Ending, Finding, Incident, IncidentId, IncidentState, InvestigationState, Kind, Merge,
-    ObjectRef, Origin, Proposal, Report, Role, Scene, Shared, Source,
+    ObjectRef, Origin, Proposal, Report, Scene, Shared, Source,
 };
 use crate::redact::Redacted;
 use crate::text;
@@ -19,7 +20,7 @@ pub fn cause(scene: &Scene, findings: &[Finding]) -> Option<Cause> {
     if let Some(root) = root::of(scene) {
         return Some(Cause { object: root.object, because: root.because, by_model: false });
     }
-    let found = findings.iter().filter(|finding| finding.role == Role::Cause).max_by_key(|f| f.certainty)?;
+    let found = finding::cause(findings)?;
     let elsewhere = is_elsewhere(&found.about, scene) && found.certainty >= Certainty::Likely;
     elsewhere.then(|| Cause { object: found.about.clone(), because: found.says.clone(), by_model: false })
 }
@@ -27,8 +28,7 @@ pub fn cause(scene: &Scene, findings: &[Finding]) -> Option<Cause> {
 /// What the subject has its cause in that others may have theirs in too, by its strongest finding. A finding that is only
 /// possible counts here: that two subjects have one and the same is what makes it more.
 pub fn shared(findings: &[Finding]) -> Option<Shared> {
-    // They stand in the order in which they explain.
-    let strongest = findings.iter().find(|finding| finding.role == Role::Cause)?;
+    let strongest = finding::cause(findings)?;
     Some(Shared { what: strongest.shared.clone()?, because: strongest.says.clone() })
 }
 
@@ -194,7 +194,7 @@ mod tests {
 
     use super::*;
     use crate::correlate::{Change, Resolved, plan};
-    use crate::model::{ClusterName, Severity, Signal, SignalBody, SignalId, Warning, WarningSource, Weight};
+    use crate::model::{ClusterName, Role, Severity, Signal, SignalBody, SignalId, Warning, WarningSource, Weight};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
@@ -354,6 +354,19 @@ mod tests {
         let found = [finding(Certainty::Likely, None), finding(Certainty::Possible, Some("host db"))];
         assert_eq!(shared(&found), None, "a better cause is known");
         assert_eq!(shared(&found[1..]).unwrap().what.as_str(), "host db");
+    }
+
+    #[test]
+    fn what_joins_incidents_is_the_cause_that_the_card_tells() {
+        let cart = object(Kind::Deployment, Some("shop"), "cart");
+        let (node, empty) = (object(Kind::Node, None, "n1"), object(Kind::Service, Some("shop"), "prices"));
+        let of = |about: &ObjectRef| {
+            Finding::new("rule", Role::Cause, Certainty::Proved, about, text!("{}", about), "".into())
+        };
+        let scene = Scene::unread(cart.clone(), at(0), &"not read yet".into());
+        let joined = |found: &[Finding]| cause(&scene, found).map(|cause| cause.object);
+        assert_eq!(joined(&[of(&node), of(&cart)]), Some(node), "a pod that waits beside a lost node");
+        assert_eq!(joined(&[of(&cart), of(&empty)]), None, "a fault of its own, and a complaint beside it");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::correlate::{ARRIVAL, Change, Resolved, Rules};
 use crate::correlate::{
@@ -59,6 +59,7 @@ impl Plan<'_> {
             return self.join_at(at, signal, about);
         }
         match opens(signal, self.rules) {
+            Ok(()) if resolved.subject.is_none() && is_old(signal) => self.arrive(signal, &about.heard_of),
             Ok(()) => {
                 let incident = self.open(signal, about);
                 self.known.push(incident.clone());
@@ -202,6 +203,15 @@ impl Plan<'_> {
         }
         incident.updated_at = self.now;
     }
+}
+
+/// An alert that had fired this long when it was first heard was no news to anybody: it was there before firstlook, or
+/// fires always without a name that says so. A day, as an alert is presumed over after.
+const OLD_HOURS: i64 = 24;
+
+fn is_old(signal: &Signal) -> bool {
+    let old = SignedDuration::from_hours(OLD_HOURS);
+    matches!(&signal.body, SignalBody::Alert(alert) if signal.heard_at.duration_since(alert.starts_at) > old)
 }
 
 fn holds(incident: &Incident, subject: &ObjectRef) -> bool {

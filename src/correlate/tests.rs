@@ -136,6 +136,20 @@ fn a_house_has_its_own_alerts_that_fire_always() {
 }
 
 #[test]
+fn an_alert_without_an_object_that_had_long_fired_when_it_was_heard_is_found_on_arrival() {
+    let heard_late = |name: &str, hours: i64, subject| {
+        let mut signal = alert(name, &[], AlertStatus::Firing, 0);
+        signal.heard_at = at(hours * 3600 + 1);
+        (signal, subject)
+    };
+    let (incidents, _) = run(&[heard_late("CPUThrottled", 24, None), heard_late("ClockSkew", 90, None)]);
+    assert_eq!(incidents.iter().map(|one| one.fault.as_str()).collect::<Vec<_>>(), [ARRIVAL]);
+    assert_eq!(run(&[heard_late("CPUThrottled", 23, None)]).0[0].fault, "alert", "it is news");
+    let named = heard_late("CPUThrottled", 90, Some(workload("shop", "checkout")));
+    assert_eq!(run(&[named]).0[0].fault, "workload", "what it is about can be looked at");
+}
+
+#[test]
 fn same_names_in_two_namespaces_are_two_incidents() {
     let heard = ["shop", "shop-eu"].map(|ns| (alert("A", &[], AlertStatus::Firing, 0), Some(workload(ns, "checkout"))));
     assert_eq!(run(&heard).0.len(), 2);

@@ -6,6 +6,7 @@ use regex::Regex;
 
 use super::proof;
 use super::say;
+use super::trust;
 use super::view;
 use crate::model::evidence::Citation;
 use crate::model::finding::{Certainty, Finding, Role};
@@ -39,9 +40,7 @@ pub(super) fn find(scene: &Scene) -> Vec<Finding> {
         let logs = view::logs(scene, pod, &container.name);
         let said: Vec<(&LogTail, &LogLine)> = logs
             .iter()
-            .flat_map(|log| {
-                log.lines.iter().filter(|line| EXPIRED.is_match(line.text.as_str())).map(|line| (*log, line))
-            })
+            .flat_map(|log| log.lines.iter().filter(|line| is_expired(line)).map(|line| (*log, line)))
             .collect();
         if said.is_empty() {
             continue;
@@ -52,6 +51,10 @@ pub(super) fn find(scene: &Scene) -> Vec<Finding> {
         return vec![finding];
     }
     Vec::new()
+}
+
+fn is_expired(line: &LogLine) -> bool {
+    EXPIRED.is_match(line.text.as_str()) && !trust::is_early(line)
 }
 
 fn cause(scene: &Scene, said: &[(&LogTail, &LogLine)]) -> Finding {

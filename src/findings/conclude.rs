@@ -7,6 +7,7 @@ use super::health::Health;
 use super::situation::situation;
 use super::view;
 use crate::model::evidence::Citation;
+use crate::model::finding;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::report::{Origin, Report, Review};
 use crate::model::scene::{Part, Scene};
@@ -28,7 +29,7 @@ const REASONING_MAX: usize = 5;
 /// out and what could not be read; it never fills in.
 pub fn conclude(scene: &Scene, findings: Vec<Finding>, _now: Timestamp) -> Report {
     let of = |role: Role| findings.iter().filter(move |finding| finding.role == role);
-    let cause = of(Role::Cause).max_by(|a, b| a.certainty.cmp(&b.certainty).then(std::cmp::Ordering::Greater));
+    let cause = finding::cause(&findings);
     let mechanism = of(Role::Mechanism).next();
     let symptom = of(Role::Symptom).next();
     let ruled_out = of(Role::RuledOut).take(RULED_OUT_MAX).map(|finding| finding.brief.clone()).collect();

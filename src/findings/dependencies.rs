@@ -4,30 +4,18 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::names;
+use super::names::{Standing, places};
 use super::outside;
 use super::proof;
 use super::rollout;
 use super::say;
 use super::view;
+use crate::model::Lookup;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::scene::{ContainerState, DiffLine, LogLine, LogTail, Pod, Scene};
 use crate::redact::Redacted;
 use crate::text;
-
-/// A host that does not resolve, in the words of curl, Go, glibc, Node, Java, Python and busybox.
-static UNRESOLVED: LazyLock<Regex> = LazyLock::new(|| {
-    view::pattern(
-        r#"(?ix)
-          could\ not\ resolve\ host:?\ (?P<a>[\w.-]+)
-        | lookup\ (?P<b>[\w.-]+)(?:\ on\ [\d.:\[\]a-f]+)?:\ (?:no\ such\ host|server\ misbehaving|i/o\ timeout)
-        | getaddrinfo\ (?:ENOTFOUND|EAI_AGAIN)\ (?P<c>[\w.-]+)
-        | UnknownHostException:\ (?P<d>[\w.-]+)
-        | (?:unable\ to\ resolve|cannot\ resolve|failed\ to\ resolve)\ (?:host\ |hostname\ |address\ )?["'`]?(?P<e>[\w-]+(?:\.[\w-]+)+)
-        | could\ not\ translate\ host\ name\ "(?P<f>[^"]+)"
-        | bad\ address\ '(?P<g>[\w.-]+)'
-        "#,
-    )
-});
 
 /// An address that refuses or does not answer, in the words of Go, libpq, Node, Python, Java and others.
 static UNREACHED: LazyLock<Regex> = LazyLock::new(|| {
@@ -64,8 +52,11 @@ fn trouble(
     log: &LogTail,
     line: &LogLine,
 ) -> Option<Finding> {
-    if let Some(host) = named(&UNRESOLVED, &line.text) {
-        return Some(unresolved(scene, container, log, line, &host));
+    let said = Said { container, log, line };
+    match Lookup::of(&line.text) {
+        Some(Lookup::Absent(host)) => return Some(unresolved(scene, &said, &host)),
+        Some(Lookup::Silent(host)) => return Some(names::silent(scene, &said, host.as_ref())),
+        None => {}
     }
     let address = named(&UNREACHED, &line.text)?;
     // Where a Service of that name has no endpoints, the network's rule says more.
@@ -74,7 +65,7 @@ fn trouble(
         service.ready_endpoints == 0
             && (service.object.name() == host || line.text.as_str().contains(service.object.name()))
     });
-    (!known).then(|| unreached(scene, container, log, line, &address))
+    (!known).then(|| unreached(scene, &said, &address))
 }
 
 fn named(pattern: &Regex, text: &Redacted) -> Option<Redacted> {
@@ -83,27 +74,28 @@ fn named(pattern: &Regex, text: &Redacted) -> Option<Redacted> {
     text.part(host.as_str().trim_end_matches('.'))
 }
 
-fn ending(scene: &Scene, container: Option<(&Pod, &ContainerState)>) -> (Redacted, Vec<crate::model::Citation>) {
+/// A line of a log that complains; `container` is its own, where that is in trouble.
+pub(super) struct Said<'a> {
+    pub(super) container: Option<(&'a Pod, &'a ContainerState)>,
+    pub(super) log: &'a LogTail,
+    pub(super) line: &'a LogLine,
+}
+
+pub(super) fn ending(
+    scene: &Scene,
+    container: Option<(&Pod, &ContainerState)>,
+) -> (Redacted, Vec<crate::model::Citation>) {
     let Some((pod, container)) = container else { return (Redacted::default(), Vec::new()) };
     let Some(end) = view::last_end(container) else { return (Redacted::default(), Vec::new()) };
     let proof = proof::exit_code(scene, pod, end.exit_code).into_iter().collect();
     (text!(", and container {} ends with exit code {}", container.name, end.exit_code), proof)
 }
 
-fn unresolved(
-    scene: &Scene,
-    container: Option<(&Pod, &ContainerState)>,
-    log: &LogTail,
-    line: &LogLine,
-    host: &Redacted,
-) -> Finding {
+fn unresolved(scene: &Scene, said: &Said<'_>, host: &Redacted) -> Finding {
+    let Said { container, log, line } = *said;
     let (ends, more) = ending(scene, container);
-    let inside = !host.as_str().contains('.') || host.as_str().ends_with(".svc") || host.as_str().contains(".svc.");
-    let open = if inside {
-        "No Service answers to that name from here."
-    } else {
-        "Whether the name is wrong or its record is gone cannot be seen from inside the cluster."
-    };
+    let standing = names::standing(scene, host);
+    let open = names::open(scene, host, standing.as_ref());
     // A revision that brought the very name is what to take back.
     let blame = container.and_then(|_| rollout::blame(scene));
     let names = |line: &DiffLine| line.after.as_ref().is_some_and(|after| holds(after.as_str(), host.as_str()));
@@ -121,19 +113,26 @@ fn unresolved(
         citations,
         proposal: brought.and_then(|blame| blame.undo(scene)),
         shared: shared(scene, host),
-        advice: Some(text!(
-            "Check the name {} with its owner (wrong name, expired domain or missing record), then run it again. Keep the failed pod until then: its log is the evidence.",
-            host,
-        )),
+        advice: Some(names::advice(host, standing.as_ref())),
         ..Finding::new(
             "host-unresolved",
             Role::Cause,
-            if container.is_some() { Certainty::Likely } else { Certainty::Possible },
+            match standing {
+                // The name is right and the Service stands: what kept it from being found is not seen.
+                Some(Standing::Here(_)) => Certainty::Possible,
+                _ if container.is_some() => Certainty::Likely,
+                _ => Certainty::Possible,
+            },
             &scene.subject,
             says,
-            match brought {
-                Some(blame) => text!("host {} could not be resolved, since revision {}", host, blame.newest.number),
-                None => text!("host {} could not be resolved", host),
+            match (brought, &standing) {
+                (Some(blame), _) => {
+                    text!("host {} could not be resolved, since revision {}", host, blame.newest.number)
+                }
+                (None, Some(Standing::Elsewhere(services))) => {
+                    text!("host {} could not be resolved: that Service is in {}", host, places(services))
+                }
+                _ => text!("host {} could not be resolved", host),
             }
             .cut(90),
         )
@@ -160,13 +159,8 @@ fn holds(value: &str, host: &str) -> bool {
     places.any(|(at, _)| edge(value[..at].chars().next_back()) && edge(value[at + host.len()..].chars().next()))
 }
 
-fn unreached(
-    scene: &Scene,
-    container: Option<(&Pod, &ContainerState)>,
-    log: &LogTail,
-    line: &LogLine,
-    address: &Redacted,
-) -> Finding {
+fn unreached(scene: &Scene, said: &Said<'_>, address: &Redacted) -> Finding {
+    let Said { container, log, line } = *said;
     let (ends, more) = ending(scene, container);
     let outside = outside::of(line, address);
     let whom = outside.as_ref().map_or_else(|| address.clone(), |found| found.says(address));
@@ -215,18 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_and_addresses_are_read_from_many_languages() {
-        let host = |text: &'static str| named(&UNRESOLVED, &text.into()).map(|host| host.as_str().to_owned());
-        for text in [
-            "curl: (6) Could not resolve host: api.partner.example",
-            "dial tcp: lookup api.partner.example on 10.96.0.10:53: no such host",
-            "Error: getaddrinfo ENOTFOUND api.partner.example",
-            "java.net.UnknownHostException: api.partner.example",
-            "could not translate host name \"api.partner.example\" to address: Name or service not known",
-            "wget: bad address 'api.partner.example'",
-        ] {
-            assert_eq!(host(text).as_deref(), Some("api.partner.example"), "{text}");
-        }
+    fn addresses_are_read_from_many_languages() {
         let address = |text: &'static str| named(&UNREACHED, &text.into()).map(|found| found.as_str().to_owned());
         for text in [
             "dial tcp db:5432: connect: connection refused",
@@ -235,6 +218,5 @@ mod tests {
         ] {
             assert_eq!(address(text).as_deref(), Some("db:5432"), "{text}");
         }
-        assert_eq!(host("resolved host quickly"), None);
     }
 }

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 
 use super::near;
 use super::proof;
+use super::registry;
+use super::registry::{Answer, Part};
 use super::rollout;
 use super::rollout::Blame;
 use super::say;
@@ -24,66 +26,24 @@ const REASONS: [&str; 7] = [
     "SignatureValidationFailed",
 ];
 
-/// What runtimes and registries answer, most telling first, and what it means.
-const ANSWERS: [(&str, Answer); 17] = [
-    ("repository does not exist or may require authorization", Answer::Missing),
-    ("repository does not exist", Answer::Missing),
-    ("manifest unknown", Answer::Missing),
-    ("name unknown", Answer::Missing),
-    ("toomanyrequests", Answer::Limited),
-    ("Too Many Requests", Answer::Limited),
-    ("no such host", Answer::Unreachable),
-    ("i/o timeout", Answer::Unreachable),
-    ("connection refused", Answer::Unreachable),
-    ("x509", Answer::Unreachable),
-    ("401 Unauthorized", Answer::Denied),
-    ("unauthorized", Answer::Denied),
-    ("authorization failed", Answer::Denied),
-    ("no basic auth credentials", Answer::Denied),
-    ("403 Forbidden", Answer::Denied),
-    ("not found", Answer::Missing),
-    ("couldn't parse image", Answer::Missing),
-];
-
-#[derive(Clone, Copy, PartialEq)]
-enum Answer {
-    Missing,
-    Denied,
-    Unreachable,
-    Limited,
-    Unclear,
-}
-
 pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     let waits = |pair: &(&Pod, &ContainerState)| REASONS.contains(&view::waiting(pair.1).0);
     let stuck: Vec<(&Pod, &ContainerState)> = view::failing(scene).filter(waits).collect();
     let Some((pod, container)) = stuck.first().copied() else { return Vec::new() };
-    let (answer, words) = answer(scene, pod, container);
+    let (answer, words) = registry::answer(scene, pod, container);
     let blame = rollout::blame(scene);
     let mut found: Vec<Finding> = no_secret(scene, now, pod, container, (answer, &words)).into_iter().collect();
     let secret = !found.is_empty();
     if secret {
         found.extend(image_runs(scene, container));
     } else {
-        found.push(cause(scene, now, pod, container, &words, blame.as_ref(), stuck.len() as u32));
+        let told = Told { pod, container, answer, words: &words, stuck: stuck.len() as u32 };
+        found.push(cause(scene, now, &told, blame.as_ref()));
     }
-    if matches!(answer, Answer::Missing | Answer::Denied) && !secret {
+    if matches!(answer, Answer::Missing | Answer::Hidden | Answer::Denied) && !secret {
         found.extend(registry_works(scene, now, container, blame.as_ref()));
     }
     found
-}
-
-/// What the registry answered: its meaning, and its own words.
-fn answer(scene: &Scene, pod: &Pod, container: &ContainerState) -> (Answer, Redacted) {
-    let (reason, message) = view::waiting(container);
-    let events = view::warnings(scene, &pod.object).map(|event| &event.message);
-    let texts: Vec<&Redacted> = message.into_iter().chain(events).collect();
-    for (words, answer) in ANSWERS {
-        if let Some(words) = texts.iter().find_map(|text| text.part(words)) {
-            return (answer, words);
-        }
-    }
-    (Answer::Unclear, Redacted::join([message.and_then(|m| m.part(reason)).as_ref()].into_iter().flatten(), ""))
 }
 
 /// The registry refuses the login, and the kubelet says that a pull secret could not be had.
@@ -156,39 +116,56 @@ fn image_runs(scene: &Scene, container: &ContainerState) -> Option<Finding> {
     (pods > 0).then(|| Finding::new("image-runs", Role::RuledOut, Certainty::Proved, &scene.subject, says, brief))
 }
 
-fn cause(
-    scene: &Scene,
-    now: Timestamp,
-    pod: &Pod,
-    container: &ContainerState,
-    words: &Redacted,
-    blame: Option<&Blame<'_>>,
+/// An image that waits to be pulled, and what was answered.
+struct Told<'a> {
+    pod: &'a Pod,
+    container: &'a ContainerState,
+    answer: Answer,
+    words: &'a Redacted,
+    /// Containers that wait like this one.
     stuck: u32,
-) -> Finding {
+}
+
+fn cause(scene: &Scene, now: Timestamp, told: &Told<'_>, blame: Option<&Blame<'_>>) -> Finding {
+    let Told { pod, container, answer, words, stuck } = *told;
     let image = &container.image;
+    let (host, repository, tag) = view::image_parts(image.as_str());
+    let [host, repository, tag] = [host, repository, tag].map(|part| image.part(part).unwrap_or_default());
     let pull_says = if words.is_empty() { Redacted::default() } else { text!(" ({})", words) };
     let lines = blame.map_or_else(Vec::new, |blame| {
         blame.lines(|line| rollout::is_field(line, &["image"]) && line.after.as_ref() == Some(image))
     });
     let waiting = text!("{} of {}", say::all(stuck, "new pod", "new pods"), scene.subject.name);
-    let (says, brief, proposal, change) = match (blame, lines.first()) {
-        (Some(blame), Some(line)) => {
-            let (what, short) = difference(image, line.before.as_ref());
+    let waits = if stuck == 1 { "s" } else { "" };
+    let difference = lines.first().map(|line| difference(image, line.before.as_ref()));
+    let blamed = blame.zip(difference.as_ref()).filter(|(_, difference)| answer.blames(difference.part));
+    let (says, brief, proposal, change) = match blamed {
+        Some((blame, difference)) => {
             let says = text!(
                 "{} ({}) {}, which cannot be pulled{}, so {} wait{} for it; {}.",
                 blame.name(),
                 say::at(blame.since(), now),
-                what,
+                difference.says,
                 pull_says,
                 waiting,
-                if stuck == 1 { "s" } else { "" },
+                waits,
                 rollout::earlier(blame),
             );
-            (says, short, blame.undo(scene), blame.citation(scene, Some(line)))
+            let of_the_image = matches!(answer, Answer::Missing | Answer::Hidden | Answer::Unclear);
+            let brief = difference.brief.clone().filter(|_| of_the_image);
+            let brief = brief.unwrap_or_else(|| answer.brief(&host, &repository, &tag).cut(90));
+            (says, brief, blame.undo(scene), blame.citation(scene, lines.first().copied()))
         }
-        _ => {
-            let says = text!("Image {} of container {} cannot be pulled{}.", image, container.name, pull_says);
-            (says, text!("cannot pull image {}", image), None, None)
+        None => {
+            let says = match answer.says(&host, words) {
+                Some(why) => text!("{}, so image {} of container {} cannot be pulled.", why, image, container.name),
+                None => text!("Image {} of container {} cannot be pulled{}.", image, container.name, pull_says),
+            };
+            let brief = match answer {
+                Answer::Missing | Answer::Unclear => text!("cannot pull image {}", image),
+                _ => answer.brief(&host, &repository, &tag).cut(90),
+            };
+            (says, brief, None, None)
         }
     };
     let event = view::warnings(scene, &pod.object)
@@ -196,28 +173,50 @@ fn cause(
     let said = event.and_then(|event| proof::quote(scene, event.at, &clause(&event.message, words)));
     let mut citations: Vec<_> = said.into_iter().collect();
     citations.extend(change);
-    let (reason, _) = view::waiting(container);
-    let state = view::waiting(container).1.and_then(|message| message.part(reason));
+    let (reason, message) = view::waiting(container);
+    let state = message.and_then(|message| message.part(reason));
     citations.extend(state.and_then(|reason| proof::quote(scene, pod.at, &reason)));
-    let advice = text!("Check that {} exists in its registry and that the pods may pull it.", image);
+    // Who else pulls from a registry that is down has the same cause, whatever image.
+    let of_the_registry = matches!(answer, Answer::Unreachable | Answer::Untrusted | Answer::Limited);
     Finding {
         citations,
-        advice: proposal.is_none().then_some(advice),
+        advice: proposal.is_none().then(|| answer.advice(&host, image)),
         proposal,
-        shared: Some(text!("image {}", image)),
-        ..Finding::new("image-pull", Role::Cause, Certainty::Proved, &scene.subject, says, brief)
+        shared: Some(if of_the_registry { registry::name(&host) } else { text!("image {}", image) }),
+        ..Finding::new(
+            "image-pull",
+            Role::Cause,
+            answer.certainty(difference.map(|difference| difference.part)),
+            &scene.subject,
+            says,
+            brief,
+        )
     }
 }
 
-/// What the revision changed about the image: in a sentence, and in a few words.
-fn difference(image: &Redacted, before: Option<&Redacted>) -> (Redacted, Redacted) {
-    let whole = text!("changed the image to {}", image);
-    let Some(before) = before else { return (whole, text!("cannot pull image {}", image)) };
-    let (old_host, old_repository, _) = view::image_parts(before.as_str());
-    let (host, repository, tag) = view::image_parts(image.as_str());
-    let (Some(old_path), Some(path)) = (before.part(old_repository), image.part(repository)) else {
-        return (whole, text!("cannot pull image {}", image));
+/// What a revision changed about an image.
+struct Difference {
+    part: Part,
+    /// In a sentence that the revision begins.
+    says: Redacted,
+    /// In a few words, where they say more than that it cannot be pulled.
+    brief: Option<Redacted>,
+}
+
+fn difference(image: &Redacted, before: Option<&Redacted>) -> Difference {
+    let whole = || text!("changed the image to {}", image);
+    let Some(before) = before else {
+        return Difference { part: Part::Whole, says: whole(), brief: Some(text!("cannot pull image {}", image)) };
     };
+    let (old_host, old_repository, _) = view::image_parts(before.as_str());
+    let (host, repository, _) = view::image_parts(image.as_str());
+    let (Some(old_path), Some(path)) = (before.part(old_repository), image.part(repository)) else {
+        return Difference { part: Part::Whole, says: whole(), brief: Some(text!("cannot pull image {}", image)) };
+    };
+    if old_host != host && old_repository == repository {
+        let says = text!("changed the image's registry: {} → {}", before, image);
+        return Difference { part: Part::Registry, says, brief: Some(text!("cannot pull image {}", image)) };
+    }
     if old_repository != repository {
         let slip = slip(old_repository, repository).and_then(|was| before.part(was));
         let hint = if slip.is_some() { ", by the look of it a typo" } else { "" };
@@ -226,13 +225,10 @@ fn difference(image: &Redacted, before: Option<&Redacted>) -> (Redacted, Redacte
             Some(was) => text!("cannot pull image {} (\"{}\" misspelt?)", path, was),
             None => text!("cannot pull image {} (was {})", path, old_path),
         };
-        return (says, brief);
+        let part = if old_host == host { Part::Repository } else { Part::Registry };
+        return Difference { part, says, brief: Some(brief) };
     }
-    if old_host != host {
-        return (text!("changed the image's registry: {} → {}", before, image), text!("cannot pull image {}", image));
-    }
-    let tag = image.part(tag).unwrap_or_default();
-    (text!("changed the image from {} to {}", before, image), text!("cannot pull image {}, no tag {}", path, tag))
+    Difference { part: Part::Tag, says: text!("changed the image from {} to {}", before, image), brief: None }
 }
 
 /// The one segment in which two repositories differ, as it was before, if they differ there by a slip.

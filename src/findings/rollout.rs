@@ -133,8 +133,26 @@ pub(super) fn is_field(line: &DiffLine, names: &[&str]) -> bool {
 }
 
 /// Fields that can make a process that ran before end or fail its probes.
-const RUNNING: [&str; 10] =
-    ["image", "command", "args", "env", "envfrom", "volume", "probe", "port", "limit", "serviceaccount"];
+const RUNNING: [&str; 18] = [
+    "image",
+    "command",
+    "args",
+    "env",
+    "envfrom",
+    "volume",
+    "volumes",
+    "volumemounts",
+    "workingdir",
+    "probe",
+    "port",
+    "limit",
+    "serviceaccount",
+    "securitycontext",
+    "lifecycle",
+    "hostnetwork",
+    "dnspolicy",
+    "hostaliases",
+];
 
 pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! Storage: claims without a volume, claims that do not exist, volumes that cannot be attached.
+//! Storage: claims without a volume, claims that do not exist, volumes that cannot be attached or mounted, full disks.
 
 use std::sync::LazyLock;
 
@@ -11,7 +11,7 @@ use super::say;
 use super::view;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::object::Kind;
-use crate::model::scene::{Claim, Event, Scene};
+use crate::model::scene::{Claim, Event, LogLine, Pod, Scene};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -25,6 +25,8 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     let mut found: Vec<Finding> = scene.claims.items().iter().filter_map(|claim| unbound(scene, now, claim)).collect();
     found.extend(absent(scene));
     found.extend(attach(scene, now));
+    found.extend(mount(scene, now));
+    found.extend(full(scene));
     found
 }
 
@@ -123,6 +125,100 @@ fn absent(scene: &Scene) -> Option<Finding> {
             &scene.subject,
             says,
             text!("PersistentVolumeClaim {} does not exist", name),
+        )
+    })
+}
+
+/// What a mount or a volume plugin answers, and what it means.
+const MOUNT: [(&str, &str); 9] = [
+    ("fsck", "its file system is damaged (fsck found errors that it did not repair)"),
+    ("access denied by server", "the file server denies this node"),
+    ("Permission denied", "permission is denied"),
+    ("permission denied", "permission is denied"),
+    ("No such file or directory", "the path is not there"),
+    ("wrong fs type", "its file system is another one than the volume says, or is damaged"),
+    ("Connection timed out", "the storage does not answer"),
+    ("DeadlineExceeded", "the storage driver does not answer"),
+    ("driver name", "the storage driver is not registered on the node"),
+];
+
+/// A volume that is attached but cannot be mounted; what is missing (a ConfigMap, a Secret, a claim) others tell.
+fn mount(scene: &Scene, now: Timestamp) -> Option<Finding> {
+    let waits = |pod: &&Pod| pod.containers.iter().all(|container| !container.ready && container.restarts == 0);
+    let fails = |event: &&Event| {
+        let text = event.message.as_str();
+        let step = text.contains("MountVolume.SetUp failed") || text.contains("MountVolume.MountDevice failed");
+        event.reason.as_str() == "FailedMount" && step && !is_missing_object(text)
+    };
+    let mut events = view::troubled(scene).filter(waits).flat_map(|pod| view::warnings(scene, &pod.object));
+    let event = events.find(fails)?;
+    let text = event.message.as_str();
+    let known = MOUNT.iter().find(|(words, _)| text.contains(words));
+    let why = known.map_or("mounting fails", |(_, why)| *why);
+    let volume = text.split_once("for volume \"").and_then(|(_, rest)| rest.split_once('"'));
+    let volume = volume.and_then(|(name, _)| event.message.part(name));
+    let named = volume.as_ref().map_or_else(|| "a volume".into(), |name| text!("volume {}", name));
+    let says = text!(
+        "{} of {} cannot be mounted on its node since {}, {}: {}.",
+        volume.as_ref().map_or_else(|| "A volume".into(), |name| text!("Volume {}", name)),
+        scene.subject,
+        say::at(event.first_at, now),
+        why,
+        say::line(&event.message),
+    );
+    Some(Finding {
+        citations: proof::event(scene, event).into_iter().collect(),
+        advice: Some(text!(
+            "Look at {} and at what serves it, from the node. A restart mounts it no better, and deleting the claim would delete its data.",
+            named,
+        )),
+        ..Finding::new(
+            "volume-mount",
+            Role::Cause,
+            if known.is_some() { Certainty::Proved } else { Certainty::Likely },
+            &scene.subject,
+            says,
+            text!("{} cannot be mounted: {}", named, why).cut(90),
+        )
+    })
+}
+
+fn is_missing_object(text: &str) -> bool {
+    let missing = ["configmap \"", "secret \"", "references non-existent", "not registered", "failed to sync"];
+    missing.iter().any(|words| text.contains(words)) && !text.contains("driver name")
+}
+
+/// A process that ends because its disk is full, as its log says.
+fn full(scene: &Scene) -> Option<Finding> {
+    const WORDS: [&str; 3] = ["no space left on device", "ENOSPC", "disk quota exceeded"];
+    let said = |line: &LogLine| {
+        let text = line.text.as_str();
+        WORDS.iter().any(|words| text.to_ascii_lowercase().contains(&words.to_ascii_lowercase()))
+    };
+    let (pod, container, log, line) = view::failing(scene).find_map(|(pod, container)| {
+        let logs = view::logs(scene, pod, &container.name);
+        let (log, line) = logs.iter().find_map(|log| Some((*log, log.lines.iter().rev().find(|line| said(line))?)))?;
+        Some((pod, container, log, line))
+    })?;
+    let last = view::is_last_word(scene, pod, container, line);
+    let says = text!(
+        "Container {} of {} finds no space left on its disk: \"{}\".",
+        container.name,
+        scene.subject,
+        say::line(&line.text),
+    );
+    Some(Finding {
+        citations: proof::line(scene, log, line).into_iter().collect(),
+        advice: Some(
+            "Find out which file system is full (a volume, or the node's own disk) and what fills it; a restart frees no volume.".into(),
+        ),
+        ..Finding::new(
+            "disk-full",
+            Role::Cause,
+            if last { Certainty::Likely } else { Certainty::Possible },
+            &scene.subject,
+            says,
+            "no space is left on its disk".into(),
         )
     })
 }

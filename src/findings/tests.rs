@@ -4,7 +4,10 @@ mod admission;
 mod around;
 mod edits;
 mod jobs;
+mod lookups;
 mod nodes;
+mod pulls;
+mod refused;
 mod silent;
 mod surroundings;
 mod workloads;
@@ -63,6 +66,7 @@ fn container(image: &str) -> Container {
         limits: map(&[("memory", "256Mi")]),
         ports: vec![8080],
         probes: BTreeMap::new(),
+        rest: BTreeMap::new(),
     }
 }
 

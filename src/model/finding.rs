@@ -57,6 +57,15 @@ impl Finding {
     }
 }
 
+/// The cause that explains best: the surest, and of equally sure ones the first, since they stand in the order in which
+/// they explain. What the card says and what joins incidents both follow it.
+pub fn cause(findings: &[Finding]) -> Option<&Finding> {
+    findings
+        .iter()
+        .filter(|finding| finding.role == Role::Cause)
+        .reduce(|best, finding| if finding.certainty > best.certainty { finding } else { best })
+}
+
 /// What kind of fault these findings see: the rules of its causes and mechanisms, else of its symptoms. Of two incidents
 /// of one kind the story of the older one helps with the newer.
 pub fn signature(findings: &[Finding]) -> Option<String> {

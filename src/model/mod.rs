@@ -8,6 +8,7 @@ pub mod evidence;
 pub mod finding;
 pub mod ids;
 pub mod incident;
+pub mod lookup;
 pub mod object;
 pub mod past;
 pub mod patience;
@@ -34,6 +35,7 @@ pub use incident::{
     ASKED, Carried, Cause, Ending, Incident, IncidentState, Investigation, InvestigationState, Listed, Merge, Severity,
     Shared, Weight, Why,
 };
+pub use lookup::Lookup;
 pub use object::{Kind, Name, ObjectRef};
 pub use past::Past;
 pub use patience::Patience;

@@ -39,6 +39,8 @@ pub fn compare(before: &Template, after: &Template, redactor: &Redactor) -> Vec<
     diff.sets("imagePullSecret", &before.image_pull_secrets, &after.image_pull_secrets);
     let volumes = |template: &Template| template.volumes.iter().map(volume).collect::<Vec<_>>();
     diff.sets("volume", &volumes(before), &volumes(after));
+    let names = |template: &Template| template.volumes.iter().map(|v| format!("volumes[{}]", v.name)).collect();
+    diff.rest(&before.rest, &after.rest, &one_sided(names(before), names(after)));
     let plain = |map: &BTreeMap<String, Redacted>| -> BTreeMap<String, Redacted> {
         let kept = map.iter().filter(|(key, _)| !NOISE.contains(&key.as_str()) && *key != RESTARTED);
         kept.map(|(key, value)| (key.clone(), value.clone())).collect()
@@ -77,6 +79,8 @@ impl Diff<'_> {
         let ports = |c: &Container| c.ports.iter().map(|port| text!("{}", *port)).collect::<Vec<_>>();
         self.sets("port", &ports(before), &ports(after));
         self.maps("probe", &before.probes, &after.probes);
+        let ports = |c: &Container| c.ports.iter().map(|port| format!("ports[{port}]")).collect();
+        self.rest(&before.rest, &after.rest, &one_sided(ports(before), ports(after)));
         for line in &mut self.lines[start..] {
             line.container = Some(after.name.clone());
         }
@@ -96,6 +100,16 @@ impl Diff<'_> {
         for key in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
             let field = text!("{} {}", field, self.redactor.redact(key));
             self.line(None, field, before.get(key).cloned(), after.get(key).cloned());
+        }
+    }
+
+    /// One line for each leaf that differs, but for those within what is on one side alone and told as a whole.
+    fn rest(&mut self, before: &BTreeMap<String, Redacted>, after: &BTreeMap<String, Redacted>, told: &[String]) {
+        for path in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
+            if !told.iter().any(|told| path.starts_with(told.as_str())) {
+                let field = self.redactor.redact(path);
+                self.line(None, field, before.get(path).cloned(), after.get(path).cloned());
+            }
         }
     }
 
@@ -120,6 +134,10 @@ impl Diff<'_> {
             self.lines.push(DiffLine { container: container.cloned(), field, before, after });
         }
     }
+}
+
+fn one_sided(before: BTreeSet<String>, after: BTreeSet<String>) -> Vec<String> {
+    before.symmetric_difference(&after).cloned().collect()
 }
 
 fn words(words: &[Redacted]) -> Redacted {
@@ -262,5 +280,52 @@ mod tests {
                 "restart: - > 2026-03-24T16:00:00Z",
             ]
         );
+    }
+
+    #[test]
+    fn whatever_else_a_template_holds_is_compared_leaf_by_leaf() {
+        let template = |container: Value, pod: Value| {
+            let mut spec = pod;
+            spec["containers"] = json!([container]);
+            json!({"spec": spec})
+        };
+        let before = template(
+            json!({"name": "app", "image": "a:1", "securityContext": {"readOnlyRootFilesystem": false},
+                "volumeMounts": [{"name": "conf", "mountPath": "/etc/app"}],
+                "ports": [{"containerPort": 80, "protocol": "TCP"}],
+                "lifecycle": {"preStop": {"exec": {"command": ["sleep", "5"]}}}}),
+            json!({"dnsPolicy": "ClusterFirst", "terminationGracePeriodSeconds": 30, "priorityClassName": "high",
+                "volumes": [{"name": "conf", "configMap": {"name": "a", "items": [{"key": "k", "path": "one"}]}}]}),
+        );
+        let after = template(
+            json!({"name": "app", "image": "a:1", "securityContext": {"readOnlyRootFilesystem": true, "runAsNonRoot": true},
+                "volumeMounts": [{"name": "conf", "mountPath": "/etc/app", "subPath": "x"}],
+                "ports": [{"containerPort": 80, "protocol": "TCP", "hostPort": 80}, {"containerPort": 81, "protocol": "TCP"}],
+                "lifecycle": {"preStop": {"exec": {"command": ["sleep", "50"]}}}}),
+            json!({"dnsPolicy": "Default", "terminationGracePeriodSeconds": 3, "hostNetwork": true,
+                "topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 1}],
+                "volumes": [{"name": "conf", "configMap": {"name": "a", "items": [{"key": "k", "path": "two"}]}},
+                    {"name": "new", "emptyDir": {"sizeLimit": "1Gi"}}]}),
+        );
+        assert_eq!(
+            lines(before.clone(), after),
+            [
+                "port: - > 81",
+                "lifecycle.preStop.exec.command: sleep, 5 > sleep, 50",
+                "ports[80].hostPort: - > 80",
+                "securityContext.readOnlyRootFilesystem: false > true",
+                "securityContext.runAsNonRoot: - > true",
+                "volumeMounts[/etc/app].subPath: - > x",
+                "volume: - > new (emptyDir)",
+                "dnsPolicy: ClusterFirst > Default",
+                "hostNetwork: - > true",
+                "priorityClassName: high > -",
+                "terminationGracePeriodSeconds: 30 > 3",
+                "topologySpreadConstraints[zone].maxSkew: - > 1",
+                "topologySpreadConstraints[zone].topologyKey: - > zone",
+                "volumes[conf].configMap.items[0].path: one > two",
+            ]
+        );
+        assert!(lines(before.clone(), before).is_empty());
     }
 }

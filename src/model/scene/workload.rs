@@ -74,6 +74,9 @@ pub struct Template {
     pub affinity: Redacted,
     pub service_account: Option<Redacted>,
     pub image_pull_secrets: Vec<Redacted>,
+    /// Every other value under its path: `hostNetwork`, `volumes[conf].configMap.items[0].path`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rest: BTreeMap<String, Redacted>,
 }
 
 /// A container of a template.
@@ -93,6 +96,9 @@ pub struct Container {
     pub ports: Vec<u16>,
     /// `liveness`, `readiness`, `startup` -> the probe as JSON.
     pub probes: BTreeMap<String, Redacted>,
+    /// Every other value under its path: `securityContext.runAsNonRoot`, `volumeMounts[/etc/app].subPath`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rest: BTreeMap<String, Redacted>,
 }
 
 /// A volume of a template.

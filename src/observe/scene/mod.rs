@@ -3,6 +3,7 @@
 mod absent;
 mod backing;
 mod config;
+mod elsewhere;
 mod events;
 mod limits;
 mod logs;

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::{join_all, try_join_all};
+use futures::future::join_all;
 use serde_json::Value;
 
-use crate::model::scene::{Astray, Change, Ingress, IngressClass, LogTail, NearMiss, Part, ScenePart, Service};
-use crate::model::{Kind, ObjectRef};
+use crate::model::scene::{
+    Astray, Change, Ingress, IngressClass, LogLine, LogTail, NearMiss, Part, ScenePart, Service,
+};
+use crate::model::{Kind, Lookup, ObjectRef};
 use crate::observe::ReadError;
 use crate::observe::Selector;
 use crate::observe::json;
@@ -142,37 +144,49 @@ impl Look<'_> {
         (around, policies): (&[Value], &[Value]),
     ) -> Result<Vec<Behind>, ReadError> {
         let mut chosen = self.choose(services, said.logs, pods);
-        let foreign = self.foreign(said);
-        let found = try_join_all(foreign.keys().map(|service| self.reader.get(service))).await?;
-        let found = found.into_iter().zip(foreign).filter_map(|(value, (_, because))| Some((value?, because)));
-        chosen.extend(found);
+        chosen.extend(self.elsewhere(services, said).await?);
         chosen.truncate(SERVICES_MAX);
         let read = chosen.into_iter().map(|(value, because)| async move {
-            let namespace = json::text(&value, "/metadata/namespace").to_owned();
-            let name = json::text(&value, "/metadata/name");
-            let slices = Selector::labels(format!("kubernetes.io/service-name={name}")).at_most(SLICES_MAX);
-            let slices = self.reader.list(Kind::EndpointSlice, Some(&namespace), &slices).await?;
-            let selected = match selector(&value) {
-                Some(labels) => {
-                    let ask = Selector::labels(labels).at_most(SELECTED_MAX);
-                    self.reader.list(Kind::Pod, Some(&namespace), &ask).await?
-                }
-                None => Vec::new(),
-            };
-            let misses = if selected.is_empty() { self.misses(&value, &namespace).await? } else { Vec::new() };
-            let backing = self.backing(&value, &slices, &selected, around).await;
-            let astray = self.astray(&value, &selected);
-            // What cannot be read of another namespace is no ground for saying that it bars anybody.
-            let bar = match Some(namespace.as_str()) == self.namespace() {
-                true => self.bar(&value, &selected, policies, policies),
-                false => {
-                    let theirs = self.policies(Some(&namespace)).await.unwrap_or_default();
-                    self.bar(&value, &selected, policies, &theirs)
-                }
-            };
-            Ok(Behind { value, because, slices, selected: selected.len(), misses, backing, astray, bar })
+            let elsewhere = Some(json::text(&value, "/metadata/namespace")) != self.namespace();
+            match self.behind_one(value, because, (around, policies)).await {
+                // What stands behind a Service elsewhere may be closed to this account; the others are worth telling.
+                Err(ReadError::Forbidden(_)) if elsewhere => Ok(None),
+                read => read.map(Some),
+            }
         });
-        join_all(read).await.into_iter().collect()
+        let read: Result<Vec<Option<Behind>>, ReadError> = join_all(read).await.into_iter().collect();
+        Ok(read?.into_iter().flatten().collect())
+    }
+
+    async fn behind_one(
+        &self,
+        value: Value,
+        because: Redacted,
+        (around, policies): (&[Value], &[Value]),
+    ) -> Result<Behind, ReadError> {
+        let namespace = json::text(&value, "/metadata/namespace").to_owned();
+        let name = json::text(&value, "/metadata/name");
+        let slices = Selector::labels(format!("kubernetes.io/service-name={name}")).at_most(SLICES_MAX);
+        let slices = self.reader.list(Kind::EndpointSlice, Some(&namespace), &slices).await?;
+        let selected = match selector(&value) {
+            Some(labels) => {
+                let ask = Selector::labels(labels).at_most(SELECTED_MAX);
+                self.reader.list(Kind::Pod, Some(&namespace), &ask).await?
+            }
+            None => Vec::new(),
+        };
+        let misses = if selected.is_empty() { self.misses(&value, &namespace).await? } else { Vec::new() };
+        let backing = self.backing(&value, &slices, &selected, around).await;
+        let astray = self.astray(&value, &selected);
+        // What cannot be read of another namespace is no ground for saying that it bars anybody.
+        let bar = match Some(namespace.as_str()) == self.namespace() {
+            true => self.bar(&value, &selected, policies, policies),
+            false => {
+                let theirs = self.policies(Some(&namespace)).await.unwrap_or_default();
+                self.bar(&value, &selected, policies, &theirs)
+            }
+        };
+        Ok(Behind { value, because, slices, selected: selected.len(), misses, backing, astray, bar })
     }
 
     /// Services of the namespace that matter, each with the reason, most telling reason first.
@@ -224,7 +238,7 @@ impl Look<'_> {
     }
 
     /// What the template says that may name a Service: variables, commands, arguments.
-    fn spoken(&self) -> Vec<(Redacted, &Redacted)> {
+    pub(super) fn spoken(&self) -> Vec<(Redacted, &Redacted)> {
         let mut spoken = Vec::new();
         for container in &self.template.containers {
             for (name, value) in &container.env {
@@ -235,40 +249,6 @@ impl Look<'_> {
             }
         }
         spoken
-    }
-
-    /// Services of other namespaces that logs, variables or the signals name.
-    fn foreign(&self, said: &Said<'_>) -> BTreeMap<ObjectRef, Redacted> {
-        let mut found = BTreeMap::new();
-        let mut add = |text: &str, because: &Redacted| {
-            for call in called(text) {
-                if let Called::Full(name, namespace) = call
-                    && Some(namespace.as_str()) != self.namespace()
-                    && let Some(service) = ObjectRef::new(Kind::Service, Some(&namespace), &name)
-                {
-                    found.entry(service).or_insert_with(|| because.clone());
-                }
-            }
-        };
-        for refusal in &said.refusals {
-            add(refusal, &Redacted::literal("named by what refuses the subject's pods"));
-        }
-        for log in said.logs {
-            let because = text!("named in the log of {}", log.pod);
-            log.lines.iter().for_each(|line| add(line.text.as_str(), &because));
-        }
-        for (place, value) in self.spoken() {
-            add(value.as_str(), &text!("named by {}", place));
-        }
-        for hint in self.hints.iter().filter(|hint| hint.kind == Kind::Service) {
-            if Some(hint.namespace()) != self.namespace() {
-                found.entry(hint.clone()).or_insert_with(|| Redacted::literal("named by the alert"));
-            }
-        }
-        while found.len() > SERVICES_MAX {
-            found.pop_last();
-        }
-        found
     }
 
     /// Pods that carry all labels of a Service's selector but one; of a single label, those whose value is nearly it.
@@ -377,7 +357,18 @@ impl Look<'_> {
 
 fn speaks_of(log: &LogTail, service: &Value) -> bool {
     let namespace = Some(log.pod.namespace());
-    log.lines.iter().any(|line| called(line.text.as_str()).iter().any(|call| is_called(call, service, namespace)))
+    log.lines.iter().any(|line| {
+        let calls = called(line.text.as_str());
+        calls.iter().any(|call| is_called(call, service, namespace)) || asks_for(line, service, namespace)
+    })
+}
+
+/// Whether a line says that this Service's name was looked up in vain.
+fn asks_for(line: &LogLine, service: &Value, namespace: Option<&str>) -> bool {
+    let (Some(Lookup::Absent(host)) | Some(Lookup::Silent(Some(host)))) = Lookup::of(&line.text) else { return false };
+    let mut labels = host.as_str().split('.');
+    let (name, place) = (labels.next(), labels.next().or(namespace));
+    name == Some(json::text(service, "/metadata/name")) && place == Some(json::text(service, "/metadata/namespace"))
 }
 
 /// Whether a call from `namespace` goes to this Service.

@@ -3,6 +3,7 @@
 pub mod around;
 pub mod network;
 pub mod pod;
+mod rest;
 pub mod template;
 pub mod workload;
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::model::scene::{Container, Reference, Template, Volume};
 use crate::observe::json;
 use crate::observe::typed::Typed;
+use crate::observe::typed::rest::{OF_CONTAINER, OF_POD};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -27,6 +28,7 @@ impl Typed<'_> {
             affinity: affinity.map_or_else(Redacted::default, |a| self.redactor.redact(&json::spaced(a))),
             service_account: self.some_text(spec, "/serviceAccountName"),
             image_pull_secrets: json::list(spec, "/imagePullSecrets").iter().map(|s| self.text(s, "/name")).collect(),
+            rest: self.rest(spec, &OF_POD),
         }
     }
 
@@ -58,6 +60,7 @@ impl Typed<'_> {
             limits: self.map(value, "/resources/limits"),
             ports: json::list(value, "/ports").iter().filter_map(port).collect(),
             probes: probes.collect(),
+            rest: self.rest(value, &OF_CONTAINER),
         }
     }
 

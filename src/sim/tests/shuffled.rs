@@ -1,11 +1,15 @@
 //! The order in which signals arrive makes no difference to the incidents, through the webhook and the stages.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::grouping::{four_names, in_trouble};
 use super::shared::{of_deployment, with_twin};
 use super::*;
-use crate::model::Severity;
+use crate::correlate::{Change, Resolved, Rules, late, plan};
+use crate::findings;
+use crate::model::{ObjectRef, Scene, Severity, SignalId};
 
 /// As long as the orders are tried, and how many must have been: far fewer than fit on a machine that does nothing else.
 const FOR: Duration = Duration::from_secs(10);
@@ -99,6 +103,108 @@ fn two_victims(town: &Town) -> Vec<Heard> {
     let name = "KubeDeploymentReplicasMismatch";
     let victims = ["order-intake", "order-export", "session-cache"];
     victims.map(|victim| Heard::Body(body(&[of_deployment(name, town, "orders-eu", victim)]))).into()
+}
+
+/// Orders that are tried without the stages: pure, so a hundred take no time.
+const PURE_ORDERS: usize = 100;
+
+/// What a town has heard, each with its subject, and the scenes that it has read.
+struct Known {
+    heard: Vec<Resolved>,
+    scenes: BTreeMap<ObjectRef, Arc<Scene>>,
+}
+
+/// Everything that is stored once all has been heard and has settled.
+async fn known(scenario: &Scenario, heard: Hears) -> Known {
+    let town = Town::of(scenario.clone()).await;
+    for one in heard(&town) {
+        match one {
+            Heard::Body(body) => town.post(&body).await,
+            Heard::Watch(signal) => {
+                town.store.commit(vec![Write::Signals(vec![*signal])], Durability::Durable, None).await.unwrap();
+            }
+        }
+    }
+    for _ in 0..3 {
+        town.pass(20).await;
+    }
+    let mut incidents = town.store.recent_incidents(town.now() - SignedDuration::from_hours(24)).await.unwrap();
+    // One that was taken in knows best what its signals are about.
+    incidents.sort_by_key(|incident| incident.absorbed_by.is_none());
+    let (mut signals, mut scenes) = (BTreeMap::new(), BTreeMap::new());
+    let mut subjects: BTreeMap<SignalId, ObjectRef> = BTreeMap::new();
+    for incident in &incidents {
+        for signal in town.store.signals_of(&incident.id, 1000).await.unwrap() {
+            signals.insert(signal.id.clone(), signal);
+        }
+        for why in &incident.why {
+            let subject = why.joined.as_ref().map_or(&incident.subject, |joined| &joined.object);
+            subjects.entry(why.signal.clone()).or_insert_with(|| subject.clone());
+        }
+    }
+    let all: BTreeSet<&ObjectRef> = subjects.values().chain(incidents.iter().map(|one| &one.subject)).collect();
+    for subject in all {
+        if let Some(scene) = town.store.scene(subject).await.unwrap() {
+            scenes.insert(subject.clone(), scene);
+        }
+    }
+    let resolved = |(id, signal)| Resolved { signal, subject: subjects.get(&id).cloned() };
+    Known { heard: signals.into_iter().map(resolved).collect(), scenes }
+}
+
+/// What `correlate` alone makes of it, signal by signal: the subjects of what is open in the end.
+fn placed(known: &Known, heard: &[Resolved], now: Timestamp) -> Vec<String> {
+    let rules = Rules::default();
+    let mut incidents: Vec<Incident> = Vec::new();
+    let put = |incidents: &mut Vec<Incident>, incident: Incident| match incidents
+        .iter_mut()
+        .find(|one| one.id == incident.id)
+    {
+        Some(one) => *one = incident,
+        None => incidents.push(incident),
+    };
+    for one in heard {
+        let weigh = |scene: &Scene| findings::weight(scene, now);
+        for change in plan(&incidents, std::slice::from_ref(one), &known.scenes, &weigh, &rules, now) {
+            if let Change::Open { mut incident, .. } | Change::Join { mut incident, .. } = change {
+                if let Some(scene) = known.scenes.get(&incident.subject) {
+                    let found = findings::find(scene, now);
+                    incident.cause = late::cause(scene, &found).map(Box::new);
+                    incident.shares = late::shared(&found).map(Box::new);
+                }
+                put(&mut incidents, *incident);
+            }
+        }
+        while let Some((stays, goes)) = incidents.iter().find_map(|one| late::merge(one, &incidents, &rules, now)) {
+            put(&mut incidents, stays);
+            put(&mut incidents, goes);
+        }
+    }
+    let open = incidents.iter().filter(|incident| incident.state == IncidentState::Open);
+    let mut open: Vec<String> = open.map(|incident| incident.subject.to_string()).collect();
+    open.sort();
+    open
+}
+
+#[tokio::test]
+async fn no_order_of_a_hundred_makes_a_difference_to_what_is_placed_and_merged() {
+    let twins = with_twin("dependency-down-innocent-rollout", "order-intake", "order-export", &[]);
+    let worlds: [(Scenario, Hears, usize); 3] = [
+        (without_model(folder("bad-image-rollout")), one_bad_image, 1),
+        (without_model(folder("two-faults-one-namespace")), two_faults, 2),
+        (twins, two_victims, 1),
+    ];
+    for (scenario, heard, incidents) in worlds {
+        let known = Box::pin(known(&scenario, heard)).await;
+        let now = known.scenes.values().map(|scene| scene.read_at).max().unwrap();
+        let expected = placed(&known, &known.heard, now);
+        assert_eq!(expected.len(), incidents, "{expected:?}");
+        for seed in 1..=PURE_ORDERS {
+            let mut mixed = known.heard.clone();
+            Chance((seed as u64 * 88_172_645_463_325_252) | 1).shuffle(&mut mixed);
+            assert_eq!(placed(&known, &mixed, now), expected, "in the order of seed {seed}");
+        }
+    }
 }
 
 #[tokio::test]
