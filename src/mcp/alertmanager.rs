@@ -193,7 +193,7 @@ fn raised(alert: &Held, held: &[Held], redactor: &Redactor) -> Result<Raised, To
     if !alike.is_empty() {
         let named = Redacted::join(&alike.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>(), ", ");
         return refuse(text!(
-            "{} more alerts would be silenced with it ({}): silence it in Alertmanager",
+            "it would silence {} more as well, which no label tells apart ({}): silence it in Alertmanager",
             alike.len(),
             named
         ));

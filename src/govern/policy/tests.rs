@@ -232,6 +232,21 @@ fn a_standing_leave_covers_one_tool_in_one_namespace_until_its_date() {
 }
 
 #[test]
+fn a_tool_of_another_server_is_denied_by_its_name_and_one_that_there_is_not_is_told() {
+    let rules = "deny:\n  - {tools: [wiki__search], namespaces: [vault]}\n  - {tools: [wiki__serach, get_object]}";
+    let (policy, web) = (Policy::parse(rules, "policy.yaml").unwrap(), deployment("shop"));
+    let reads =
+        |tool, namespace| Ask { tier: Tier::ReadOnly, object: None, namespace: Some(namespace), ..ask(tool, &web) };
+    let said = |tool, namespace| decide(&policy, &reads(tool, namespace), &Usage::default());
+    check(said("wiki__search", "vault"), "deny", "deny[0] (line 2)");
+    check(said("wiki__search", "shop"), "run", "");
+    let told: Vec<String> = policy.unlisted(&["wiki__search".to_owned()]).iter().map(|it| format!("{it:?}")).collect();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains("wiki__serach") && told[0].contains("did you mean `wiki__search`"), "{told:?}");
+    assert_eq!(policy.unlisted(&["wiki__search".to_owned(), "wiki__serach".to_owned()]), []);
+}
+
+#[test]
 fn a_wrong_policy_is_refused_with_line_key_and_remedy() {
     for (yaml, said) in [
         ("approvers:\n  - {who: [bob], tiers: [reversible], namespaces: [a]}", "2: approvers[0].who: `bob`"),
