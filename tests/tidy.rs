@@ -41,6 +41,7 @@ const OURS: &[(&str, &str)] = &[
 /// Outside crates that only these modules may name.
 const CRATES: &[(&str, &str)] = &[
     ("sqlx", "store"),
+    ("rusqlite", "store"),
     ("kube", "observe act sim app ingest::watch"),
     ("k8s_openapi", "observe act sim app ingest::watch"),
     ("reqwest", "observe act agent::llm sim app"),

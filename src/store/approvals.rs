@@ -2,7 +2,8 @@
 
 use crate::model::{Approval, ApprovalId, ApprovalState, Click};
 use crate::store::operation::Fault;
-use crate::store::sql::{Conn, args, is_unique_violation};
+use crate::store::sql;
+use crate::store::sql::{Conn, args};
 
 pub(super) async fn put(conn: &mut Conn<'_>, approval: &Approval, was: Option<ApprovalState>) -> Result<(), Fault> {
     const INSERT: &str = "INSERT INTO approval (id, cluster, incident, object, state, created_ms, started_ms, doc)
@@ -22,7 +23,7 @@ pub(super) async fn put(conn: &mut Conn<'_>, approval: &Approval, was: Option<Ap
     ];
     args.extend(was.map(|state| state.as_str().into()));
     let changed = match conn.execute(if was.is_some() { CHANGE } else { INSERT }, args).await {
-        Err(error) if is_unique_violation(&error) => {
+        Err(error) if error.is_unique_violation() => {
             return Err(Fault::Conflict(format!("another approval is executing on {object}")));
         }
         changed => changed?,
@@ -31,11 +32,7 @@ pub(super) async fn put(conn: &mut Conn<'_>, approval: &Approval, was: Option<Ap
 }
 
 /// In words, why an approval could not be written.
-async fn state_conflict(
-    conn: &mut Conn<'_>,
-    id: &ApprovalId,
-    was: Option<ApprovalState>,
-) -> Result<String, sqlx::Error> {
+async fn state_conflict(conn: &mut Conn<'_>, id: &ApprovalId, was: Option<ApprovalState>) -> sql::Result<String> {
     let row = conn.first("SELECT state FROM approval WHERE id = $1", args![id.as_str()]).await?;
     let stored = row.map(|row| row.text(0)).transpose()?;
     Ok(match (stored, was) {

@@ -59,6 +59,23 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Brings what an investigation stands on up to date: the incident, its findings and its report. The rest of the card
+    /// stays as it was read. False when the incident is not stored any more.
+    pub async fn refresh(&self, card: &mut Card) -> anyhow::Result<bool> {
+        const SQL: &str = "SELECT doc, investigation,
+            (SELECT doc FROM findings WHERE findings.incident = incident.id),
+            (SELECT doc FROM report WHERE report.incident = incident.id)
+            FROM incident WHERE id = $1";
+        let row = self.held().await?.conn().first(SQL, args![card.incident.id.as_str()]).await?;
+        let Some(row) = row else { return Ok(false) };
+        card.incident = read::whole_incident(&row)?;
+        card.findings = row.maybe_doc(2)?.unwrap_or_default();
+        card.report = row.maybe_doc(3)?;
+        Ok(true)
+    }
+}
+
 /// Counts alerts by their fingerprint. An alert's state is what its latest start says; of one start a resolve is final,
 /// though a second Alertmanager may still repeat that it fires.
 async fn heard(conn: &mut Conn<'_>, incident: &IncidentId) -> anyhow::Result<Heard> {

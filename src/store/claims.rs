@@ -8,6 +8,7 @@ use crate::clock;
 use crate::model::{ClusterName, IncidentId};
 use crate::store::Store;
 use crate::store::operation::{Context, Fault, Operation, Outcome};
+use crate::store::sql;
 use crate::store::sql::{Conn, args};
 
 /// A unit that failed this often is parked: the fifth failure is hardly chance (design: crash safety).
@@ -205,7 +206,7 @@ pub(super) async fn fail(
 
 /// Voids every claim of an earlier process (SQLite: there is only one process, and it is this one). Attempts stay
 /// counted, and so do the times of retries.
-pub(super) async fn void_all(conn: &mut Conn<'_>) -> sqlx::Result<()> {
+pub(super) async fn void_all(conn: &mut Conn<'_>) -> sql::Result<()> {
     const CARDS: &str = "UPDATE incident SET version = version + 1
         WHERE id IN (SELECT unit FROM claim WHERE owner <> '' AND attempt >= $1)";
     const VOID: &str = "UPDATE claim SET owner = '', until_ms = 0,
@@ -217,7 +218,7 @@ pub(super) async fn void_all(conn: &mut Conn<'_>) -> sqlx::Result<()> {
 
 /// Gives every unit that is parked another five attempts; on the start of a process, which is what people do once they
 /// have mended a cause outside (a token, a right, a network). What took its process down stays parked.
-pub(super) async fn unpark(conn: &mut Conn<'_>, cluster: &ClusterName) -> sqlx::Result<()> {
+pub(super) async fn unpark(conn: &mut Conn<'_>, cluster: &ClusterName) -> sql::Result<()> {
     const CARDS: &str = "UPDATE incident SET version = version + 1 WHERE cluster = $1 AND (id IN
         (SELECT unit FROM claim WHERE cluster = $1 AND owner = '' AND attempt = $2) OR id IN
         (SELECT incident FROM approval WHERE approval.id IN
@@ -231,7 +232,7 @@ pub(super) async fn unpark(conn: &mut Conn<'_>, cluster: &ClusterName) -> sqlx::
 
 /// Gives what is parked of this incident another five attempts: a new signal is news about its world, and each signal
 /// buys five attempts at most. The signal that is placed counts up the card's version.
-pub(super) async fn unpark_of(conn: &mut Conn<'_>, context: &Context, incident: &IncidentId) -> sqlx::Result<()> {
+pub(super) async fn unpark_of(conn: &mut Conn<'_>, context: &Context, incident: &IncidentId) -> sql::Result<()> {
     const SQL: &str = "DELETE FROM claim WHERE cluster = $1 AND attempt >= $2 AND owner = ''
         AND (unit = $3 OR unit IN (SELECT id FROM approval WHERE incident = $3))";
     conn.execute(SQL, args![context.cluster.as_str(), ATTEMPTS_MAX, incident.as_str()]).await?;

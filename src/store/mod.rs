@@ -6,6 +6,7 @@ mod card;
 mod claims;
 mod digests;
 mod incidents;
+mod lite;
 mod lock;
 mod news;
 mod operation;
@@ -27,7 +28,7 @@ use std::sync::atomic::AtomicU64;
 
 use sqlx::migrate::MigrateError;
 use sqlx::pool::PoolConnection;
-use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
+use sqlx::{PgPool, Postgres};
 use tokio::sync::mpsc;
 
 pub use audit::AuditEntry;
@@ -41,11 +42,12 @@ pub use write::{Mark, Usage, Write};
 
 use crate::clock::Clock;
 use crate::model::ClusterName;
+use crate::store::lite::{Reader, Readers};
 use crate::store::lock::Place;
 use crate::store::news::Waiters;
 use crate::store::operation::{Context, Fault, Operation, Outcome};
 use crate::store::scenes::Scenes;
-use crate::store::sql::Conn;
+use crate::store::sql::{Conn, SqlError};
 use crate::store::writer::Message;
 
 /// What a store needs to know besides its URL.
@@ -92,9 +94,9 @@ pub enum OpenError {
     Unopened(anyhow::Error),
 }
 
-impl From<sqlx::Error> for OpenError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Unopened(error.into())
+impl<E: Into<SqlError>> From<E> for OpenError {
+    fn from(error: E) -> Self {
+        Self::Unopened(error.into().into())
     }
 }
 
@@ -128,22 +130,10 @@ impl From<Fault> for CommitError {
         match fault {
             Fault::LostClaim => Self::LostClaim,
             Fault::Conflict(what) => Self::Conflict(what),
-            Fault::Sql(error) if is_full(&error) => Self::Full(error.to_string()),
+            Fault::Sql(error) if error.is_full() => Self::Full(error.to_string()),
             Fault::Sql(error) => Self::Store(error.into()),
             Fault::Other(error) => Self::Store(error),
         }
-    }
-}
-
-/// SQLITE_FULL (13), SQLITE_IOERR (10) and its kinds (the low byte tells); PostgreSQL's disk_full and io_error.
-fn is_full(error: &sqlx::Error) -> bool {
-    let Some(database) = error.as_database_error() else {
-        return false;
-    };
-    let code = database.code().unwrap_or_default();
-    match code.len() {
-        5 => matches!(&*code, "53100" | "58030"),
-        _ => code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 10 | 13)),
     }
 }
 
@@ -169,7 +159,7 @@ enum Engine {
     /// Writes go to the one writer task; none when opened to read only.
     Lite {
         writer: Option<mpsc::Sender<Message>>,
-        readers: SqlitePool,
+        readers: Readers,
     },
     Pg {
         pool: PgPool,
@@ -184,7 +174,7 @@ impl Store {
         let engine = match Place::parse(url)? {
             Place::Sqlite(path) => {
                 let writer = writer::start(&path, &options, context.clone(), waiters.clone()).await?;
-                Engine::Lite { writer: Some(writer), readers: writer::readers(&path) }
+                Engine::Lite { writer: Some(writer), readers: Readers::new(&path) }
             }
             Place::Postgres(url) => {
                 let pool = postgres::open(&url, false).await?;
@@ -200,7 +190,7 @@ impl Store {
         let engine = match Place::parse(url)? {
             Place::Sqlite(path) => {
                 require_file(&path)?;
-                let readers = writer::readers(&path);
+                let readers = Readers::new(&path);
                 readers.acquire().await?;
                 Engine::Lite { writer: None, readers }
             }
@@ -264,7 +254,7 @@ impl Store {
     }
 
     /// A connection for reading.
-    async fn held(&self) -> sqlx::Result<Held> {
+    async fn held(&self) -> sql::Result<Held> {
         Ok(match &self.0.engine {
             Engine::Lite { readers, .. } => Held::Lite(readers.acquire().await?),
             Engine::Pg { pool } => Held::Pg(pool.acquire().await?),
@@ -286,14 +276,14 @@ impl Store {
 
 /// A connection lent by a pool.
 enum Held {
-    Lite(PoolConnection<Sqlite>),
+    Lite(Reader),
     Pg(PoolConnection<Postgres>),
 }
 
 impl Held {
     fn conn(&mut self) -> Conn<'_> {
         match self {
-            Held::Lite(conn) => Conn::Lite(conn),
+            Held::Lite(reader) => Conn::Lite(&mut reader.conn),
             Held::Pg(conn) => Conn::Pg(conn),
         }
     }

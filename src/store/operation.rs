@@ -9,7 +9,8 @@ use crate::store::audit;
 use crate::store::claims;
 use crate::store::claims::Claim;
 use crate::store::prune;
-use crate::store::sql::Conn;
+use crate::store::sql;
+use crate::store::sql::{Conn, SqlError};
 use crate::store::write;
 use crate::store::write::Write;
 
@@ -29,7 +30,7 @@ impl Context {
     }
 
     /// Now in ms, for leases: by the clock on SQLite, by the server on PostgreSQL (its processes share no clock).
-    pub(super) async fn lease_now_ms(&self, conn: &mut Conn<'_>) -> sqlx::Result<i64> {
+    pub(super) async fn lease_now_ms(&self, conn: &mut Conn<'_>) -> sql::Result<i64> {
         match conn {
             Conn::Lite(_) => Ok(self.clock.now_ms()),
             Conn::Pg(_) => {
@@ -69,12 +70,12 @@ pub(super) enum Outcome {
 pub(super) enum Fault {
     LostClaim,
     Conflict(String),
-    Sql(sqlx::Error),
+    Sql(SqlError),
     Other(anyhow::Error),
 }
 
-impl From<sqlx::Error> for Fault {
-    fn from(error: sqlx::Error) -> Self {
+impl From<SqlError> for Fault {
+    fn from(error: SqlError) -> Self {
         Fault::Sql(error)
     }
 }
@@ -127,7 +128,7 @@ impl Operation {
 
 /// Counts up the version of each touched incident, in the order of their ids (two commits then never wait for each
 /// other in a circle).
-pub(super) async fn bump(conn: &mut Conn<'_>, touched: &BTreeSet<IncidentId>) -> sqlx::Result<()> {
+pub(super) async fn bump(conn: &mut Conn<'_>, touched: &BTreeSet<IncidentId>) -> sql::Result<()> {
     for incident in touched {
         let args = crate::store::sql::args![incident.as_str()];
         conn.execute("UPDATE incident SET version = version + 1 WHERE id = $1", args).await?;

@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, PgPool};
 
 use crate::store::operation::{Context, Fault, Operation, Outcome};
-use crate::store::sql::Conn;
+use crate::store::sql::{Conn, SqlError};
 use crate::store::{CommitError, OpenError};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
@@ -46,25 +46,19 @@ pub(super) async fn operate(
     let mut tries = 1;
     loop {
         match once(pool, context, operation, durable).await {
-            Err(Fault::Sql(error)) if is_collision(&error) && tries < TRIES => tries += 1,
+            Err(Fault::Sql(error)) if error.is_collision() && tries < TRIES => tries += 1,
             result => return Ok(result?),
         }
     }
 }
 
 async fn once(pool: &PgPool, context: &Context, operation: &Operation, durable: bool) -> Result<Outcome, Fault> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = pool.begin().await.map_err(SqlError::Pg)?;
     if !durable {
-        sqlx::query("SET LOCAL synchronous_commit = off").execute(&mut *transaction).await?;
+        Conn::Pg(&mut transaction).execute("SET LOCAL synchronous_commit = off", vec![]).await?;
     }
     // An error drops the transaction, which rolls it back.
     let outcome = operation.run(&mut Conn::Pg(&mut transaction), context).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(SqlError::Pg)?;
     Ok(outcome)
-}
-
-/// serialization_failure and deadlock_detected.
-fn is_collision(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|database| database.code());
-    code.is_some_and(|code| matches!(&*code, "40001" | "40P01"))
 }

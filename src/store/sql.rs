@@ -1,8 +1,12 @@
 //! One SQL text for both engines: arguments, rows and connections that hide which of them runs it.
 
 use anyhow::Context as _;
+use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
+use rusqlite::types::{FromSql, ToSqlOutput, Value};
+use rusqlite::{CachedStatement, ErrorCode};
 use serde::de::DeserializeOwned;
-use sqlx::{PgConnection, Postgres, Row as _, SqlSafeStr, Sqlite, SqliteConnection};
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Postgres, Row as _, SqlSafeStr};
 
 use crate::redact::as_stored;
 
@@ -36,25 +40,106 @@ macro_rules! args {
 }
 pub(super) use args;
 
-/// A connection of either engine.
+/// What an engine failed with.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SqlError {
+    #[error(transparent)]
+    Lite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Pg(#[from] sqlx::Error),
+}
+
+/// A statement's result.
+pub(super) type Result<T> = std::result::Result<T, SqlError>;
+
+impl SqlError {
+    /// SQLSTATE, where PostgreSQL refused.
+    fn state(&self) -> Option<String> {
+        match self {
+            Self::Lite(_) => None,
+            Self::Pg(error) => Some(error.as_database_error()?.code()?.into_owned()),
+        }
+    }
+
+    /// What kind of refusal it was, where SQLite refused.
+    fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Lite(error) => error.sqlite_error_code(),
+            Self::Pg(_) => None,
+        }
+    }
+
+    /// Whether there is no room, or the disk fails; of PostgreSQL disk_full and io_error.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self.code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure))
+            || matches!(self.state().as_deref(), Some("53100" | "58030"))
+    }
+
+    /// Whether a transaction lost to another's locks: serialization_failure and deadlock_detected. SQLite has one writer.
+    pub(super) fn is_collision(&self) -> bool {
+        matches!(self.state().as_deref(), Some("40001" | "40P01"))
+    }
+
+    /// Whether the rest of the transaction is as it was: a constraint of SQLite. (PostgreSQL gives up the whole.)
+    pub(super) fn is_its_own(&self) -> bool {
+        self.code() == Some(ErrorCode::ConstraintViolation)
+    }
+
+    /// Whether a row was refused because another has the same key.
+    pub(super) fn is_unique_violation(&self) -> bool {
+        match self {
+            Self::Lite(error) => error.sqlite_error().is_some_and(|error| {
+                matches!(error.extended_code, SQLITE_CONSTRAINT_UNIQUE | SQLITE_CONSTRAINT_PRIMARYKEY)
+            }),
+            Self::Pg(error) => error.as_database_error().is_some_and(|error| error.is_unique_violation()),
+        }
+    }
+}
+
+/// A connection of either engine. SQLite answers where it is asked, in microseconds and without a wait: its statements
+/// never yield.
 pub(super) enum Conn<'c> {
-    Lite(&'c mut SqliteConnection),
+    Lite(&'c mut rusqlite::Connection),
     Pg(&'c mut PgConnection),
 }
 
-macro_rules! bound {
-    ($engine:ty, $sql:expr, $args:expr, $text:expr) => {{
-        let mut query = sqlx::query::<$engine>($sql);
-        for arg in $args {
-            query = match arg {
-                Arg::Text(value) => query.bind($text(value)),
-                Arg::MaybeText(value) => query.bind(value.map($text)),
-                Arg::Int(value) => query.bind(value),
-                Arg::MaybeInt(value) => query.bind(value),
-            };
+/// The statement with its arguments: `$3` is the third wherever it stands first.
+fn bound<'c>(conn: &'c rusqlite::Connection, sql: &str, args: &[Arg]) -> Result<CachedStatement<'c>> {
+    let mut statement = conn.prepare_cached(sql)?;
+    for at in 1..=statement.parameter_count() {
+        let number = statement.parameter_name(at).and_then(|name| name.strip_prefix('$')?.parse::<usize>().ok());
+        let arg = number.and_then(|number| args.get(number.checked_sub(1)?));
+        let arg = arg.ok_or(rusqlite::Error::InvalidParameterCount(at, args.len()))?;
+        statement.raw_bind_parameter(at, arg)?;
+    }
+    Ok(statement)
+}
+
+impl rusqlite::ToSql for Arg {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Arg::Text(value) => value.to_sql(),
+            Arg::MaybeText(value) => value.to_sql(),
+            Arg::Int(value) => value.to_sql(),
+            Arg::MaybeInt(value) => value.to_sql(),
         }
-        query
-    }};
+    }
+}
+
+fn for_postgres(
+    sql: impl SqlSafeStr,
+    args: Vec<Arg>,
+) -> sqlx::query::Query<'static, Postgres, sqlx::postgres::PgArguments> {
+    let mut query = sqlx::query::<Postgres>(sql);
+    for arg in args {
+        query = match arg {
+            Arg::Text(value) => query.bind(without_nul(value)),
+            Arg::MaybeText(value) => query.bind(value.map(without_nul)),
+            Arg::Int(value) => query.bind(value),
+            Arg::MaybeInt(value) => query.bind(value),
+        };
+    }
+    query
 }
 
 /// PostgreSQL takes every character in a text but NUL.
@@ -64,36 +149,41 @@ fn without_nul(text: String) -> String {
 
 impl Conn<'_> {
     /// Runs a statement; how many rows it changed.
-    pub(super) async fn execute(&mut self, sql: impl SqlSafeStr, args: Vec<Arg>) -> sqlx::Result<u64> {
-        Ok(match self {
-            Conn::Lite(conn) => {
-                bound!(Sqlite, sql, args, std::convert::identity).execute(&mut **conn).await?.rows_affected()
-            }
-            Conn::Pg(conn) => bound!(Postgres, sql, args, without_nul).execute(&mut **conn).await?.rows_affected(),
-        })
+    pub(super) async fn execute(&mut self, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<u64> {
+        match self {
+            Conn::Lite(conn) => Ok(bound(conn, sql.into_sql_str().as_str(), &args)?.raw_execute()? as u64),
+            Conn::Pg(conn) => Ok(for_postgres(sql, args).execute(&mut **conn).await?.rows_affected()),
+        }
     }
 
     /// Runs a query (or a statement with RETURNING); all its rows.
-    pub(super) async fn fetch(&mut self, sql: impl SqlSafeStr, args: Vec<Arg>) -> sqlx::Result<Vec<Row>> {
-        Ok(match self {
+    pub(super) async fn fetch(&mut self, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<Vec<Row>> {
+        match self {
             Conn::Lite(conn) => {
-                let rows = bound!(Sqlite, sql, args, std::convert::identity).fetch_all(&mut **conn).await?;
-                rows.into_iter().map(Row::Lite).collect()
+                let mut statement = bound(conn, sql.into_sql_str().as_str(), &args)?;
+                let columns = statement.column_count();
+                let mut rows = statement.raw_query();
+                let mut all = Vec::new();
+                while let Some(row) = rows.next()? {
+                    let row = (0..columns).map(|column| row.get(column)).collect::<rusqlite::Result<_>>()?;
+                    all.push(Row::Lite(row));
+                }
+                Ok(all)
             }
             Conn::Pg(conn) => {
-                let rows = bound!(Postgres, sql, args, without_nul).fetch_all(&mut **conn).await?;
-                rows.into_iter().map(Row::Pg).collect()
+                let rows = for_postgres(sql, args).fetch_all(&mut **conn).await?;
+                Ok(rows.into_iter().map(Row::Pg).collect())
             }
-        })
+        }
     }
 
     /// The first row, if there is one.
-    pub(super) async fn first(&mut self, sql: impl SqlSafeStr, args: Vec<Arg>) -> sqlx::Result<Option<Row>> {
+    pub(super) async fn first(&mut self, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<Option<Row>> {
         Ok(self.fetch(sql, args).await?.into_iter().next())
     }
 
     /// The number in the first row, 0 without one.
-    pub(super) async fn number(&mut self, sql: impl SqlSafeStr, args: Vec<Arg>) -> sqlx::Result<i64> {
+    pub(super) async fn number(&mut self, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<i64> {
         match self.first(sql, args).await? {
             Some(row) => Ok(row.maybe_int(0)?.unwrap_or(0)),
             None => Ok(0),
@@ -103,19 +193,25 @@ impl Conn<'_> {
 
 /// A row of either engine. Columns go by position.
 pub(super) enum Row {
-    Lite(sqlx::sqlite::SqliteRow),
-    Pg(sqlx::postgres::PgRow),
+    Lite(Vec<Value>),
+    Pg(PgRow),
 }
 
 macro_rules! column {
     ($($name:ident -> $type:ty,)*) => {
-        $(pub(super) fn $name(&self, column: usize) -> sqlx::Result<$type> {
+        $(pub(super) fn $name(&self, column: usize) -> Result<$type> {
             match self {
-                Row::Lite(row) => row.try_get(column),
-                Row::Pg(row) => row.try_get(column),
+                Row::Lite(row) => value(row, column),
+                Row::Pg(row) => Ok(row.try_get(column)?),
             }
         })*
     };
+}
+
+fn value<T: FromSql>(row: &[Value], column: usize) -> Result<T> {
+    let value = row.get(column).ok_or(rusqlite::Error::InvalidColumnIndex(column))?;
+    let wrong = |error| rusqlite::Error::FromSqlConversionFailure(column, value.data_type(), Box::new(error));
+    Ok(T::column_result(value.into()).map_err(wrong)?)
 }
 
 impl Row {
@@ -141,9 +237,4 @@ impl Row {
 pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> anyhow::Result<T> {
     as_stored(|| serde_json::from_str(text))
         .with_context(|| format!("a stored {} is not readable", std::any::type_name::<T>()))
-}
-
-/// Whether a row was refused because another has the same key.
-pub(super) fn is_unique_violation(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| error.is_unique_violation())
 }

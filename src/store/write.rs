@@ -19,7 +19,7 @@ use crate::store::record;
 use crate::store::record::Suspension;
 use crate::store::scenes;
 use crate::store::signals;
-use crate::store::sql::{Conn, args, is_unique_violation};
+use crate::store::sql::{Conn, args};
 
 /// One change. Those that change what a card shows count up their incident's version, once per commit.
 #[derive(Clone, Debug)]
@@ -307,7 +307,7 @@ async fn put_post(conn: &mut Conn<'_>, post: &Post) -> Result<(), Fault> {
         serde_json::to_string(post)?,
     ];
     match conn.execute(SQL, args).await {
-        Err(error) if is_unique_violation(&error) => Err(Fault::Conflict(conflict)),
+        Err(error) if error.is_unique_violation() => Err(Fault::Conflict(conflict)),
         written => Ok(written.map(|_| ())?),
     }
 }

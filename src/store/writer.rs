@@ -4,23 +4,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::model::Signal;
 use crate::store::claims;
+use crate::store::lite;
 use crate::store::lock::Lock;
 use crate::store::news::{News, Waiters};
 use crate::store::operation::{Context, Fault, Operation, Outcome};
 use crate::store::signals;
+use crate::store::sql;
 use crate::store::sql::Conn;
 use crate::store::write::Write;
 use crate::store::{CommitError, OpenError, Options};
-
-static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 
 /// Operations that may wait; whoever comes later waits before the door.
 const QUEUE_MAX: usize = 1_024;
@@ -28,20 +26,8 @@ const QUEUE_MAX: usize = 1_024;
 const BATCH_MAX: usize = 256;
 /// What was committed without a sync is synced after this at the latest (design: durability).
 const UNSYNCED_MAX: Duration = Duration::from_millis(100);
-/// Somebody else may look into the file for a moment (a backup, a command).
-const BUSY_WAIT: Duration = Duration::from_secs(5);
-/// Cards are read one by one; more readers would only hold memory.
-const READERS_MAX: u32 = 4;
-/// The writer's page cache, 8 MiB (negative: KiB): a batch of signals touches a page of the index each, and a cache that
-/// is smaller than what one transaction changes is written twice. Memory is taken only as it is used.
-const CACHE: &str = "-8192";
-/// Pages (16 MiB) in the log before they are copied into the file: an index page that many commits change is then copied
-/// once.
-const CHECKPOINT_PAGES: &str = "4000";
-/// Every statement of the writer stays prepared; there are about 80.
-const STATEMENTS: usize = 200;
-/// Bytes of a page: SQLite's default.
-const PAGE_BYTES: u64 = 4_096;
+/// How long the writer waits for those it has just answered, who mostly come again at once: less than a sync takes.
+const RETURN_WAIT: Duration = Duration::from_micros(50);
 
 /// What the writer is told.
 pub(super) enum Message {
@@ -65,36 +51,17 @@ pub(super) async fn start(
     waiters: Arc<Waiters>,
 ) -> Result<mpsc::Sender<Message>, OpenError> {
     let lock = Lock::take(path)?;
-    let mut connect = file(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .pragma("cache_size", CACHE)
-        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-        .statement_cache_capacity(STATEMENTS);
-    if let Some(bytes) = options.size_max_bytes {
-        connect = connect.pragma("max_page_count", (bytes / PAGE_BYTES).max(1).to_string());
-    }
-    let mut conn = connect.connect().await?;
-    MIGRATIONS.run(&mut conn).await?;
+    let mut conn = lite::open(path, options.size_max_bytes)?;
     claims::unpark(&mut Conn::Lite(&mut conn), &context.cluster).await?;
     claims::void_all(&mut Conn::Lite(&mut conn)).await?;
     let (sender, queue) = mpsc::channel(QUEUE_MAX);
     let writer = Writer { conn, queue, context, waiters, synced: true, unsynced_since: None, lock };
-    tokio::spawn(writer.run());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(anyhow::Error::from);
+    let runtime = runtime.map_err(OpenError::Unopened)?;
+    // A thread of its own: whoever waits for the disk here holds nobody else.
+    let thread = std::thread::Builder::new().name("firstlook-store".into());
+    thread.spawn(move || runtime.block_on(writer.run())).map_err(|error| OpenError::Unopened(error.into()))?;
     Ok(sender)
-}
-
-/// Connections that read only, opened when first needed.
-pub(super) fn readers(path: &Path) -> SqlitePool {
-    SqlitePoolOptions::new()
-        .max_connections(READERS_MAX)
-        .test_before_acquire(false)
-        .connect_lazy_with(file(path).read_only(true))
-}
-
-fn file(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_WAIT).foreign_keys(true).disable_statement_logging()
 }
 
 /// Hands an operation to the writer and waits for its answer.
@@ -118,7 +85,7 @@ pub(super) async fn stop(writer: &mpsc::Sender<Message>) {
 }
 
 struct Writer {
-    conn: SqliteConnection,
+    conn: Connection,
     queue: mpsc::Receiver<Message>,
     context: Arc<Context>,
     waiters: Arc<Waiters>,
@@ -136,8 +103,8 @@ impl Writer {
         let mut expected = 0;
         while self.receive(&mut messages).await {
             if messages.len() < expected {
-                // Those who were just answered come again at once, if they may run: so they share a sync.
-                tokio::task::yield_now().await;
+                // So they share a sync. A sleep of the thread, on which nothing else runs: a timer's tick is 1 ms.
+                std::thread::sleep(RETURN_WAIT);
                 let more = std::iter::from_fn(|| self.queue.try_recv().ok());
                 messages.extend(more.take(BATCH_MAX));
             }
@@ -157,9 +124,9 @@ impl Writer {
             }
         }
         if self.unsynced_since.is_some() {
-            self.sync().await;
+            self.sync();
         }
-        if let Err(error) = self.conn.close().await {
+        if let Err((_, error)) = self.conn.close() {
             tracing::warn!(%error, "the store's file was not closed cleanly");
         }
         drop(self.lock);
@@ -177,7 +144,7 @@ impl Writer {
             let came = self.queue.recv_many(messages, BATCH_MAX);
             match tokio::time::timeout_at(since + UNSYNCED_MAX, came).await {
                 Ok(came) => return came > 0,
-                Err(_) => self.sync().await,
+                Err(_) => self.sync(),
             }
         }
     }
@@ -191,7 +158,7 @@ impl Writer {
             Ok(answers) => answers,
             Err(error) => {
                 // After a full disk SQLite may have rolled back by itself; then this fails, and that is well.
-                let _ = self.plain("ROLLBACK").await;
+                let _ = self.plain("ROLLBACK");
                 let again = CommitError::from(Fault::Sql(error));
                 batch.iter().map(|_| Err(again.same())).collect()
             }
@@ -212,9 +179,9 @@ impl Writer {
         &mut self,
         operations: &[&Operation],
         durable: bool,
-    ) -> sqlx::Result<Vec<Result<Outcome, CommitError>>> {
-        self.set_synced(durable).await?;
-        self.plain("BEGIN IMMEDIATE").await?;
+    ) -> sql::Result<Vec<Result<Outcome, CommitError>>> {
+        self.set_synced(durable)?;
+        self.plain("BEGIN IMMEDIATE")?;
         let alone = operations.len() == 1;
         let mut answers: Vec<Option<Result<Outcome, CommitError>>> = Vec::new();
         answers.resize_with(operations.len(), || None);
@@ -229,10 +196,10 @@ impl Writer {
         self.signals(&together, &mut answers).await?;
         let answers: Vec<_> = answers.into_iter().flatten().collect();
         if answers.iter().all(Result::is_err) {
-            self.plain("ROLLBACK").await?;
+            self.plain("ROLLBACK")?;
             return Ok(answers);
         }
-        self.plain("COMMIT").await?;
+        self.plain("COMMIT")?;
         self.unsynced_since = if durable { None } else { self.unsynced_since.or_else(|| Some(Instant::now())) };
         Ok(answers)
     }
@@ -241,7 +208,7 @@ impl Writer {
         &mut self,
         signals: &[&Signal],
         answers: &mut [Option<Result<Outcome, CommitError>>],
-    ) -> sqlx::Result<()> {
+    ) -> sql::Result<()> {
         let written = signals::insert(&mut Conn::Lite(&mut self.conn), signals).await;
         if let Err(Fault::Sql(error)) = written {
             return Err(error);
@@ -254,23 +221,23 @@ impl Writer {
     }
 
     /// One operation of a transaction. Its own failure is the inner result.
-    async fn one(&mut self, operation: &Operation, alone: bool) -> sqlx::Result<Result<Outcome, CommitError>> {
+    async fn one(&mut self, operation: &Operation, alone: bool) -> sql::Result<Result<Outcome, CommitError>> {
         if !alone {
-            self.plain("SAVEPOINT one").await?;
+            self.plain("SAVEPOINT one")?;
         }
         let result = operation.run(&mut Conn::Lite(&mut self.conn), &self.context).await;
         match result {
             Ok(outcome) => {
                 if !alone {
-                    self.plain("RELEASE one").await?;
+                    self.plain("RELEASE one")?;
                 }
                 Ok(Ok(outcome))
             }
-            Err(Fault::Sql(error)) if !is_its_own(&error) => Err(error),
+            Err(Fault::Sql(error)) if !error.is_its_own() => Err(error),
             Err(fault) => {
                 if !alone {
-                    self.plain("ROLLBACK TO one").await?;
-                    self.plain("RELEASE one").await?;
+                    self.plain("ROLLBACK TO one")?;
+                    self.plain("RELEASE one")?;
                 }
                 Ok(Err(fault.into()))
             }
@@ -278,9 +245,9 @@ impl Writer {
     }
 
     /// Syncs what was committed without one; tried again later when it fails.
-    async fn sync(&mut self) {
-        let synced = match self.set_synced(true).await {
-            Ok(()) => self.plain("UPDATE pulse SET beats = beats + 1").await,
+    fn sync(&mut self) {
+        let synced = match self.set_synced(true) {
+            Ok(()) => self.plain("UPDATE pulse SET beats = beats + 1"),
             failed => failed,
         };
         self.unsynced_since = match synced {
@@ -293,17 +260,17 @@ impl Writer {
     }
 
     /// SQLite applies this pragma while it compiles it, so it must not come from the cache of statements.
-    async fn set_synced(&mut self, synced: bool) -> sqlx::Result<()> {
+    fn set_synced(&mut self, synced: bool) -> sql::Result<()> {
         if self.synced != synced {
-            let pragma = if synced { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
-            sqlx::raw_sql(pragma).execute(&mut self.conn).await?;
+            self.conn.pragma_update(None, "synchronous", if synced { "FULL" } else { "NORMAL" })?;
             self.synced = synced;
         }
         Ok(())
     }
 
-    async fn plain(&mut self, sql: &'static str) -> sqlx::Result<()> {
-        sqlx::query(sql).execute(&mut self.conn).await.map(|_| ())
+    fn plain(&mut self, sql: &'static str) -> sql::Result<()> {
+        self.conn.prepare_cached(sql)?.raw_execute()?;
+        Ok(())
     }
 }
 
@@ -316,15 +283,6 @@ fn only_signals(operation: &Operation) -> Option<&Vec<Signal>> {
         },
         _ => None,
     }
-}
-
-/// Whether an error leaves the rest of the transaction as it was: a constraint, not the disk or the connection.
-fn is_its_own(error: &sqlx::Error) -> bool {
-    const SQLITE_CONSTRAINT: u32 = 19;
-    error
-        .as_database_error()
-        .and_then(|database| database.code()?.parse::<u32>().ok())
-        .is_some_and(|code| code & 0xff == SQLITE_CONSTRAINT)
 }
 
 impl CommitError {

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use jiff::Timestamp;
-use sqlx::{Connection as _, PgConnection, SqliteConnection};
+use sqlx::{Connection as _, PgConnection};
 
 use crate::clock::Clock;
 use crate::clock::from_ms;
@@ -90,7 +90,7 @@ impl World {
     /// Changes the database behind the store's back.
     pub(crate) async fn tamper(&self, sql: &'static str) -> u64 {
         if self.is_lite() {
-            let mut conn = SqliteConnection::connect(&self.url).await.unwrap();
+            let mut conn = rusqlite::Connection::open(self.url.trim_start_matches("sqlite:")).unwrap();
             Conn::Lite(&mut conn).execute(sql, vec![]).await.unwrap()
         } else {
             let mut conn = PgConnection::connect(&self.url).await.unwrap();
