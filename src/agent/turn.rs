@@ -28,8 +28,6 @@ pub const UNPROVED_MAX: u32 = 1;
 /// What a turn is given.
 pub struct Turn<'a> {
     pub llm: &'a Llm,
-    /// The gate, as this investigation's own caller.
-    pub gate: &'a Peer<RoleClient>,
     pub tools: &'a Value,
     /// The names of all tools that there are, offered or not.
     pub known: &'a [String],
@@ -38,8 +36,6 @@ pub struct Turn<'a> {
     pub budget: Budget,
     /// Reports refused so far.
     pub unproved: u32,
-    /// All evidence of the incident, for the proof.
-    pub evidence: &'a [Evidence],
     pub findings: &'a [Finding],
     pub redactor: &'a Redactor,
 }
@@ -93,47 +89,71 @@ pub enum Ended {
     WithoutReport(Redacted),
 }
 
+/// What the model said, and what it leads to.
+#[derive(Debug)]
+pub struct Asked {
+    pub step: Step,
+    /// With its message alone so far.
+    turned: Turned,
+    /// The ids of all calls in it.
+    calls: Vec<String>,
+}
+
 impl Turn<'_> {
-    /// Runs the turn.
+    /// Asks the model.
     ///
     /// # Errors
-    /// The model's, by remedy; tools never fail a turn.
-    pub async fn run(self) -> Result<Turned, LlmError> {
-        let (mut reply, resent) = self.ask().await?;
+    /// The model's, by remedy.
+    pub async fn ask(&self) -> Result<Asked, LlmError> {
+        let (mut reply, resent) = self.complete().await?;
         written::adopt(&mut reply, self.known);
-        let mut turned = Turned {
+        let step = step::next(&reply, &self.budget, self.known);
+        let turned = Turned {
             resent,
-            messages: vec![reply.message.clone()],
+            messages: vec![reply.message],
             input_tokens: reply.input_tokens,
             output_tokens: reply.output_tokens,
             tool_calls: 0,
             mark: reply.tool_calls.is_empty().then_some(Mark::Useless),
             ended: Ended::NotYet,
         };
-        match step::next(&reply, &self.budget, self.known) {
+        Ok(Asked { step, turned, calls: reply.tool_calls.into_iter().map(|call| call.id).collect() })
+    }
+
+    /// What a report comes to, proved over all evidence of the incident.
+    pub fn prove(&self, asked: Asked, evidence: &[Evidence]) -> Turned {
+        let Asked { step, mut turned, calls } = asked;
+        let Step::Report { call, arguments } = step else { return turned };
+        match report::prove(&arguments, evidence, self.findings, self.redactor) {
+            Ok(report) if review::is_due(&report) => turned.mark = Some(Mark::Draft),
+            Ok(report) => turned.ended = Ended::Report(Box::new(report)),
+            Err(_) if self.unproved >= UNPROVED_MAX || self.budget.turns_left == 0 => {
+                turned.ended = Ended::WithoutReport("the model's report could not be proved".into());
+            }
+            Err(unproved) => {
+                turned.mark = Some(Mark::Unproved);
+                // Every call of a message must be answered, or servers refuse the conversation.
+                for other in &calls {
+                    let says = if *other == call { "not accepted" } else { "not run" };
+                    turned.messages.push(answer(other, says));
+                }
+                turned.messages.extend(nudge("proof", unproved.says));
+            }
+        }
+        turned
+    }
+
+    /// Does whatever else it leads to; calls run side by side through the gate, as this investigation's own caller. Tools
+    /// never fail a turn.
+    pub async fn run(&self, asked: Asked, gate: &Peer<RoleClient>) -> Turned {
+        let Asked { step, mut turned, .. } = asked;
+        match step {
             Step::Stop(why) => turned.ended = Ended::WithoutReport(why.into()),
             Step::Nudge(reason) => turned.messages.extend(nudge(reason, "")),
-            Step::Report { call, arguments } => {
-                match report::prove(&arguments, self.evidence, self.findings, self.redactor) {
-                    Ok(report) if review::is_due(&report) => turned.mark = Some(Mark::Draft),
-                    Ok(report) => turned.ended = Ended::Report(Box::new(report)),
-                    Err(_) if self.unproved >= UNPROVED_MAX || self.budget.turns_left == 0 => {
-                        turned.ended = Ended::WithoutReport("the model's report could not be proved".into());
-                    }
-                    Err(unproved) => {
-                        turned.mark = Some(Mark::Unproved);
-                        // Every call of a message must be answered, or servers refuse the conversation.
-                        for other in &reply.tool_calls {
-                            let says = if other.id == call { "not accepted" } else { "not run" };
-                            turned.messages.push(answer(&other.id, says));
-                        }
-                        turned.messages.extend(nudge("proof", unproved.says));
-                    }
-                }
-            }
+            Step::Report { .. } => {}
             Step::Call { calls, refused, useless } => {
                 turned.mark = useless.then_some(Mark::Useless);
-                let results = join_all(calls.iter().map(|call| self.call(call))).await;
+                let results = join_all(calls.iter().map(|call| self.call(gate, call))).await;
                 turned.tool_calls = calls.len() as u32;
                 turned.messages.extend(calls.iter().zip(&results).map(|(call, text)| answer(&call.id, text)));
                 turned.messages.extend(refused.iter().map(|(call, why)| answer(&call.id, why.as_str())));
@@ -143,12 +163,12 @@ impl Turn<'_> {
                 }
             }
         }
-        Ok(turned)
+        turned
     }
 
     /// The model's answer. Where its server finds the request too long, its room is smaller than it was said to be: it is
     /// asked once more with half of it, and what was sent then is told.
-    async fn ask(&self) -> Result<(Reply, Option<Sent>), LlmError> {
+    async fn complete(&self) -> Result<(Reply, Option<Sent>), LlmError> {
         let sent = self.conversation;
         match self.llm.complete(&sent.messages, self.tools).await {
             Err(LlmError::TooLong) => {
@@ -163,10 +183,10 @@ impl Turn<'_> {
     }
 
     /// One call through the gate, always answered with a text for the model.
-    async fn call(&self, call: &ToolCall) -> String {
+    async fn call(&self, gate: &Peer<RoleClient>, call: &ToolCall) -> String {
         let Ok(arguments) = &call.arguments else { return "the arguments are no JSON object".to_owned() };
         let request = CallToolRequestParams::new(call.name.clone()).with_arguments(arguments.clone());
-        match tokio::time::timeout(TOOL_TIMEOUT, self.gate.call_tool(request)).await {
+        match tokio::time::timeout(TOOL_TIMEOUT, gate.call_tool(request)).await {
             Ok(Ok(result)) => {
                 let texts: Vec<&str> =
                     result.content.iter().filter_map(|c| c.as_text()).map(|t| t.text.as_str()).collect();

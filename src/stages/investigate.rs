@@ -5,29 +5,31 @@ mod keep;
 mod review;
 mod transcript;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use tracing::Instrument as _;
 
 use crate::agent::llm::{Llm, LlmError};
-use crate::agent::step::Budget;
-use crate::agent::turn::{Mark, Turn};
+use crate::agent::step::{Budget, Step};
+use crate::agent::turn::{Mark, Turn, Turned};
 use crate::clock::Clock;
 use crate::correlate::ARRIVAL;
 use crate::correlate::late;
 use crate::govern::budget::Price;
 use crate::govern::gate::{Gate, Suggestion};
 use crate::govern::scope::Scope;
-use crate::model::{ApprovalState, Caller, Card, Carried, Incident, IncidentState, Investigation, InvestigationState};
+use crate::mcp::Client;
+use crate::model::{
+    ApprovalState, Caller, Card, Carried, IncidentId, IncidentState, Investigation, InvestigationState,
+};
 use crate::model::{Origin, Proposal};
 use crate::redact::{Redacted, Redactor};
 use crate::stages::Ran;
 use crate::stages::investigate::ask::Prepared;
-use crate::stages::investigate::keep::Kept;
-use crate::stages::investigate::review::Draft;
 use crate::stages::investigate::transcript::marked;
 use crate::stages::lease;
 use crate::stages::lease::LEASE;
-use crate::store::{Claim, Durability, Store, Write};
+use crate::store;
+use crate::store::{ATTEMPTS_MAX, Claim, Durability, Store, Write};
 use crate::telemetry;
 use crate::telemetry::{Metrics, ModelLabels};
 use crate::text;
@@ -35,10 +37,29 @@ use crate::text;
 /// An unavailable provider is asked once more after this long; the client has already tried several times by then.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(5);
 const UNAVAILABLE_MAX: u32 = 2;
+/// Attempts of a turn that the provider may order to wait: the last that the store gives a unit is not spent on waiting.
+const WAITS_MAX: u32 = ATTEMPTS_MAX - 1;
 /// Incidents looked at for one that is free: more than are ever held at once.
 const CANDIDATES_MAX: u32 = 32;
 /// A card with more buttons is a question, not an answer.
 const PROPOSALS_MAX: usize = 2;
+/// An investigation whose claim is held, with what was read for it: kept from turn to turn, and read anew by whoever
+/// claims it next.
+pub struct Run {
+    claim: Claim,
+    card: Card,
+    transcript: Vec<store::Turn>,
+    /// The agent's connection to the gate, and what it lets through.
+    door: Option<(Scope, Client)>,
+}
+
+impl Run {
+    /// The claim under which it runs.
+    pub fn claim(&self) -> &Claim {
+        &self.claim
+    }
+}
+
 /// The stage.
 pub struct Investigate {
     pub store: Store,
@@ -60,34 +81,39 @@ impl Investigate {
     /// # Errors
     /// The store's; a model that fails is said on the card.
     pub async fn run_once(&self) -> anyhow::Result<Ran> {
-        match self.next().await? {
-            Some((card, claim)) => self.take_turn(card, claim).await.map(|()| Ran::Worked),
-            None => Ok(Ran::Idle),
+        let Some(run) = self.next().await? else { return Ok(Ran::Idle) };
+        if let Some(run) = self.take_turn(run).await? {
+            self.store.release(run.claim).await?;
         }
+        Ok(Ran::Worked)
     }
 
     /// Claims the incident that has waited longest and that no other worker holds.
     ///
     /// # Errors
     /// The store's.
-    pub async fn next(&self) -> anyhow::Result<Option<(Card, Claim)>> {
+    pub async fn next(&self) -> anyhow::Result<Option<Run>> {
         for incident in self.store.to_investigate(CANDIDATES_MAX).await? {
             let Some(claim) = self.store.claim("investigate", incident.as_str(), LEASE).await? else { continue };
             match self.store.card(&incident).await? {
-                Some(card) => return Ok(Some((card, claim))),
+                Some(card) => {
+                    let transcript = self.store.transcript(&incident).await?;
+                    return Ok(Some(Run { claim, card, transcript, door: None }));
+                }
                 None => self.store.release(claim).await?,
             }
         }
         Ok(None)
     }
 
-    /// Takes one turn of a claimed incident.
+    /// Takes one turn of a claimed incident; gives the run back, still claimed, where another turn follows.
     ///
     /// # Errors
     /// The store's.
-    pub async fn take_turn(&self, card: Card, claim: Claim) -> anyhow::Result<()> {
-        let span = telemetry::incident(&card.incident.id);
-        let turn = self.turn(card, claim.clone());
+    pub async fn take_turn(&self, run: Run) -> anyhow::Result<Option<Run>> {
+        let (claim, span) = (run.claim.clone(), telemetry::incident(&run.card.incident.id));
+        // Boxed: with everything that it may lead to it is more than the stacks of debug builds hold.
+        let turn = Box::pin(self.turn(run));
         let result = lease::hold(&self.store, &claim, turn).instrument(span).await;
         if result.is_err() {
             let now = self.clock.now();
@@ -97,90 +123,110 @@ impl Investigate {
         result
     }
 
-    async fn turn(&self, mut card: Card, claim: Claim) -> anyhow::Result<()> {
-        let Some(llm) = &self.llm else {
-            return self.conclude(&card, InvestigationState::Off, claim).await;
-        };
+    /// Gives an investigation back undone, for whoever claims it next; no attempt is counted.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn hand_back(&self, claim: Claim) -> anyhow::Result<()> {
+        self.store.postpone(claim, self.clock.now()).await
+    }
+
+    /// None: the investigation is at its end, or waits.
+    async fn turn(&self, mut run: Run) -> anyhow::Result<Option<Run>> {
+        let (id, claim) = (run.card.incident.id.clone(), run.claim.clone());
+        let ended = async |state| self.conclude(&id, state, &claim).await.map(|()| None);
+        let card = &mut run.card;
+        let Some(llm) = &self.llm else { return ended(InvestigationState::Off).await };
         let spoken = card.report.as_ref().is_some_and(|report| report.origin == Origin::Model);
         if spoken || late::is_settled(&card.incident, card.report.as_ref()) {
-            return self.conclude(&card, InvestigationState::Done, claim).await;
+            return ended(InvestigationState::Done).await;
         }
-        let transcript = self.store.transcript(&card.incident.id).await?;
-        if let Some(draft) = transcript::draft(&transcript) {
-            return self.review(llm, card, Draft { arguments: draft, transcript: &transcript }, claim).await;
+        if let Some(draft) = transcript::draft(&run.transcript) {
+            return self.review(llm, run, draft).await;
         }
         // What is over, or was there before us, is not paid for.
         if matches!(card.incident.state, IncidentState::Over { .. }) || card.incident.fault == ARRIVAL {
-            return self.conclude(&card, InvestigationState::Off, claim).await;
+            return ended(InvestigationState::Off).await;
         }
-        let prepared = match self.prepare(&mut card, &transcript, &claim).await? {
+        let prepared = match self.prepare(card, &run.transcript, &claim).await? {
             Ok(prepared) => prepared,
-            Err(why) => return self.conclude(&card, InvestigationState::Failed { why }, claim).await,
+            Err(why) => return ended(InvestigationState::Failed { why }).await,
         };
-        let Prepared { conversation, opening, investigation, charge } = prepared;
-        let (id, limits) = (card.incident.id.clone(), &self.gate.policy().limits);
-        let scope = Scope::of(&card.incident, card.scene.as_deref());
-        let gate = self.gate.connect(Caller::Agent, id.clone(), scope).await?;
+        match self.ask(llm, &mut run, &prepared).await? {
+            Ok(turned) => self.keep(run, prepared, turned).await,
+            Err(error) => self.failed(&run.card, error, &run.claim).await.map(|()| None),
+        }
+    }
+
+    /// Asks the model, and does what it asks for. The inner error is the model's.
+    async fn ask(&self, llm: &Llm, run: &mut Run, prepared: &Prepared) -> anyhow::Result<Result<Turned, LlmError>> {
+        let limits = &self.gate.policy().limits;
         let (tools, known) = (self.tools(), self.known());
-        let budget = Budget {
-            turns_left: limits.model_turns_per_incident.saturating_sub(investigation.turns + 1),
-            calls_left: limits.tool_calls_per_incident.saturating_sub(investigation.tool_calls),
-            useless_replies: marked(&transcript, Mark::Useless),
-        };
-        let evidence = self.store.evidence(&id).await?;
+        let id = run.card.incident.id.clone();
         let turn = Turn {
             llm,
-            gate: gate.peer(),
             tools: &tools,
             known: &known,
-            conversation: &conversation,
-            budget,
-            unproved: marked(&transcript, Mark::Unproved),
-            evidence: &evidence,
-            findings: &card.findings,
+            conversation: &prepared.conversation,
+            budget: Budget {
+                turns_left: limits.model_turns_per_incident.saturating_sub(prepared.investigation.turns + 1),
+                calls_left: limits.tool_calls_per_incident.saturating_sub(prepared.investigation.tool_calls),
+                useless_replies: marked(&run.transcript, Mark::Useless),
+            },
+            unproved: marked(&run.transcript, Mark::Unproved),
+            findings: &run.card.findings,
             redactor: &self.redactor,
         };
-        let result = turn.run().await;
-        drop(gate);
-        match result {
-            Ok(turned) => {
-                let kept = Kept { investigation, opening, sent: conversation, turned, charge };
-                self.keep(&card, kept, claim).await
-            }
-            Err(error) => self.failed(&card, error, claim).await,
+        let asked = match turn.ask().await {
+            Ok(asked) => asked,
+            Err(error) => return Ok(Err(error)),
+        };
+        if matches!(asked.step, Step::Report { .. }) {
+            return Ok(Ok(turn.prove(asked, &self.store.evidence(&id).await?)));
         }
+        // The connection is kept while it lets through the same.
+        let scope = Scope::of(&run.card.incident, run.card.scene.as_deref());
+        let door = match run.door.take().filter(|(known, _)| *known == scope) {
+            Some(door) => door,
+            None => (scope.clone(), self.gate.connect(Caller::Agent, id, scope).await?),
+        };
+        let (_, gate) = run.door.insert(door);
+        Ok(Ok(turn.run(asked, gate.peer()).await))
     }
 
-    async fn failed(&self, card: &Card, error: LlmError, claim: Claim) -> anyhow::Result<()> {
-        match self.again_at(card, &error, &claim) {
-            Some(at) => self.store.fail(claim, at).await,
-            None => self.conclude(card, InvestigationState::Failed { why: why(error) }, claim).await,
+    async fn failed(&self, card: &Card, error: LlmError, claim: &Claim) -> anyhow::Result<()> {
+        if self.asks_again(card, &error, claim).await? {
+            return Ok(());
         }
+        self.conclude(&card.incident.id, InvestigationState::Failed { why: why(error) }, claim).await
     }
 
-    /// When a request that failed is to be made again, if it is.
-    fn again_at(&self, card: &Card, error: &LlmError, claim: &Claim) -> Option<Timestamp> {
+    /// Whether a request that failed is to be made again, later: then the claim is given back until then.
+    async fn asks_again(&self, card: &Card, error: &LlmError, claim: &Claim) -> anyhow::Result<bool> {
         let (outcome, wait) = match error {
-            LlmError::Wait(wait) => ("wait", SignedDuration::try_from(*wait).ok().or(Some(RETRY_AFTER))),
+            LlmError::Wait(wait) => {
+                let wait = SignedDuration::try_from(*wait)?;
+                ("wait", Some(wait).filter(|_| claim.attempt < WAITS_MAX))
+            }
             LlmError::TooLong => ("too_long", None),
             LlmError::Refused(_) => ("refused", None),
-            LlmError::Unavailable(_) => ("unavailable", Some(RETRY_AFTER)),
+            LlmError::Unavailable(_) => ("unavailable", Some(RETRY_AFTER).filter(|_| claim.attempt < UNAVAILABLE_MAX)),
         };
         self.metrics.model_turns.get_or_create(&ModelLabels { outcome }).inc();
         tracing::warn!(incident = %card.incident.id, "no answer of the model: {error}");
         // A clock that stands still brings no later.
-        let wait = wait.filter(|_| claim.attempt < UNAVAILABLE_MAX && !self.clock.is_manual())?;
-        self.clock.now().checked_add(wait).ok()
+        let Some(wait) = wait.filter(|_| !self.clock.is_manual()) else { return Ok(false) };
+        let at = self.clock.now().checked_add(wait)?;
+        self.store.fail(claim.clone(), at).await.map(|()| true)
     }
 
     /// Ends the investigation: what the report proposes goes through the gate (which makes nothing twice).
-    async fn conclude(&self, card: &Card, state: InvestigationState, claim: Claim) -> anyhow::Result<()> {
-        let id = card.incident.id.clone();
+    async fn conclude(&self, id: &IncidentId, state: InvestigationState, claim: &Claim) -> anyhow::Result<()> {
         // Read again: it may have taken in another meanwhile, whose steps it asks for, or be part of one.
-        let incident = self.store.incident(&id).await?.unwrap_or_else(|| card.incident.clone());
-        for step in steps(card, &incident) {
+        let Some(card) = self.store.card(id).await? else { return self.store.release(claim.clone()).await };
+        for step in steps(&card) {
             let suggestion = Suggestion {
-                incident: &incident,
+                incident: &card.incident,
                 scene: card.scene.as_deref(),
                 findings: &card.findings,
                 proposal: &step.proposal,
@@ -191,14 +237,14 @@ impl Investigate {
                 let now = self.clock.now();
                 if claim.attempt < UNAVAILABLE_MAX && !self.clock.is_manual() {
                     tracing::warn!(incident = %id, "not proposed yet: {error:#}");
-                    return self.store.fail(claim, now.checked_add(RETRY_AFTER).unwrap_or(now)).await;
+                    return self.store.fail(claim.clone(), now.checked_add(RETRY_AFTER).unwrap_or(now)).await;
                 }
                 tracing::error!(incident = %id, "no button: {error:#}");
             }
         }
-        let investigation = Investigation { state, ..card.incident.investigation.clone() };
-        let writes = vec![Write::Investigation { incident: id, investigation }, Write::Release(claim.clone())];
-        Ok(self.store.commit(writes, Durability::Durable, Some(&claim)).await?)
+        let investigation = Investigation { state, ..card.incident.investigation };
+        let writes = vec![Write::Investigation { incident: id.clone(), investigation }, Write::Release(claim.clone())];
+        Ok(self.store.commit(writes, Durability::Durable, Some(claim)).await?)
     }
 }
 
@@ -213,7 +259,8 @@ fn why(error: LlmError) -> Redacted {
 
 /// What is to be asked for: the report's own steps, then those of incidents that it took in. What was answered, ran out
 /// or was done is not asked for again by itself.
-fn steps(card: &Card, incident: &Incident) -> Vec<Carried> {
+fn steps(card: &Card) -> Vec<Carried> {
+    let incident = &card.incident;
     if incident.state != IncidentState::Open {
         return Vec::new();
     }

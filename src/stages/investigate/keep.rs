@@ -2,33 +2,24 @@
 
 use serde_json::Value;
 
-use crate::agent::compact::Sent;
 use crate::agent::turn::{Ended, Turned};
 use crate::govern::audit;
 use crate::govern::budget::Spend;
-use crate::model::{Card, Investigation, InvestigationState, Report};
-use crate::stages::investigate::Investigate;
-use crate::stages::investigate::ask::charged;
+use crate::model::InvestigationState;
+use crate::stages::investigate::ask::{Prepared, charged};
 use crate::stages::investigate::transcript::mark;
-use crate::store::{Claim, Durability, Usage, Write};
+use crate::stages::investigate::{Investigate, Run};
+use crate::store;
+use crate::store::{Durability, Usage, Write};
 use crate::telemetry::{ModelLabels, TokenLabels};
 
-/// What a turn gave and was given, on its way to the store.
-pub(super) struct Kept {
-    pub(super) investigation: Investigation,
-    /// The first messages, on the first turn.
-    pub(super) opening: Vec<Value>,
-    pub(super) sent: Sent,
-    pub(super) turned: Turned,
-    pub(super) charge: String,
-}
-
 impl Investigate {
-    /// Stores what a turn gave, and ends the investigation when it is at its end.
-    pub(super) async fn keep(&self, card: &Card, kept: Kept, claim: Claim) -> anyhow::Result<()> {
-        let Kept { mut investigation, opening, sent, turned, charge } = kept;
-        let sent = turned.resent.unwrap_or(sent);
-        let id = card.incident.id.clone();
+    /// Stores what a turn gave, and ends the investigation when it is at its end; gives it back where another turn is to
+    /// follow.
+    pub(super) async fn keep(&self, mut run: Run, prepared: Prepared, turned: Turned) -> anyhow::Result<Option<Run>> {
+        let Prepared { conversation, opening, mut investigation, charge } = prepared;
+        let sent = turned.resent.unwrap_or(conversation);
+        let id = run.card.incident.id.clone();
         self.count("reply", turned.input_tokens, turned.output_tokens);
         let number = investigation.turns;
         investigation.turns += 1;
@@ -55,33 +46,40 @@ impl Investigate {
             output_tokens: usage.output_tokens,
             tool_calls: turned.tool_calls,
         };
+        let at = self.clock.now();
         let spent = Spend::of(turned.input_tokens, turned.output_tokens, self.price.as_ref());
+        let audited = audit::turn(at, &facts);
+        let messages = Value::Array(messages);
         let mut writes = vec![
-            Write::Audit(audit::turn(self.clock.now(), &facts)),
-            Write::Turn { incident: id.clone(), number, messages: Value::Array(messages), usage },
+            Write::Audit(audited),
+            Write::Turn { incident: id.clone(), number, messages: messages.clone(), usage },
             charged(&id, &charge, spent),
+            Write::Investigation { incident: id.clone(), investigation },
         ];
-        match turned.ended {
+        let state = match turned.ended {
             Ended::NotYet => {
-                writes.push(Write::Investigation { incident: id, investigation });
-                writes.push(Write::Release(claim.clone()));
-                Ok(self.store.commit(writes, Durability::Soon, Some(&claim)).await?)
+                if run.claim.attempt > 1 {
+                    // Claimed anew, so that the attempts of this turn do not count against the next.
+                    writes.push(Write::Release(run.claim.clone()));
+                    return Ok(self.store.commit(writes, Durability::Soon, Some(&run.claim)).await.map(|()| None)?);
+                }
+                self.store.commit(writes, Durability::Soon, Some(&run.claim)).await?;
+                // While the turn ran signals came, and code may have found more.
+                if !self.store.refresh(&mut run.card).await? {
+                    return self.store.release(run.claim).await.map(|()| None);
+                }
+                run.transcript.push(store::Turn { number, at, messages, usage });
+                return Ok(Some(run));
             }
             Ended::Report(report) => {
-                writes.push(Write::Report { incident: id.clone(), report: report.clone() });
-                writes.push(Write::Investigation { incident: id, investigation: investigation.clone() });
-                // The report is on disk before anything is proposed: a crash in between goes on from here.
-                self.store.commit(writes, Durability::Durable, Some(&claim)).await?;
-                let card = with(card, investigation, Some(*report));
-                self.conclude(&card, InvestigationState::Done, claim).await
+                writes.push(Write::Report { incident: id.clone(), report });
+                InvestigationState::Done
             }
-            Ended::WithoutReport(why) => {
-                writes.push(Write::Investigation { incident: id, investigation: investigation.clone() });
-                self.store.commit(writes, Durability::Durable, Some(&claim)).await?;
-                let card = with(card, investigation, None);
-                self.conclude(&card, InvestigationState::Failed { why }, claim).await
-            }
-        }
+            Ended::WithoutReport(why) => InvestigationState::Failed { why },
+        };
+        // The report is on disk before anything is proposed: a crash in between goes on from here.
+        self.store.commit(writes, Durability::Durable, Some(&run.claim)).await?;
+        self.conclude(&id, state, &run.claim).await.map(|()| None)
     }
 
     fn count(&self, outcome: &'static str, input: u64, output: u64) {
@@ -89,12 +87,4 @@ impl Investigate {
         self.metrics.model_tokens.get_or_create(&TokenLabels { direction: "input" }).inc_by(input);
         self.metrics.model_tokens.get_or_create(&TokenLabels { direction: "output" }).inc_by(output);
     }
-}
-
-/// The card with what the turn changed, as it is on disk by now.
-fn with(card: &Card, investigation: Investigation, report: Option<Report>) -> Card {
-    let mut next = card.clone();
-    next.incident.investigation = investigation;
-    next.report = report.or(next.report);
-    next
 }

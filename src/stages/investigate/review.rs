@@ -7,42 +7,35 @@ use crate::agent::llm::Llm;
 use crate::agent::report;
 use crate::agent::review;
 use crate::agent::turn::{Ended, Mark, Turned};
-use crate::model::{Card, IncidentState, InvestigationState, Report};
-use crate::stages::investigate::keep::Kept;
-use crate::stages::investigate::{Investigate, transcript, why};
-use crate::store::{Claim, Durability, Turn, Write};
-
-/// A report that waits for its review.
-pub(super) struct Draft<'a> {
-    /// As the model wrote it.
-    pub(super) arguments: Map<String, Value>,
-    pub(super) transcript: &'a [Turn],
-}
+use crate::model::{IncidentState, InvestigationState, Report};
+use crate::stages::investigate::ask::Prepared;
+use crate::stages::investigate::{Investigate, Run, transcript, why};
+use crate::store::{Durability, Write};
 
 impl Investigate {
     /// Reviews a draft, as a turn of the budget, and ends the investigation. Where no review can be had, the report
     /// stands as one that nobody looked at again.
-    pub(super) async fn review(&self, llm: &Llm, card: Card, draft: Draft<'_>, claim: Claim) -> anyhow::Result<()> {
+    pub(super) async fn review(&self, llm: &Llm, run: Run, draft: Map<String, Value>) -> anyhow::Result<Option<Run>> {
+        let Run { card, claim, .. } = &run;
         let evidence = self.store.evidence(&card.incident.id).await?;
-        let proved = report::prove(&draft.arguments, &evidence, &card.findings, &self.redactor);
-        let (Ok(report), Some(task)) = (proved, transcript::task(draft.transcript)) else {
+        let proved = report::prove(&draft, &evidence, &card.findings, &self.redactor);
+        let (Ok(report), Some(task)) = (proved, transcript::task(&run.transcript)) else {
             let why = "the model's report could not be proved".into();
-            return self.conclude(&card, InvestigationState::Failed { why }, claim).await;
+            return self.conclude(&card.incident.id, InvestigationState::Failed { why }, claim).await.map(|()| None);
         };
         if matches!(card.incident.state, IncidentState::Over { .. }) {
-            return self.post(card, review::unreviewed(report, "it was over before".into()), claim).await;
+            return self.post(&run, review::unreviewed(report, "it was over before".into())).await;
         }
         if card.incident.investigation.turns >= self.gate.policy().limits.model_turns_per_incident {
-            return self.post(card, review::unreviewed(report, "all turns are used".into()), claim).await;
+            return self.post(&run, review::unreviewed(report, "all turns are used".into())).await;
         }
         let request = review::messages(&task, &report, &evidence)?;
-        let (investigation, charge) = match self.pay(&card, &request, &mut Vec::new(), &claim).await? {
+        let (investigation, charge) = match self.pay(card, &request, &mut Vec::new(), claim).await? {
             Ok(paid) => paid,
-            Err(why) => return self.post(card, review::unreviewed(report, why), claim).await,
+            Err(why) => return self.post(&run, review::unreviewed(report, why)).await,
         };
         match llm.complete(&request, &Value::Array(Vec::new())).await {
             Ok(reply) => {
-                let sent = Sent { messages: request, left_out: 0 };
                 let ended = match review::apply(report, &reply, &card.findings, &self.redactor) {
                     Some(report) => Ended::Report(Box::new(report)),
                     None => Ended::WithoutReport("its report did not stand up to a second look".into()),
@@ -56,22 +49,20 @@ impl Investigate {
                     mark: Some(Mark::Review),
                     ended,
                 };
-                let kept = Kept { investigation, opening: Vec::new(), sent, turned, charge };
-                self.keep(&card, kept, claim).await
+                let conversation = Sent { messages: request, left_out: 0 };
+                let prepared = Prepared { conversation, opening: Vec::new(), investigation, charge };
+                self.keep(run, prepared, turned).await
             }
-            Err(error) => match self.again_at(&card, &error, &claim) {
-                Some(at) => self.store.fail(claim, at).await,
-                None => self.post(card, review::unreviewed(report, why(error)), claim).await,
-            },
+            Err(error) if self.asks_again(card, &error, claim).await? => Ok(None),
+            Err(error) => self.post(&run, review::unreviewed(report, why(error))).await,
         }
     }
 
     /// The report as it is, and the end of the investigation.
-    async fn post(&self, mut card: Card, report: Report, claim: Claim) -> anyhow::Result<()> {
-        let incident = card.incident.id.clone();
-        let write = Write::Report { incident, report: Box::new(report.clone()) };
-        self.store.commit(vec![write], Durability::Durable, Some(&claim)).await?;
-        card.report = Some(report);
-        self.conclude(&card, InvestigationState::Done, claim).await
+    async fn post(&self, run: &Run, report: Report) -> anyhow::Result<Option<Run>> {
+        let incident = run.card.incident.id.clone();
+        let write = Write::Report { incident: incident.clone(), report: Box::new(report) };
+        self.store.commit(vec![write], Durability::Durable, Some(&run.claim)).await?;
+        self.conclude(&incident, InvestigationState::Done, &run.claim).await.map(|()| None)
     }
 }
