@@ -1,26 +1,32 @@
 //! What keeps the stages running: at once while there is work, then on news of the store, and by a sweep.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::Stages;
 use crate::stages::Ran;
+use crate::stages::investigate::Run;
 use crate::store::Subscription;
 use crate::telemetry::{Metrics, StageLabels};
 
-/// Turns under way at once, each mostly waiting for the model. Twenty alerts with a slow model take as long as one.
-const TURNS_AT_ONCE: usize = 20;
+/// Investigations under way at once, each mostly waiting for the model. Twenty alerts with a slow model take as long as one.
+const RUNS_AT_ONCE: usize = 20;
+/// A turn that is under way when the process is to stop may take this much longer: a model that answers is paid for. The
+/// app waits 8 s for all that it holds.
+const GRACE: Duration = Duration::from_secs(3);
 /// A stage looks for work by itself this often, for what no write announces: leases that ran out, times that came.
 const SWEEP: Duration = Duration::from_secs(1);
 /// A stage that failed pauses, so that a broken store is not hammered.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
-/// Runs the investigate stage: as many turns side by side as are allowed.
+/// Runs the investigate stage: as many side by side as are allowed.
 pub(super) async fn investigate(
     stages: Arc<Stages>,
     news: Subscription,
@@ -28,7 +34,7 @@ pub(super) async fn investigate(
     metrics: Metrics,
     tasks: TaskTracker,
 ) {
-    let slots = Arc::new(tokio::sync::Semaphore::new(TURNS_AT_ONCE));
+    let slots = Arc::new(tokio::sync::Semaphore::new(RUNS_AT_ONCE));
     let failed = move |error: anyhow::Error| {
         metrics.stage_errors.get_or_create(&StageLabels { stage: "investigate" }).inc();
         tracing::error!(stage = "investigate", "turn failed, it is tried again: {error:#}");
@@ -36,10 +42,10 @@ pub(super) async fn investigate(
     while !stop.is_cancelled() {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         match stages.investigate.next().await {
-            Ok(Some((card, claim))) => {
-                let (stages, failed) = (Arc::clone(&stages), failed.clone());
+            Ok(Some(run)) => {
+                let (stages, stop, failed) = (Arc::clone(&stages), stop.clone(), failed.clone());
                 tasks.spawn(async move {
-                    stages.investigate.take_turn(card, claim).await.unwrap_or_else(failed);
+                    turn_by_turn(&stages, run, &stop).await.unwrap_or_else(failed);
                     drop(slot);
                 });
                 continue;
@@ -50,6 +56,36 @@ pub(super) async fn investigate(
         drop(slot);
         rest(&news, &stop).await;
     }
+}
+
+/// Takes the turns of one investigation until it ends or waits. After a stop a turn has a moment to end; then it is handed
+/// back for the next start, with what it has cost so far.
+async fn turn_by_turn(stages: &Stages, run: Run, stop: &CancellationToken) -> anyhow::Result<()> {
+    let stopped = async {
+        stop.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    let mut stopped = std::pin::pin!(stopped);
+    let mut next = Some(run);
+    while let Some(run) = next {
+        let claim = run.claim().clone();
+        if stop.is_cancelled() {
+            return stages.investigate.hand_back(claim).await;
+        }
+        next = tokio::select! {
+            taken = caught(stages.investigate.take_turn(run)) => taken?,
+            () = &mut stopped => return stages.investigate.hand_back(claim).await,
+        };
+    }
+    Ok(())
+}
+
+/// The work, and its panic as an error: a stage that died would be missed by nobody.
+async fn caught<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let ended = AssertUnwindSafe(work).catch_unwind().await;
+    ended.unwrap_or_else(|_| {
+        Err(anyhow::anyhow!("it panicked, which is a bug of firstlook; the lines before tell where"))
+    })
 }
 
 /// A stage's name, and how far apart its runs begin at least: one that takes whatever waits does in few large runs what
@@ -80,7 +116,7 @@ pub(super) async fn drive<F, R>(
             }
         }
         next = Instant::now() + apart;
-        match run().await {
+        match caught(run()).await {
             Ok(Ran::Worked) => continue,
             Ok(Ran::Idle) => {}
             Err(error) => {
@@ -102,5 +138,35 @@ async fn rest(news: &Subscription, stop: &CancellationToken) {
         () = stop.cancelled() => {}
         () = news.changed() => {}
         () = tokio::time::sleep(SWEEP) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::model::ClusterName;
+    use crate::store::{News, Options, Store};
+
+    #[tokio::test]
+    async fn a_stage_that_panics_is_counted_and_runs_again() {
+        let (runs, stop, metrics) = (AtomicU32::new(0), CancellationToken::new(), Metrics::default());
+        let run = || async {
+            match runs.fetch_add(1, Ordering::Relaxed) {
+                0 => panic!("a bug"),
+                _ => stop.cancel(),
+            }
+            Ok(Ran::Idle)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
+        let options = Options::new(ClusterName::parse("test").unwrap());
+        let store = Store::open(&url, Clock::system(), options).await.unwrap();
+        let rhythm = Rhythm { name: "resolve", apart: Duration::ZERO };
+        drive(rhythm, run, store.subscribe(News::HEARD), stop.clone(), metrics.clone()).await;
+        assert_eq!(runs.load(Ordering::Relaxed), 2);
+        assert_eq!(metrics.stage_errors.get_or_create(&StageLabels { stage: "resolve" }).get(), 1);
     }
 }
