@@ -36,6 +36,9 @@ use crate::store::Store;
 use crate::telemetry;
 use crate::telemetry::{CallLabels, Metrics};
 
+/// A caller's connection to the gate; it ends when dropped.
+pub type Connection = Client;
+
 /// What the gate is built on.
 #[derive(Clone)]
 pub struct GateOptions {
@@ -131,7 +134,7 @@ impl Gate {
     ///
     /// # Errors
     /// When the store cannot say what the incident has used.
-    pub async fn connect(&self, caller: Caller, incident: IncidentId, scope: Scope) -> anyhow::Result<Client> {
+    pub async fn connect(&self, caller: Caller, incident: IncidentId, scope: Scope) -> anyhow::Result<Connection> {
         let counters = self.counters(&incident).await?;
         let door = Arc::new(Door { gate: self.clone(), caller, incident, scope, counters });
         let (near, far) = mcp::pipe();

@@ -15,9 +15,8 @@ use crate::clock::Clock;
 use crate::correlate::ARRIVAL;
 use crate::correlate::late;
 use crate::govern::budget::Price;
-use crate::govern::gate::{Gate, Suggestion};
+use crate::govern::gate::{Connection, Gate, Suggestion};
 use crate::govern::scope::Scope;
-use crate::mcp::Client;
 use crate::model::{
     ApprovalState, Caller, Card, Carried, IncidentId, IncidentState, Investigation, InvestigationState,
 };
@@ -50,7 +49,7 @@ pub struct Run {
     card: Card,
     transcript: Vec<store::Turn>,
     /// The agent's connection to the gate, and what it lets through.
-    door: Option<(Scope, Client)>,
+    door: Option<(Scope, Connection)>,
 }
 
 impl Run {
