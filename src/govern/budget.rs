@@ -31,13 +31,13 @@ impl Spend {
     }
 }
 
-/// Why this turn may not be paid for, if it may not: which budget it would exceed. A share is kept for critical and high
+/// Why this turn may not be paid for, if it may not: which budget it would exceed. A share is kept for critical
 /// incidents.
 pub fn spent_out(limits: &Limits, severity: Severity, day: Spend, month: Spend, turn: Spend) -> Option<Redacted> {
-    let share = if severity >= Severity::High { 1.0 } else { 1.0 - limits.reserve_for_critical };
+    let share = if severity == Severity::Critical { 1.0 } else { 1.0 - limits.reserve_for_critical };
     // Precision is lost only above 2^52.
     let allowed = |limit: u64| (limit as f64 * share) as u64;
-    let kept = if share < 1.0 { ", the rest is kept for the severe" } else { "" };
+    let kept = if share < 1.0 { ", the rest is kept for critical incidents" } else { "" };
     let tokens = [
         (Some(limits.tokens_per_day), day.tokens, "limits.tokens_per_day"),
         (limits.tokens_per_month, month.tokens, "limits.tokens_per_month"),
@@ -101,25 +101,27 @@ mod tests {
     }
 
     #[test]
-    fn each_budget_is_named_and_a_share_is_kept_for_the_severe() {
+    fn each_budget_is_named_and_a_share_is_kept_for_critical_incidents() {
         let (none, turn) = (Spend::default(), spend(10_000, 4_250));
         let out = |severity, day, month| spent_out(&limits(), severity, day, month, turn);
         for (day, month, part) in [
             (
                 spend(695_000, 0),
                 none,
-                "695000 of 700000 tokens are spent, the rest is kept for the severe (limits.tokens_per_day)",
+                "695000 of 700000 tokens are spent, the rest is kept for critical incidents (limits.tokens_per_day)",
             ),
             (none, spend(6_995_000, 0), "limits.tokens_per_month"),
             (
                 spend(0, 1_396_000),
                 none,
-                "1.40 of 1.40 are spent, the rest is kept for the severe (limits.money_per_day)",
+                "1.40 of 1.40 are spent, the rest is kept for critical incidents (limits.money_per_day)",
             ),
             (none, spend(0, 13_996_000), "limits.money_per_month"),
         ] {
-            let why = out(Severity::Medium, day, month).expect(part);
-            assert!(why.as_str().contains(part), "{why}");
+            for severity in [Severity::Medium, Severity::High] {
+                let why = out(severity, day, month).expect(part);
+                assert!(why.as_str().contains(part), "{why}");
+            }
             assert_eq!(
                 out(Severity::Critical, day, month),
                 None,

@@ -1,4 +1,4 @@
-//! A day's budget that is spent: the severe still get their investigation from what is kept for them, the others say so once.
+//! A day's budget that is spent: critical incidents still get their investigation from what is kept for them, the others say so once.
 
 use super::review::{submitted, true_quote};
 use super::*;
@@ -14,12 +14,13 @@ limits: {tokens_per_day: 1000000, reserve_for_critical: 0.3}
 /// What others have spent within the day: all but what is kept.
 const SPENT: u64 = 699_900;
 
-/// The scenario's town on a day that is spent, after its alert; with so many of its pods ready.
-async fn town(ready: u32) -> (Town, Card) {
+/// The scenario's town on a day that is spent, after its alert; with so many of its pods ready, and its tier label.
+async fn town(ready: u32, tier: &str) -> (Town, Card) {
     let mut scenario = answering(folder("oom-loop"), &[("0001", submitted(json!([true_quote()])))]);
     edit(&mut scenario, |items| {
         let is_it = |item: &&mut Value| item["kind"] == "Deployment" && item["metadata"]["name"] == "pricing";
         let pricing = items.iter_mut().find(is_it).unwrap();
+        pricing["metadata"]["labels"]["tier"] = json!(tier);
         let all = pricing["spec"]["replicas"].as_u64().unwrap() as u32;
         let missing = all.saturating_sub(ready);
         for (field, count) in [("readyReplicas", ready), ("availableReplicas", ready), ("unavailableReplicas", missing)]
@@ -39,21 +40,21 @@ async fn town(ready: u32) -> (Town, Card) {
 }
 
 #[tokio::test]
-async fn a_severe_incident_is_still_investigated_from_what_is_kept_for_it() {
-    let (town, card) = town(0).await;
-    assert!(card.incident.severity >= Severity::High, "{:?}", card.incident.severity);
+async fn a_critical_incident_is_still_investigated_when_others_have_spent_the_day() {
+    let (town, card) = town(0, "critical").await;
+    assert_eq!(card.incident.severity, Severity::Critical);
     assert_eq!(card.report.unwrap().origin, Origin::Model);
     assert_eq!(card.incident.investigation.state, InvestigationState::Done);
     assert!(!town.shown().contains("tokens are spent"), "{}", town.shown());
 }
 
 #[tokio::test]
-async fn a_lesser_one_has_its_card_from_rules_which_says_once_what_is_spent() {
-    let (town, card) = town(2).await;
-    assert!(card.incident.severity < Severity::High, "{:?}", card.incident.severity);
+async fn one_that_is_only_high_has_its_card_from_rules_which_says_once_what_is_spent() {
+    let (town, card) = town(0, "front").await;
+    assert_eq!(card.incident.severity, Severity::High);
     assert_eq!(town.world.model.requests().len(), 0, "nothing is paid for");
     assert_eq!(card.report.unwrap().origin, Origin::Findings);
-    let says = "699900 of 700000 tokens are spent, the rest is kept for the severe";
+    let says = "699900 of 700000 tokens are spent, the rest is kept for critical incidents";
     let everything: String =
         town.world.slack.messages().iter().map(|message| json!(message.blocks).to_string()).collect();
     assert_eq!(everything.matches(says).count(), 1, "{everything}");
