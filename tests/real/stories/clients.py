@@ -14,11 +14,12 @@ from workspace import ONCALL, workspace
 
 BIN = CLIENTS_PART / "node_modules" / ".bin"
 PROMPT = "checkout in this namespace is slow. Look at it, and ask for a restart."
-# What a product's server has of the protocol; the judge's other scenarios call tools of a test build.
+# What a product's server has of the protocol. The judge's other scenarios call tools of a test build (json-schema-2020-12 too), and
+# logging-set-level a capability that the server does not declare, since it sends its clients no log.
 SCENARIOS = (
     "server-initialize", "server-session-lifecycle", "server-stateless", "ping", "tools-list", "resources-list", "prompts-list",
     "dns-rebinding-protection", "server-sse-polling", "server-sse-multiple-streams", "caching", "http-header-validation",
-    "sep-2164-resource-not-found",
+    "sep-2164-resource-not-found", "http-custom-header-server-validation",
 )
 
 
@@ -106,7 +107,7 @@ class Guests:
         assert len(asker.answers) == 4, f"{program} made {len(asker.answers)} calls:\n{asker.answers}\n{said[-2000:]}"
         workload, log, asked, told = asker.answers
         assert "checkout" in workload and plot.FATAL in log.replace('\\"', '"'), f"{workload}\n{log}"
-        assert "pending_approval" in asked and re.search(r"execut", told), f"{asked}\n{told}"
+        assert "pending_approval" in asked and re.search(r"\bexecuted\b", told), f"{asked}\n{told}"
         assert program in self.asked_on_card and ONCALL in self.asked_on_card, f"who asks, and through which program:\n{self.asked_on_card}"
         assert "the chain holds" in self.daemon.audit_verifies()
 
@@ -179,7 +180,7 @@ def the_inspector_reads_and_asks_over_http_and_over_stdio(run):
     approval = asked["structuredContent"]["approval_id"]
     guests.approve(approval)
     told = wait_until(lambda: (t := inspect(over_http, "--method", "tools/call", "--tool-name", "get_approval", "--tool-arg", f"approval_id={approval}"))
-                      and "execut" in json.dumps(t) and t, "get_approval to say that it is executed")
+                      and "executed" in json.dumps(t) and t, "get_approval to say that it is executed")
     assert not told.get("isError"), told
 
 
