@@ -14,12 +14,15 @@ use crate::clock::Clock;
 use crate::config;
 use crate::config::Config;
 use crate::govern::policy::{
-    Ask, Covering, Groups, LeaveRecord, May, Policy, Problem, Rehearsed, Usage, covering, decide, may, rehearse,
+    Ask, Covering, Groups, LeaveRecord, May, Policy, Problem, Rehearsed, StandingLeave, Usage, covering, decide, may,
+    rehearse,
 };
 use crate::govern::record::{Bar, Pair, records};
 use crate::mcp;
-use crate::model::{Approval, ApprovalState, Caller, Incident, IncidentId, Kind, ObjectRef, Severity, Tier, Verdict};
-use crate::store::Store;
+use crate::model::{
+    Approval, ApprovalState, Caller, Incident, IncidentId, Kind, ObjectRef, Role, Severity, Tier, Verdict,
+};
+use crate::store::{Store, Suspension};
 
 /// The policy file: who may approve what.
 #[derive(Debug, Subcommand)]
@@ -99,7 +102,7 @@ pub async fn run(command: PolicyCommand) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         PolicyCommand::Check(args) => check(args).await,
-        PolicyCommand::Explain(args) => explain(&args),
+        PolicyCommand::Explain(args) => explain(&args).await,
         PolicyCommand::Test(args) => test(args).await,
     }
 }
@@ -205,8 +208,33 @@ fn days_ago(now: Timestamp, days: u32) -> anyhow::Result<Timestamp> {
     Ok(now.checked_sub(jiff::SignedDuration::from_hours(24 * i64::from(days)))?)
 }
 
-fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+async fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let policy = read(&chosen(args.policy.as_ref(), &args.config)?)?;
+    let suspended = match policy.standing_leave.is_empty() {
+        true => Ok(BTreeMap::new()),
+        false => suspended(&args.config).await,
+    };
+    for line in explained(args, &policy, &suspended)? {
+        println!("{line}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The leaves that a bad outcome has suspended, by what makes each the same.
+async fn suspended(config: &Path) -> anyhow::Result<BTreeMap<String, Suspension>> {
+    let store = open(&Config::load(config, &config::environment())?, Clock::system()).await?;
+    let suspended = store.leaves_suspended().await;
+    store.close().await;
+    suspended
+}
+
+/// What the policy says, line by line.
+fn explained(
+    args: &ExplainArgs,
+    policy: &Policy,
+    suspended: &anyhow::Result<BTreeMap<String, Suspension>>,
+) -> anyhow::Result<Vec<String>> {
+    let mut lines = Vec::new();
     let (tool, compiled) = match mcp::tool(&args.tool) {
         Some(ours) => ours,
         None if args.tool.contains(mcp::foreign::BETWEEN) => (args.tool.as_str(), Tier::ReadOnly),
@@ -221,7 +249,7 @@ fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let tier = policy.tier_of(tool, compiled);
     let raised = if tier > compiled { format!(", raised from {compiled} by tiers.{tool}") } else { String::new() };
     let place = args.namespace.as_ref().map_or("an object without a namespace".to_owned(), |name| format!("`{name}`"));
-    println!("{tool} in {place}: {tier}{raised}");
+    lines.push(format!("{tool} in {place}: {tier}{raised}"));
     let labels = BTreeMap::new();
     let ask = Ask {
         tool,
@@ -234,30 +262,39 @@ fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         caller: &Caller::Agent,
         now: args.at.unwrap_or_else(store_now),
     };
-    let verdict = decide(&policy, &ask, &Usage::default());
+    let verdict = decide(policy, &ask, &Usage::default());
     match &verdict {
-        Verdict::Run => println!("runs: reads need no approval"),
-        Verdict::Deny { rule, why } => println!("refused by {rule}: {why}"),
-        Verdict::Nobody { missing } => println!("refused: nobody may approve; {missing}"),
+        Verdict::Run => lines.push("runs: reads need no approval".to_owned()),
+        Verdict::Deny { rule, why } => lines.push(format!("refused by {rule}: {why}")),
+        Verdict::Nobody { missing } => lines.push(format!("refused: nobody may approve; {missing}")),
         Verdict::Ask { rule, people, approvers } => {
             let named: Vec<&str> = approvers.iter().map(|who| who.as_str()).collect();
-            println!("asks by {rule}: {people} of {}", named.join(", "));
+            lines.push(format!("asks by {rule}: {people} of {}", named.join(", ")));
             if let Some(who) = &args.who {
-                println!("{}", may_approve(who, &may(approvers, who, &Groups::new())));
+                lines.push(may_approve(who, &may(approvers, who, &Groups::new())));
             }
-            match covering(&policy, &ask, true, |_| LeaveRecord::default()) {
+            let record = |leave: &StandingLeave| {
+                let suspension = suspended.as_ref().ok().and_then(|all| all.get(&leave.key()));
+                LeaveRecord { used_last_hour: 0, suspended: suspension.map(|suspension| suspension.why.clone()) }
+            };
+            match covering(policy, &ask, true, record) {
                 Covering::None => {}
                 Covering::Covers { by, rule, .. } => {
-                    println!("{rule}: standing leave of {by}, where a finding supports the step");
+                    lines.push(format!("{rule}: standing leave of {by}, where a finding supports the step"));
+                    if let Err(error) = suspended {
+                        lines.push(format!("whether a bad outcome has suspended it is not known: {error:#}"));
+                    }
                 }
-                Covering::NotNow { by, rule, why } => println!("{rule}: standing leave of {by} does not count: {why}"),
+                Covering::NotNow { by, rule, why } => {
+                    lines.push(format!("{rule}: standing leave of {by} does not count: {why}"))
+                }
             }
         }
     }
     if tier != Tier::ReadOnly && policy.deny.iter().any(|rule| !rule.labels.is_empty()) {
-        println!("an object's labels may still deny it: they are read when it is asked for");
+        lines.push("an object's labels may still deny it: they are read when it is asked for".to_owned());
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(lines)
 }
 
 fn may_approve(who: &str, may: &May) -> String {
@@ -292,9 +329,13 @@ async fn test(args: TestArgs) -> anyhow::Result<ExitCode> {
     store.close().await;
     let supported = |approval: &Approval| {
         let found = findings.get(&approval.incident).map(Vec::as_slice).unwrap_or_default();
-        found.iter().filter_map(|finding| finding.proposal.as_ref()).any(|proposal| {
-            proposal.tool() == approval.proposal.tool() && proposal.object() == approval.proposal.object()
-        })
+        found
+            .iter()
+            .filter(|finding| finding.role != Role::RuledOut)
+            .filter_map(|finding| finding.proposal.as_ref())
+            .any(|proposal| {
+                proposal.tool() == approval.proposal.tool() && proposal.object() == approval.proposal.object()
+            })
     };
     let past = rehearse::Past { approvals: &approvals, reads: &reads, incidents: &incidents, supported: &supported };
     println!(
@@ -364,5 +405,75 @@ fn then(approval: &Approval) -> String {
         ApprovalState::Refused if approval.rule.is_empty() => format!("refused ({})", approval.because),
         ApprovalState::Refused => format!("refused by {}", approval.rule),
         state => format!("asked ({})", state.as_str().replace('_', " ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ApprovalId;
+    use crate::store::Options;
+
+    const POLICY: &str = r#"
+approvers:
+  - {who: [U024BE7LH], tiers: [reversible], namespaces: ["*"]}
+standing_leave:
+  - {by: U024BE7LH, tool: rollout_restart, namespace: shop, until: 2027-03-31, per_hour: 2}
+"#;
+
+    fn asked(tool: &str) -> ExplainArgs {
+        ExplainArgs {
+            tool: tool.to_owned(),
+            namespace: Some("shop".to_owned()),
+            who: Some("U024BE7LH".to_owned()),
+            severity: Severity::High,
+            at: Some("2026-11-30T12:00:00Z".parse().unwrap()),
+            policy: None,
+            config: PathBuf::new(),
+        }
+    }
+
+    #[test]
+    fn a_suspended_leave_is_explained_as_one_that_does_not_count() {
+        let policy = Policy::parse(POLICY, "policy.yaml").unwrap();
+        let says = |suspended: &anyhow::Result<BTreeMap<String, Suspension>>| {
+            explained(&asked("rollout_restart"), &policy, suspended).unwrap().join("\n")
+        };
+        let given = says(&Ok(BTreeMap::new()));
+        assert!(
+            given.contains("U024BE7LH may approve") && given.contains("standing leave of U024BE7LH, where"),
+            "{given}"
+        );
+        let suspension = Suspension {
+            approval: ApprovalId::parse("a1").unwrap(),
+            why: "rollout_restart made it worse".into(),
+            at: Timestamp::UNIX_EPOCH,
+        };
+        let suspended = says(&Ok([(policy.standing_leave[0].key(), suspension)].into()));
+        assert!(suspended.contains("does not count: it is suspended: rollout_restart made it worse"), "{suspended}");
+        let unread = says(&Err(anyhow::anyhow!("no such file")));
+        assert!(unread.contains("has suspended it is not known: no such file"), "{unread}");
+        assert!(explained(&asked("rollout_restat"), &policy, &Ok(BTreeMap::new())).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_check_fails_on_a_wrong_file_and_compares_leaves_with_the_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = async |text: &str| {
+            let file = folder.path().join("policy.yaml");
+            std::fs::write(&file, text).unwrap();
+            format!("{:?}", run(PolicyCommand::Check(CheckArgs { file, config: None })).await.unwrap())
+        };
+        assert_eq!(check(POLICY).await, format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(check("approver: []").await, format!("{:?}", ExitCode::from(1)));
+        let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
+        let options = Options::new(crate::model::ClusterName::parse("test").unwrap());
+        let store = Store::open(&url, Clock::system(), options).await.unwrap();
+        let policy = Policy::parse(POLICY, "policy.yaml").unwrap();
+        let found = against_record(&policy, &store, Bar { approved: 20, bad: 0 }).await.unwrap();
+        assert_eq!((found.len(), found[0].line), (1, 5));
+        assert!(found[0].what.contains("below the bar: 0 approved (of 20)"), "{}", found[0].what);
+        assert!(against_record(&policy, &store, Bar { approved: 0, bad: 0 }).await.unwrap().is_empty());
+        store.close().await;
     }
 }

@@ -8,7 +8,7 @@ use crate::govern::policy::decide::{Ask, Usage, decide};
 use crate::govern::policy::file::Policy;
 use crate::govern::policy::leave::{Covering, LeaveRecord, StandingLeave, covering};
 use crate::mcp;
-use crate::model::{Approval, Call, Incident, IncidentId, Severity, Tier, Verdict};
+use crate::model::{Action, Approval, Call, Incident, IncidentId, Name, Severity, Tier, Verdict};
 use crate::redact::Redacted;
 
 /// What is known of the past. Labels of objects are not stored: rules by label do not match here.
@@ -46,12 +46,13 @@ pub fn changes<'a>(policy: &Policy, past: &Past<'a>) -> Vec<Rehearsed<'a>> {
     let no_labels = BTreeMap::new();
     for approval in past.approvals {
         let compiled = mcp::tool(approval.proposal.tool()).map_or(Tier::Destructive, |(_, tier)| tier);
+        let also = moved(approval);
         let ask = Ask {
             tool: approval.proposal.tool(),
             tier: compiled,
             object: Some(approval.proposal.object()),
             namespace: None,
-            also: &[],
+            also: &also,
             labels: &no_labels,
             severity: past.incidents.get(&approval.incident).map_or(Severity::None, |incident| incident.severity),
             caller: &approval.asked_by,
@@ -68,6 +69,15 @@ pub fn changes<'a>(policy: &Policy, past: &Past<'a>) -> Vec<Rehearsed<'a>> {
         judged.push(Rehearsed { approval, verdict, leave });
     }
     judged
+}
+
+/// The namespaces whose pods a drain moves.
+fn moved(approval: &Approval) -> Vec<Name> {
+    let Some(Action::Drain { pods, .. }) = &approval.action else { return Vec::new() };
+    let mut namespaces: Vec<Name> = pods.iter().filter_map(|moved| moved.pod.namespace.clone()).collect();
+    namespaces.sort();
+    namespaces.dedup();
+    namespaces
 }
 
 /// What had been used before this change, as far as the policy would have let it happen.
