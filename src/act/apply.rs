@@ -32,7 +32,7 @@ impl From<Trouble> for Applied {
 impl Done {
     pub(super) fn of(action: &Action, object: &Value) -> Self {
         let generation = json::number(object, "/metadata/generation").unwrap_or(0);
-        let changes = !matches!(action, Action::RerunJob { .. } | Action::DeletePod { .. } | Action::Drain { .. });
+        let changes = !matches!(action, Action::RerunJob { .. } | Action::DeletePod { .. });
         Self { generation, left: changes.then(|| change::bound(action, object)) }
     }
 }
@@ -143,7 +143,7 @@ impl Actor {
                     Some(_) => Some(Recovered::Unclear(text!("somebody else made {}", job))),
                 })
             }
-            Action::Drain { object, pods } => {
+            Action::Drain { object, pods, .. } => {
                 let sight = self.look(action).await?;
                 let over =
                     change::carries(&sight.object, &approval.id) && self.remaining(object, pods).await?.is_empty();

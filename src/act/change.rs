@@ -47,12 +47,11 @@ pub(crate) fn fields(action: &Action) -> &'static [&'static str] {
         | Action::ResumeRollout { .. } => &["spec.template", "spec.paused"],
         Action::Scale { .. } => &["spec.replicas"],
         Action::SuspendCronjob { .. } | Action::ResumeCronjob { .. } => &["spec.suspend"],
-        Action::Cordon { .. } | Action::Uncordon { .. } => &["spec.unschedulable"],
+        // A drain's pods are part of the action, by their uids.
+        Action::Cordon { .. } | Action::Uncordon { .. } | Action::Drain { .. } => &["spec.unschedulable"],
         Action::RerunJob { .. } => &["spec.template", "spec.jobTemplate"],
         // The pod itself, by its uid.
         Action::DeletePod { .. } => &[],
-        // Its pods are part of the action, by their uids.
-        Action::Drain { .. } => &[],
         // No field of the object: what Alertmanager holds.
         Action::SilenceAlert { .. } | Action::ExpireSilence { .. } => &[],
     }
@@ -66,6 +65,13 @@ pub(crate) fn field(object: &Value, path: &str) -> Value {
         ("spec.paused" | "spec.suspend" | "spec.unschedulable", Value::Null) => json!(false),
         _ => value,
     }
+}
+
+/// Pods of the workload that are ready, where the action moves them.
+pub fn ready(action: &Action, workload: &Value) -> Option<u32> {
+    let counts = matches!(workload["kind"].as_str(), Some("Deployment" | "StatefulSet" | "DaemonSet"));
+    let place = if workload["kind"] == "DaemonSet" { "/status/numberReady" } else { "/status/readyReplicas" };
+    (counts && action.moves_pods()).then(|| json::count(workload, place))
 }
 
 /// The object's identity and the fields that `action` reads or writes, hashed.

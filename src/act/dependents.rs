@@ -46,7 +46,7 @@ impl Actor {
         };
         let namespace = action.object().namespace();
         match action {
-            Action::Drain { object: node, pods } => {
+            Action::Drain { object: node, pods, .. } => {
                 let on_node = Selector::fields(format!("spec.nodeName={}", node.name()));
                 let here = self.0.reader.list(Kind::Pod, None, &on_node).await.map_err(|error| error.reason())?;
                 let moves = |pod: &&Value| pods.iter().any(|moved| moved.uid == json::text(pod, "/metadata/uid"));

@@ -28,7 +28,7 @@ impl Actor {
 
     /// The next request of a drain: the cordon, or one eviction that no budget holds back.
     pub(super) async fn drain(&self, approval: &ApprovalId, action: &Action, body: &Value, sight: &Sight) -> Applied {
-        let Action::Drain { object, pods } = action else {
+        let Action::Drain { object, pods, .. } = action else {
             return Applied::Failed(Redacted::literal("it is no drain"));
         };
         let (account, of) = (Account::Write(action.tier()), pods.len());

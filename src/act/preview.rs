@@ -1,12 +1,13 @@
 //! Preview: what a person is shown before being asked, computed by the API server's dry run and by reading.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::act::account::{Account, Trouble, WRITES_OFF};
 use crate::act::{Actor, Refusal, again, change};
 use crate::model::scene::DiffLine;
 use crate::model::{Action, ApprovalId, Bound, Kind, Moved, ObjectRef, Preview};
 use crate::observe::reader::Selector;
+use crate::observe::scene::limits::covers;
 use crate::observe::typed::Typed;
 use crate::observe::typed::workload::selector;
 use crate::observe::{changes, json};
@@ -15,6 +16,10 @@ use crate::text;
 
 /// Versions of an object that may pass by before a preview waits: a rollout writes its status many times a second.
 const TRIES_MAX: u32 = 5;
+
+/// Why nothing is carried out on a cluster without `ValidatingAdmissionPolicy`.
+const UNGUARDED: &str = "firstlook changes nothing here, since no admission policy binds the account that it writes with \
+    (`firstlook rbac` prints it)";
 
 /// The object as the dry run returned it, and a note where there was none.
 type Rehearsed = (Option<Value>, Option<Redacted>);
@@ -75,7 +80,10 @@ impl Actor {
             diff,
             by_api_server,
             note,
+            unguarded: self.unguarded(action).await?,
             pods_touched: pods(action, &sight.object),
+            down_at_worst: down_at_worst(action, &sight.object),
+            owner: owner(&sight.object, typed),
             then: self.then(action, &sight.object).await?,
             dependents: self.dependents(action, &sight.object).await,
             gitops: typed.gitops(&sight.object),
@@ -89,7 +97,7 @@ impl Actor {
             preview.disruptions_allowed = allowed(&budgets, &sight.object);
             preview.autoscaler = autoscaler(&scalers, object, typed);
         }
-        if let Action::Drain { object, pods } = action {
+        if let Action::Drain { object, pods, .. } = action {
             preview.disruptions_allowed = self.narrowest(object, pods).await?;
         }
         if action.rolls() || matches!(action, Action::ResumeRollout { .. }) {
@@ -138,6 +146,15 @@ impl Actor {
             allowed(&own.cloned().collect::<Vec<_>>(), pod)
         };
         Ok(here.iter().filter(moving).filter_map(of_pod).min())
+    }
+
+    /// Why the write would be refused later, where nothing binds the account that would send it.
+    async fn unguarded(&self, action: &Action) -> Result<Option<Redacted>, Refusal> {
+        match self.0.accounts.is_guarded(Account::Write(action.tier())).await {
+            Ok(true) => Ok(None),
+            Ok(false) => Ok(Some(UNGUARDED.into())),
+            Err(why) => Err(Refusal::Later(why)),
+        }
     }
 
     /// The object as it would be, or why firstlook has to compute it by itself; None when it has changed meanwhile.
@@ -202,20 +219,53 @@ fn pods(action: &Action, workload: &Value) -> u32 {
     }
 }
 
+/// What the object belongs to: an operator's own resource may set it back.
+fn owner(object: &Value, typed: Typed<'_>) -> Option<Redacted> {
+    let (kind, name, _) = json::controller(object)?;
+    Some(text!("{} {}", typed.redactor.redact(kind), typed.redactor.redact(name)))
+}
+
+/// Pods that may be down at once by the action, as its strategy bounds it.
+fn down_at_worst(action: &Action, workload: &Value) -> u32 {
+    let touched = pods(action, workload);
+    match action {
+        Action::Scale { to, from, .. } => from.saturating_sub(*to),
+        Action::RerunJob { .. } => 0,
+        _ if !action.rolls() && !matches!(action, Action::ResumeRollout { .. }) => touched,
+        _ => touched.min(match json::text(workload, "/kind") {
+            "StatefulSet" => 1,
+            "DaemonSet" => {
+                bound(workload.pointer("/spec/updateStrategy/rollingUpdate/maxUnavailable"), "1", touched, true)
+            }
+            _ if json::text(workload, "/spec/strategy/type") == "Recreate" => touched,
+            _ => bound(workload.pointer("/spec/strategy/rollingUpdate/maxUnavailable"), "25%", touched, false),
+        }),
+    }
+}
+
+/// A count, or a share in percent of `all`, as Kubernetes rounds it.
+fn bound(value: Option<&Value>, default: &str, all: u32, up: bool) -> u32 {
+    let text = value.map_or_else(|| default.to_owned(), |v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
+    match text.strip_suffix('%').map(str::parse::<u32>) {
+        Some(Ok(percent)) if up => all.saturating_mul(percent).div_ceil(100),
+        Some(Ok(percent)) => all.saturating_mul(percent) / 100,
+        // What is not understood may be all of them.
+        _ => text.parse().unwrap_or(all),
+    }
+}
+
 /// Disruptions that every budget covering the pods allows now; None when no budget covers them.
 fn allowed(budgets: &[Value], workload: &Value) -> Option<u32> {
     let labels = match json::text(workload, "/kind") {
         "Pod" => workload.pointer("/metadata/labels"),
         _ => workload.pointer("/spec/template/metadata/labels"),
     };
-    let labels = labels?.as_object()?;
-    let covers = |budget: &&Value| {
-        let wanted = budget.pointer("/spec/selector/matchLabels").and_then(Value::as_object);
-        wanted.is_some_and(|wanted| {
-            !wanted.is_empty() && wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
-        })
-    };
-    budgets.iter().filter(covers).map(|budget| json::count(budget, "/status/disruptionsAllowed")).min()
+    let labels = labels.cloned().unwrap_or_else(|| json!({}));
+    budgets
+        .iter()
+        .filter(|budget| covers(budget, &labels))
+        .map(|budget| json::count(budget, "/status/disruptionsAllowed"))
+        .min()
 }
 
 /// How the workload replaces its pods, as its strategy says.
@@ -257,4 +307,27 @@ fn autoscaler(scalers: &[Value], object: &ObjectRef, typed: Typed<'_>) -> Option
             && json::text(scaler, "/spec/scaleTargetRef/kind") == object.kind.as_str()
     };
     scalers.iter().find(of_object).map(|scaler| typed.text(scaler, "/metadata/name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_down_at_once_is_what_the_strategy_allows() {
+        let object = ObjectRef::new(Kind::Deployment, Some("shop"), "web").unwrap();
+        let restart = Action::RolloutRestart { object: object.clone() };
+        let of = |kind: &str, strategy: Value| {
+            let spec = json!({"replicas": 10, "strategy": strategy, "updateStrategy": strategy});
+            let workload = json!({"kind": kind, "spec": spec, "status": {"desiredNumberScheduled": 10}});
+            down_at_worst(&restart, &workload)
+        };
+        assert_eq!(of("Deployment", json!({})), 2, "a quarter, rounded down");
+        assert_eq!(of("Deployment", json!({"rollingUpdate": {"maxUnavailable": "35%"}})), 3);
+        assert_eq!(of("Deployment", json!({"rollingUpdate": {"maxUnavailable": 0}})), 0);
+        assert_eq!(of("Deployment", json!({"type": "Recreate"})), 10);
+        assert_eq!(of("StatefulSet", json!({})), 1);
+        let scaled = |to, from| down_at_worst(&Action::Scale { object: object.clone(), to, from }, &json!({}));
+        assert_eq!((scaled(2, 6), scaled(6, 2)), (4, 0));
+    }
 }

@@ -236,7 +236,7 @@ impl Story {
                     "the action was {}: {why}",
                     approval.state.as_str()
                 );
-                if let Verification::NotBetter { why, .. } = &approval.verification {
+                if let Verification::NotBetter { why, .. } | Verification::Worse { why, .. } = &approval.verification {
                     anyhow::bail!("the action did not help: {why}");
                 }
             }

@@ -126,7 +126,7 @@ fn told(mut facts: Facts<'_>) -> String {
     lines.join("\n")
 }
 
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 14] = [
     "tool",
     "namespace",
     "asked",
@@ -134,6 +134,7 @@ const COLUMNS: [&str; 13] = [
     "rejected",
     "expired",
     "verified",
+    "no help",
     "worse",
     "failed",
     "unknown",
@@ -150,7 +151,7 @@ fn table(records: &BTreeMap<Pair, Record>, bar: Bar) -> Vec<String> {
     let mut rows: Vec<Vec<String>> = vec![COLUMNS.map(str::to_owned).to_vec()];
     for (pair, record) in records {
         let counts = [record.asked, record.approved, record.rejected, record.expired, record.verified];
-        let bad = [record.not_better, record.failed, record.unknown, record.undone];
+        let bad = [record.not_better, record.worse, record.failed, record.unknown, record.undone];
         let mut row = vec![pair.tool.clone(), pair.namespace.clone()];
         row.extend(counts.iter().chain(&bad).map(u32::to_string));
         row.push(format!("{}/{}", record.right, record.wrong));
@@ -171,7 +172,7 @@ fn table(records: &BTreeMap<Pair, Record>, bar: Bar) -> Vec<String> {
         })
         .collect();
     lines.push(format!(
-        "the bar (promotion): {} approved, at most {} bad: worse, failed, unknown or undone",
+        "the bar (promotion): {} approved, at most {} bad: no help, worse, failed, unknown or undone",
         bar.approved, bar.bad
     ));
     lines
@@ -209,8 +210,16 @@ mod tests {
         let good =
             Record { asked: 21, approved: 20, rejected: 1, verified: 20, right: 9, wrong: 1, ..Record::default() };
         let reasons = vec!["the DBA raises the limit".into()];
-        let poor =
-            Record { asked: 30, approved: 25, verified: 23, not_better: 1, undone: 1, reasons, ..Record::default() };
+        let poor = Record {
+            asked: 30,
+            approved: 25,
+            verified: 22,
+            not_better: 1,
+            worse: 1,
+            undone: 1,
+            reasons,
+            ..Record::default()
+        };
         let at: Timestamp = "2026-11-01T12:00:00Z".parse().unwrap();
         let incident = IncidentId::parse("i1").unwrap();
         let thumb = |up, reason: Option<&'static str>| {
@@ -238,10 +247,10 @@ mod tests {
         causes  9 right, 1 wrong by thumbs: precision 90 %
         spend   310200 tokens, 1.23 USD
 
-        tool          namespace  asked  approved  rejected  expired  verified  worse  failed  unknown  undone  right/wrong  bar
-        rollout_undo  billing       30        25         0        0        23      1       0        0       1          0/0    -
-        rollout_undo  shop          21        20         1        0        20      0       0        0       0          9/1  met
-        the bar (promotion): 20 approved, at most 0 bad: worse, failed, unknown or undone
+        tool          namespace  asked  approved  rejected  expired  verified  no help  worse  failed  unknown  undone  right/wrong  bar
+        rollout_undo  billing       30        25         0        0        22        1      1       0        0       1          0/0    -
+        rollout_undo  shop          21        20         1        0        20        0      0       0        0       0          9/1  met
+        the bar (promotion): 20 approved, at most 0 bad: no help, worse, failed, unknown or undone
 
         why not
           rollout_undo in billing, rejected: the DBA raises the limit

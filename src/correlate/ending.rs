@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::correlate::ARRIVAL;
-use crate::model::{Approval, ApprovalState, Ending, Heard, Incident, Listed, Verification};
+use crate::model::{Approval, ApprovalState, Ending, Heard, Incident, Listed};
 
 /// A Warning is over when its subject has been healthy, or gone, for this long: two rounds of a crash loop's early back-off.
 pub const WARNING_QUIET: SignedDuration = SignedDuration::from_mins(5);
@@ -21,9 +21,7 @@ pub const ASK_AGAIN: SignedDuration = SignedDuration::from_hours(1);
 /// Whether all that was asked for in an incident has its answer, and what was done is known to have helped or not.
 pub fn is_answered(approvals: &[Approval], now: Timestamp) -> bool {
     approvals.iter().all(|approval| match approval.state {
-        ApprovalState::Executed => {
-            matches!(approval.verification, Verification::Better { .. } | Verification::NotBetter { .. })
-        }
+        ApprovalState::Executed => approval.verification.is_judged(),
         ApprovalState::Expired => now.duration_since(approval.expires_at) >= ASK_AGAIN,
         state => state.is_final(),
     })

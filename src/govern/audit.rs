@@ -80,6 +80,7 @@ pub fn turn(at: Timestamp, facts: &TurnFacts<'_>) -> AuditEntry {
 pub fn approval(at: Timestamp, approval: &Approval) -> AuditEntry {
     let body = json!({
         "approval": approval.id, "state": approval.state, "because": approval.because, "asked_by": approval.asked_by,
+        "also_asked_by": approval.also_asked_by,
         "proposal": approval.proposal, "action": approval.action,
         "action_sha256": approval.action.as_ref().map(|action| action.hash().0), "tier": approval.tier,
         "rule": approval.rule, "people_needed": approval.people_needed, "approvers": approval.approvers,

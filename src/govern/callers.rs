@@ -295,9 +295,13 @@ impl Guest {
         Ok(hour.used - 1)
     }
 
-    /// Counts one request for a change, unless the hour's are used; then why not.
-    pub(in crate::govern) fn take_ask(&self, now: Timestamp) -> Result<(), Redacted> {
+    /// Counts one request for a change, unless the hour's are used, as counted here (the refused ones too) or `before` in
+    /// the store; then why not.
+    pub(in crate::govern) fn take_ask(&self, now: Timestamp, before: u32) -> Result<(), Redacted> {
         let max = self.rights.asks_per_hour;
+        if before >= max {
+            return Err(text!("all {} requests of this hour are used; try again later", max));
+        }
         let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = asks.take(max, HOUR_MS, now.as_millisecond());
         taken.map_err(|wait| text!("all {} requests of this hour are used; try again in {} s", max, wait))

@@ -27,8 +27,10 @@ pub struct Record {
     pub refused: u32,
     /// Executed, and verified as better.
     pub verified: u32,
-    /// Executed, and not better or worse; failed; unknown.
+    /// Executed, and not better; failed; unknown.
     pub not_better: u32,
+    /// Executed, and fewer pods were ready than before.
+    pub worse: u32,
     pub failed: u32,
     pub unknown: u32,
     /// Executed and taken back by a person.
@@ -51,7 +53,7 @@ const REASONS_MAX: usize = 5;
 impl Record {
     /// Outcomes that a person would not want again without being asked.
     pub fn bad(&self) -> u32 {
-        self.not_better + self.failed + self.unknown + self.undone
+        self.not_better + self.worse + self.failed + self.unknown + self.undone
     }
 
     /// Whether it is good enough for a standing leave.
@@ -76,6 +78,7 @@ pub fn bad(approval: &Approval) -> Option<Redacted> {
         (ApprovalState::Failed, _) => Some(text!("{} failed", what())),
         (ApprovalState::OutcomeUnknown, _) => Some(text!("the outcome of {} is unknown", what())),
         (ApprovalState::Executed, Verification::NotBetter { .. }) => Some(text!("{} did not help", what())),
+        (ApprovalState::Executed, Verification::Worse { .. }) => Some(text!("{} made it worse", what())),
         _ => None,
     }
 }
@@ -132,8 +135,12 @@ fn count(record: &mut Record, approval: &Approval) {
         ApprovalState::Refused => record.refused += 1,
         ApprovalState::Failed => record.failed += 1,
         ApprovalState::OutcomeUnknown => record.unknown += 1,
-        ApprovalState::Executed if bad(approval).is_some() => record.not_better += 1,
-        ApprovalState::Executed if matches!(approval.verification, Verification::Better { .. }) => record.verified += 1,
+        ApprovalState::Executed => match approval.verification {
+            Verification::Better { .. } => record.verified += 1,
+            Verification::NotBetter { .. } => record.not_better += 1,
+            Verification::Worse { .. } => record.worse += 1,
+            _ => {}
+        },
         _ => {}
     }
 }

@@ -176,8 +176,13 @@ fn approval_told(approval: &Approval) -> ApprovalTold {
         Verification::WaitsFor { pod, ready, wanted } => {
             text!("rolling out: {} of {} ready, waits for {} to be deleted", *ready, *wanted, pod)
         }
-        Verification::Better { ready, wanted, .. } => text!("healthy: {} of {} ready", *ready, *wanted),
+        Verification::Better { ready, wanted, .. } => {
+            approval.action.as_ref().map(|action| action.came(*ready, *wanted)).unwrap_or_default()
+        }
         Verification::NotBetter { why, .. } => text!("it did not help: {}", why),
+        Verification::Worse { why, before, ready, .. } => {
+            text!("it made things worse, {} ready in place of {}: {}", *ready, *before, why)
+        }
     };
     let proposal = &approval.proposal;
     ApprovalTold {

@@ -231,6 +231,9 @@ pub enum Action {
     Drain {
         object: ObjectRef,
         pods: Vec<Moved>,
+        /// It took no new pods before either: that is somebody else's, and stays.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        was_cordoned: bool,
     },
     /// Alertmanager notifies nobody of exactly this alert; nothing in the cluster changes.
     SilenceAlert {
@@ -326,6 +329,7 @@ impl Action {
             Action::RolloutRestart { .. }
             | Action::RerunJob { .. }
             | Action::DeletePod { .. }
+            | Action::Drain { was_cordoned: true, .. }
             | Action::ExpireSilence { .. } => return None,
             Action::SilenceAlert { alert, .. } => {
                 Proposal::ExpireSilence { object, alert: text!("{}", alert.fingerprint) }
@@ -368,7 +372,7 @@ impl Action {
     /// Whether leave for this is leave for `now`: the same, or of a drain what is left of it, or of a silence no less spared.
     pub fn allows(&self, now: &Action) -> bool {
         match (self, now) {
-            (Action::Drain { object, pods }, Action::Drain { object: same, pods: left }) => {
+            (Action::Drain { object, pods, .. }, Action::Drain { object: same, pods: left, .. }) => {
                 object == same && left.iter().all(|moved| pods.contains(moved))
             }
             (

@@ -20,6 +20,9 @@ pub struct Approval {
     pub cluster: ClusterName,
     pub incident: IncidentId,
     pub asked_by: Caller,
+    /// Callers from outside that asked for the same while people were asked.
+    #[serde(default)]
+    pub also_asked_by: Vec<Caller>,
     pub proposal: Proposal,
     /// The checked action; None when the check refused it (then `state` is `Refused`).
     pub action: Option<Action>,
@@ -139,8 +142,17 @@ pub struct Preview {
     /// Whether the API server computed it (dry run), or firstlook did (why: see `note`).
     pub by_api_server: bool,
     pub note: Option<Redacted>,
+    /// Why firstlook could not carry it out here, whoever said yes.
+    #[serde(default)]
+    pub unguarded: Option<Redacted>,
     /// Pods that are replaced, started or ended by it.
     pub pods_touched: u32,
+    /// Of these, how many may be down at once when all goes as badly as its strategy lets it.
+    #[serde(default)]
+    pub down_at_worst: u32,
+    /// What the object belongs to, and might undo the change.
+    #[serde(default)]
+    pub owner: Option<Redacted>,
     /// Disruptions that the budget allows now; None when no budget covers the pods.
     pub disruptions_allowed: Option<u32>,
     /// `max unavailable 1`, `one at a time`.
@@ -191,6 +203,9 @@ pub struct Execution {
     pub finished_at: Option<Timestamp>,
     /// The object's generation after the change, to follow its rollout.
     pub generation: Option<i64>,
+    /// Pods of the workload that were ready just before, where the action moves them.
+    #[serde(default)]
+    pub ready_before: Option<u32>,
     /// When the next of several requests is due.
     #[serde(default)]
     pub wait_until: Option<Timestamp>,
@@ -213,6 +228,15 @@ pub enum Verification {
     Better { at: Timestamp, ready: u32, wanted: u32 },
     /// Done, but the trouble is still there.
     NotBetter { at: Timestamp, why: Redacted },
+    /// Done, and fewer pods are ready than before it.
+    Worse { at: Timestamp, why: Redacted, before: u32, ready: u32 },
+}
+
+impl Verification {
+    /// Whether it is known if the action helped.
+    pub fn is_judged(&self) -> bool {
+        matches!(self, Self::Better { .. } | Self::NotBetter { .. } | Self::Worse { .. })
+    }
 }
 
 /// A verified click from Slack, as stored before it is answered.

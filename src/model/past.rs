@@ -25,6 +25,7 @@ impl Past {
             let helped = match verification {
                 Verification::Better { .. } => "helped",
                 Verification::NotBetter { .. } => "did not help",
+                Verification::Worse { .. } => "made it worse",
                 _ => "was done, with what effect is not known",
             };
             return text!("{} of {} {}", action.tool(), action.object(), helped);

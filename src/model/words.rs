@@ -1,6 +1,6 @@
 //! How an action is told: the one place with its verb, what a person is asked, and what is said afterwards.
 
-use crate::model::Action;
+use crate::model::{Action, Kind};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -64,15 +64,58 @@ impl Action {
                 then: text!("is evicted, and {} makes another in its place", owner),
                 ..plain("evict", "evicted", "", "")
             },
-            Action::Drain { pods, .. } => Words {
+            Action::Drain { pods, was_cordoned, .. } => Words {
                 after: text!(" of {} pods", pods.len()),
                 then: "takes no new pods, and those on it are evicted one by one".into(),
-                ..plain("drain", "drained", "", "uncordon it")
+                ..plain("drain", "drained", "", if *was_cordoned { "" } else { "uncordon it" })
             },
             Action::SilenceAlert { alert, hours, .. } => silenced(&alert.name, *hours),
             Action::ExpireSilence { alert, .. } => heard_again(alert),
             Action::Uncordon { .. } => plain("uncordon", "uncordoned", "takes new pods again", "cordon it again"),
         }
+    }
+
+    /// What is known of it once it has done what it should: only of pods it says that they are ready.
+    pub fn came(&self, ready: u32, wanted: u32) -> Redacted {
+        match self {
+            Action::RerunJob { .. } => text!("{} of {} done", ready, wanted),
+            Action::Drain { .. } => text!("{} of {} pods moved", ready, wanted),
+            _ if self.moves_pods() => text!("{} of {} ready", ready, wanted),
+            _ => "it stands".into(),
+        }
+    }
+
+    /// The command with which a person does the same; None where it is not one command.
+    pub fn by_hand(&self) -> Option<Redacted> {
+        let object = self.object();
+        let at = match &object.namespace {
+            Some(namespace) => text!("kubectl -n {}", namespace),
+            None => "kubectl".into(),
+        };
+        let of = text!("{}/{}", Redacted::literal(object.kind.as_str()), object.name);
+        let suspend = |yes: &'static str| text!("{} patch {} -p '{{\"spec\":{{\"suspend\":{}}}}}'", at, of, yes);
+        Some(match self {
+            Action::RolloutUndo { to_revision, .. } => {
+                text!("{} rollout undo {} --to-revision={}", at, of, *to_revision)
+            }
+            Action::RolloutRestart { .. } => text!("{} rollout restart {}", at, of),
+            Action::Scale { to, .. } => text!("{} scale {} --replicas={}", at, of, *to),
+            Action::PauseRollout { .. } => text!("{} rollout pause {}", at, of),
+            Action::ResumeRollout { .. } => text!("{} rollout resume {}", at, of),
+            Action::SuspendCronjob { .. } => suspend("true"),
+            Action::ResumeCronjob { .. } => suspend("false"),
+            Action::Cordon { .. } => text!("kubectl cordon {}", object.name),
+            Action::Uncordon { .. } => text!("kubectl uncordon {}", object.name),
+            Action::Drain { .. } => text!("kubectl drain {} --ignore-daemonsets", object.name),
+            Action::DeletePod { .. } => text!("{} delete {}", at, of),
+            Action::RerunJob { .. } if object.kind == Kind::CronJob => {
+                text!("{} create job {}-again --from={}", at, object.name, of)
+            }
+            Action::SetResources { container, .. } => {
+                text!("{} set resources {} -c {} (values as shown)", at, of, container)
+            }
+            Action::RerunJob { .. } | Action::SilenceAlert { .. } | Action::ExpireSilence { .. } => return None,
+        })
     }
 }
 
@@ -129,16 +172,22 @@ fn heard_again(alert: &Redacted) -> Words {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Kind, ObjectRef};
+    use crate::model::{Moved, ObjectRef};
 
     #[test]
     fn what_has_an_inverse_has_words_for_it_and_nothing_else_has() {
         let object = ObjectRef::new(Kind::Deployment, Some("shop"), "web").unwrap();
+        let drain = |was_cordoned| {
+            let pods = vec![Moved { pod: object.clone(), uid: "u".to_owned() }];
+            Action::Drain { object: object.clone(), pods, was_cordoned }
+        };
         for action in [
             Action::RolloutRestart { object: object.clone() },
             Action::Scale { object: object.clone(), to: 6, from: 4 },
             Action::PauseRollout { object: object.clone() },
-            Action::Cordon { object },
+            Action::Cordon { object: object.clone() },
+            drain(false),
+            drain(true),
         ] {
             assert_eq!(action.words().undo.is_some(), action.inverse().is_some(), "{action:?}");
         }

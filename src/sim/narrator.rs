@@ -334,12 +334,13 @@ fn verified(approval: &Approval) -> Option<(Option<Timestamp>, &'static str, Str
         Verification::WaitsFor { pod, ready, wanted } => {
             Some((None, "watched", format!("{ready} of {wanted} ready, waits for {pod} to be deleted")))
         }
-        Verification::Better { at, ready, wanted } => Some((
-            Some(*at),
-            "verified",
-            format!("{ready} of {wanted} ready, {} is healthy", approval.proposal.object()),
-        )),
-        Verification::NotBetter { at, why } => Some((Some(*at), "unmended", why.to_string())),
+        Verification::Better { at, ready, wanted } => {
+            let came = approval.action.as_ref().map(|action| action.came(*ready, *wanted)).unwrap_or_default();
+            Some((Some(*at), "verified", format!("{}: {came}", approval.proposal.object())))
+        }
+        Verification::NotBetter { at, why } | Verification::Worse { at, why, .. } => {
+            Some((Some(*at), "unmended", why.to_string()))
+        }
     }
 }
 

@@ -131,6 +131,7 @@ mod tests {
             cluster: incident.cluster.clone(),
             incident: incident.id.clone(),
             asked_by: crate::model::Caller::Findings,
+            also_asked_by: Vec::new(),
             proposal: proposal.clone(),
             action: None,
             tier: crate::model::Tier::Reversible,

@@ -226,7 +226,8 @@ impl Execute {
             true => silence::body(action, approval, now),
             false => change::body(action, &approval.id, now, sight),
         };
-        let execution = Execution { body, ..unsent(now) };
+        let ready_before = change::ready(action, &sight.object);
+        let execution = Execution { body, ready_before, ..unsent(now) };
         let executing = Approval { state: ApprovalState::Executing, execution: Some(execution), ..approval.clone() };
         let writes = vec![
             Write::Audit(audit::execution(now, &executing)),
@@ -345,6 +346,7 @@ fn unsent(now: jiff::Timestamp) -> Execution {
         finished_at: None,
         generation: None,
         left: None,
+        ready_before: None,
         wait_until: None,
     }
 }

@@ -60,6 +60,10 @@ impl Preview {
                     let why = text!("{} manages {}: an in-cluster change would be reverted", gitops, action.object());
                     return self.refuse(approval, why, claim).await;
                 }
+                if let Some(why) = &preview.unguarded {
+                    let why = why.clone();
+                    return self.refuse(Approval { preview: Some(preview), ..approval }, why, claim).await;
+                }
                 if let Some(changed) = self.changed_since(&approval, &bound).await? {
                     let why = text!("someone changed {} since ({})", action.object(), changed);
                     return self.refuse(approval, why, claim).await;
@@ -100,7 +104,11 @@ impl Preview {
         self.put(approval, claim).await
     }
 
-    async fn put(&self, approval: Approval, claim: Claim) -> anyhow::Result<()> {
+    async fn put(&self, mut approval: Approval, claim: Claim) -> anyhow::Result<()> {
+        // Others may have asked for the same while it was rehearsed.
+        if let Some(now) = self.store.approval(&approval.id).await? {
+            approval.also_asked_by = now.also_asked_by;
+        }
         let writes = vec![
             Write::Audit(audit::approval(self.clock.now(), &approval)),
             Write::Approval { approval: Box::new(approval), was: Some(ApprovalState::Proposed) },

@@ -84,19 +84,22 @@ impl Verify {
     /// # Errors
     /// The store's.
     pub async fn run_once(&self) -> anyhow::Result<Ran> {
-        let mut ran = Ran::Idle;
+        let (mut ran, now) = (Ran::Idle, self.clock.now());
         let executed = self.store.approvals_executed(EXECUTED_MAX).await?;
         let open = self.store.open_incidents().await?;
         self.pace.keep(|unit| {
             open.iter().any(|incident| incident.id.as_str() == unit) || executed.iter().any(|a| a.id.as_str() == unit)
         });
         for approval in executed {
-            let open = matches!(
-                approval.verification,
-                Verification::NotStarted | Verification::Watching { .. } | Verification::WaitsFor { .. }
-            );
-            if open
-                && self.is_due(approval.id.as_str(), approval.action.as_ref().map(Action::object), News::default())
+            // What has helped is looked at less often, and for a while.
+            let followed = match approval.verification {
+                Verification::Better { at, .. } => {
+                    outcome::is_provisional(&approval, now).then(|| News { at: Some(at), ..News::default() })
+                }
+                _ => (!approval.verification.is_judged()).then(News::default),
+            };
+            let Some(news) = followed else { continue };
+            if self.is_due(approval.id.as_str(), approval.action.as_ref().map(Action::object), news)
                 && self.follow_within(approval).await?
             {
                 ran = Ran::Worked;
@@ -158,7 +161,9 @@ impl Verify {
             Write::Scene { scene: Box::new(scene) },
             Write::Approval { approval: Box::new(approval.clone()), was: Some(ApprovalState::Executed) },
         ];
-        if !matches!(approval.verification, Verification::Watching { .. } | Verification::WaitsFor { .. }) {
+        if approval.verification.is_judged() {
+            // How its incident stands is looked at now: the card says no more of health than that.
+            self.pace.forget(approval.incident.as_str());
             writes.push(Write::Audit(AuditEntry {
                 at: now,
                 kind: "verified",

@@ -93,6 +93,7 @@ impl Gate {
         now: Option<Bound>,
     ) -> anyhow::Result<Leave> {
         let withdraw = |why: Redacted| Ok(Leave::Withdraw { why });
+        let is_drain = matches!(action, Action::Drain { .. });
         match now {
             None => withdraw(text!("{} is gone", action.object())),
             Some(now) if now.uid != bound.uid => {
@@ -101,7 +102,10 @@ impl Gate {
             Some(now) if now.action != bound.action || bound.action != action.hash() => {
                 Ok(Leave::Refuse { why: "what was approved is not what would run".into() })
             }
-            Some(now) if now.fields != bound.fields => withdraw(self.changed(action).await),
+            // A drain under way has cordoned the node itself.
+            Some(now) if now.fields != bound.fields && !(is_drain && approval.execution.is_some()) => {
+                withdraw(self.changed(action).await)
+            }
             Some(_) => Ok(Leave::Permit(Permit::mint(approval.id.clone(), action.hash()))),
         }
     }

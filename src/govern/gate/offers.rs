@@ -8,9 +8,12 @@ use rmcp::model::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::govern::callers::Rights;
 use crate::govern::gate::visit::{Called, Inside};
 use crate::govern::gate::{Gate, kept};
-use crate::model::{ApprovalId, Caller, Evidence, EvidenceId, Incident, IncidentId, Source, Tier, Verdict};
+use crate::model::{
+    ApprovalId, Caller, Evidence, EvidenceId, Incident, IncidentId, Report, Source, Tier, Verdict, Why,
+};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -68,6 +71,18 @@ pub(super) fn templates() -> Vec<ResourceTemplate> {
     ]
 }
 
+/// Counts a request that lists or fills something in, and puts it into the audit.
+pub(super) async fn take(visit: &Inside, method: &'static str, caller: Caller) -> Result<(), ErrorData> {
+    if let Err(why) = visit.guest.take_call(visit.gate.options().clock.now()) {
+        return Err(ErrorData::invalid_request(why.as_str().to_owned(), None));
+    }
+    let Some(room) = visit.gate.0.ledger.room().await else { return Err(unread()) };
+    let (tier, kept) = (Tier::ReadOnly, Redacted::default());
+    let called = Called { caller, tool: method, tier, arguments: Map::new(), kept };
+    visit.record(room, &called, &Verdict::Run, "read", &Redacted::default());
+    Ok(())
+}
+
 /// Reads a resource, and puts it into the audit.
 pub(super) async fn read(visit: &Inside, uri: &str, caller: Caller) -> Result<ReadResourceResult, ErrorData> {
     let options = visit.gate.options();
@@ -105,7 +120,7 @@ async fn find(visit: &Inside, uri: &str) -> anyhow::Result<Option<(&'static str,
         (None, ..) => Some(("application/json", told(visit, &incident).await?)),
         (Some("report"), None, _) => {
             let report = store.report(&id).await?;
-            report.map(|report| ("application/json", json_text(visit, &json!(report))))
+            report.map(|report| ("application/json", json_text(visit, &reached(&visit.guest.rights, &report))))
         }
         (Some("evidence"), Some(evidence), None) => {
             let Ok(number) = evidence.parse() else { return Ok(None) };
@@ -122,11 +137,14 @@ async fn find(visit: &Inside, uri: &str) -> anyhow::Result<Option<(&'static str,
 async fn told(visit: &Inside, incident: &Incident) -> anyhow::Result<Redacted> {
     let store = &visit.gate.options().store;
     let approvals = store.approvals_of(&incident.id).await?;
+    let rights = &visit.guest.rights;
     let approvals: Vec<Value> = approvals
         .iter()
+        .filter(|approval| rights.has_object(approval.proposal.object()))
         .map(|approval| json!({"id": approval.id, "state": approval.state, "proposal": approval.proposal}))
         .collect();
-    let why: Vec<&Redacted> = incident.why.iter().take(PAGE).map(|why| &why.sentence).collect();
+    let within = |why: &&Why| why.joined.as_ref().is_none_or(|joined| rights.has_object(&joined.object));
+    let why: Vec<&Redacted> = incident.why.iter().filter(within).take(PAGE).map(|why| &why.sentence).collect();
     let value = json!({
         "id": incident.id, "cluster": incident.cluster, "subject": incident.subject.to_string(),
         "severity": incident.severity, "state": incident.state, "opened_at": incident.opened_at.to_string(),
@@ -139,17 +157,42 @@ fn json_text(visit: &Inside, value: &Value) -> Redacted {
     visit.gate.options().redactor.redact(&value.to_string())
 }
 
+/// A report without what this caller does not reach. What is told in words rests on all of its proof: where a part of
+/// that is struck, the words are too.
+fn reached(rights: &Rights, report: &Report) -> Value {
+    let mut told = json!(report);
+    let seen: Vec<_> = report
+        .citations
+        .iter()
+        .filter(|citation| citation.source.as_ref().is_some_and(|it| comes_from(rights, it)))
+        .collect();
+    let whole = seen.len() == report.citations.len() && report.culprit.as_ref().is_none_or(|it| rights.has_object(it));
+    let proposals: Vec<_> = report.proposals.iter().filter(|proposal| rights.has_object(proposal.object())).collect();
+    (told["citations"], told["proposals"]) = (json!(seen), json!(proposals));
+    if let Some(told) = told.as_object_mut().filter(|_| !whole) {
+        for words in ["headline", "cause", "culprit", "ruled_out", "advice", "reasoning", "review"] {
+            told.remove(words);
+        }
+        told.insert("struck_here".to_owned(), json!("what rests on objects that this token does not reach"));
+    }
+    told
+}
+
 /// Whether nothing in a piece of evidence comes from where this caller does not reach.
 fn sees(visit: &Inside, evidence: &Evidence) -> bool {
-    let rights = &visit.guest.rights;
-    evidence.segments().iter().all(|segment| match &segment.source {
+    evidence.segments().iter().all(|segment| comes_from(&visit.guest.rights, &segment.source))
+}
+
+/// Whether a source lies within what this caller reaches.
+fn comes_from(rights: &Rights, source: &Source) -> bool {
+    match source {
         Source::Object { object } | Source::Event { object, .. } | Source::Rollout { object } => {
             rights.has_object(object)
         }
         Source::Log { namespace, .. } => rights.has_namespace(namespace.as_str()),
         Source::Metric { .. } | Source::Query { .. } => rights.cluster,
         Source::Summary => true,
-    })
+    }
 }
 
 /// Whether the arguments of a tool of `firstlook` name what this caller may see. What is not there and what it may not

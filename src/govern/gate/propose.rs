@@ -24,6 +24,8 @@ use crate::text;
 const CHECK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
 /// Signals of an incident among which an alert is looked for.
 const SIGNALS_MAX: u32 = 10_000;
+/// Callers that a request names beside the first; the audit has all.
+const ALSO_ASKED_MAX: usize = 10;
 /// Whoever sets this label to `true` keeps firstlook off, whatever the policy says.
 const PROTECTED: &str = "firstlook.dev/protected";
 /// Writes are counted over this time.
@@ -81,7 +83,7 @@ impl Gate {
         let known = options.store.approvals_of(&suggestion.incident.id).await?;
         let same = |other: &&Approval| other.proposal == *suggestion.proposal;
         if let Some(open) = known.iter().find(|other| same(other) && !other.state.is_final()) {
-            return Ok(open.clone());
+            return self.asked_again(&suggestion, open).await;
         }
         let mut judged = Box::pin(self.judge(&suggestion, None)).await?;
         let takes_back = |action: &Action| takes_back(suggestion.proposal, action, &known);
@@ -92,7 +94,7 @@ impl Gate {
         // Another name for the same change ("the one before" and its number).
         let open = |other: &&Approval| !other.state.is_final() && other.action.is_some() && other.action == action;
         if let Some(open) = known.iter().find(open) {
-            return Ok(open.clone());
+            return self.asked_again(&suggestion, open).await;
         }
         let approval = self.approval(&suggestion, action, &verdict)?;
         let told = |other: &&Approval| {
@@ -113,6 +115,34 @@ impl Gate {
             Write::Audit(audit::approval(approval.created_at, &approval)),
             Write::Approval { approval: Box::new(approval.clone()), was: None },
         ]);
+        options.store.commit(writes, Durability::Durable, None).await?;
+        Ok(approval)
+    }
+
+    /// What is asked for already is not asked twice. A caller from outside is noted in the audit, and on the request for
+    /// as long as people look at it.
+    async fn asked_again(&self, suggestion: &Suggestion<'_>, open: &Approval) -> anyhow::Result<Approval> {
+        let caller = &suggestion.caller;
+        if !matches!(caller, Caller::Client { .. }) {
+            return Ok(open.clone());
+        }
+        // Nobody's answer to it is overwritten.
+        let _voting = self.voting().lock().await;
+        let options = self.options();
+        let mut approval = options.store.approval(&open.id).await?.unwrap_or_else(|| open.clone());
+        let (rule, people, approvers) = (approval.rule.clone(), approval.people_needed, approval.approvers.clone());
+        let verdict = Verdict::Ask { rule, people, approvers };
+        let call = Call { called_at: options.clock.now(), ..self.call(suggestion, &approval, verdict) };
+        self.count(&call.tool, &call.verdict);
+        let mut writes = vec![Write::Audit(audit::verdict(&call)), Write::Call(call)];
+        let noted =
+            std::iter::once(&approval.asked_by).chain(&approval.also_asked_by).any(|other| other.is_same(caller));
+        let asks = matches!(approval.state, ApprovalState::Proposed | ApprovalState::Pending);
+        if asks && !noted && approval.also_asked_by.len() < ALSO_ASKED_MAX {
+            approval.also_asked_by.push(caller.clone());
+            let was = Some(approval.state);
+            writes.push(Write::Approval { approval: Box::new(approval.clone()), was });
+        }
         options.store.commit(writes, Durability::Durable, None).await?;
         Ok(approval)
     }
@@ -251,6 +281,7 @@ impl Gate {
             cluster: suggestion.incident.cluster.clone(),
             incident: suggestion.incident.id.clone(),
             asked_by: suggestion.caller.clone(),
+            also_asked_by: Vec::new(),
             proposal: suggestion.proposal.clone(),
             action,
             tier,

@@ -22,6 +22,7 @@ use crate::govern::audit::Outside;
 use crate::govern::callers::Guest;
 use crate::govern::gate::door::{NotRead, fence, forbidden};
 use crate::govern::gate::ledger::Room;
+use crate::govern::gate::propose::HOUR;
 use crate::govern::gate::{Gate, kept, offered, offers};
 use crate::govern::policy;
 use crate::govern::policy::{Ask, Usage};
@@ -72,7 +73,8 @@ impl Gate {
         let reached = |tool: &&Tool| {
             let of = mcp::server_of(&tool.name);
             let here = of.is_some_and(|of| guest.rights.has_server(of) && server.is_none_or(|server| server == of));
-            here && mcp::tool(&tool.name).is_some_and(|(_, tier)| guest.rights.tiers.contains(&tier))
+            let tier = mcp::tool(&tool.name).map(|(name, tier)| self.policy().tier_of(name, tier));
+            here && tier.is_some_and(|tier| guest.rights.tiers.contains(&tier))
         };
         let tools = self.0.tools.iter().filter(reached).cloned().map(offered::offered).collect();
         Some(Visit(Arc::new(Inside { gate: self.clone(), guest: Arc::clone(guest), tools })))
@@ -122,8 +124,16 @@ impl Inside {
             return deny(text!("callers.{}", self.guest.name()), why);
         }
         if called.tier != Tier::ReadOnly {
-            if let Err(why) = self.guest.take_ask(now) {
-                return deny(text!("callers.{}.asks_per_hour", self.guest.name()), why);
+            let rule = text!("callers.{}.asks_per_hour", self.guest.name());
+            match self.asked_within_the_hour(called).await {
+                Ok(before) => match self.guest.take_ask(now, before) {
+                    Ok(()) => {}
+                    Err(why) => return deny(rule, why),
+                },
+                Err(error) => {
+                    tracing::error!("the store could not say what was asked for: {error:#}");
+                    return deny(rule, "the store could not be read; try again later".into());
+                }
             }
             // Who must say yes the policy tells, once the object has been read.
             return Verdict::Ask { rule: "built in".into(), people: 1, approvers: Vec::new() };
@@ -143,6 +153,13 @@ impl Inside {
         policy::decide(self.gate.policy(), &ask, &Usage { caller_last_hour, ..Usage::default() })
     }
 
+    /// The changes that this caller has asked for within the hour, by the requests that there are: a restart forgets none.
+    async fn asked_within_the_hour(&self, called: &Called) -> anyhow::Result<u32> {
+        let options = self.gate.options();
+        let made = options.store.approvals_made_since(options.clock.now().checked_sub(HOUR)?).await?;
+        Ok(made.iter().filter(|approval| approval.asked_by.is_same(&called.caller)).count() as u32)
+    }
+
     async fn call(&self, called: &Called, context: &RequestContext<RoleServer>) -> Result<CallToolResult, ErrorData> {
         let verdict = self.decide(called).await;
         self.gate.count(called.tool, &verdict);
@@ -150,7 +167,12 @@ impl Inside {
             let asking = self.ask(called);
             return tokio::select! {
                 answer = asking => Ok(answer),
-                () = context.ct.cancelled() => Err(ErrorData::internal_error("cancelled", None)),
+                () = context.ct.cancelled() => {
+                    if let Some(room) = self.gate.0.ledger.room().await {
+                        self.record(room, called, &verdict, "cancelled", &Redacted::default());
+                    }
+                    Err(ErrorData::internal_error("cancelled", None))
+                }
             };
         }
         // What could not be recorded is not done.
@@ -274,8 +296,9 @@ impl ServerHandler for Visit {
     async fn list_tools(
         &self,
         request: Option<PaginatedRequestParams>,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
+        offers::take(&self.0, "tools/list", self.0.caller(&context)).await?;
         let (tools, next) = offers::page(self.0.tools.clone(), request)?;
         let mut result = ListToolsResult::with_all_items(tools).with_cache_scope(CacheScope::Private);
         result.next_cursor = next;
@@ -300,8 +323,9 @@ impl ServerHandler for Visit {
     async fn list_resources(
         &self,
         request: Option<PaginatedRequestParams>,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
+        offers::take(&self.0, "resources/list", self.0.caller(&context)).await?;
         let (resources, next) = offers::page(offers::resources(&self.0).await?, request)?;
         let mut result = ListResourcesResult::with_all_items(resources).with_cache_scope(CacheScope::Private);
         result.next_cursor = next;
@@ -337,8 +361,9 @@ impl ServerHandler for Visit {
     async fn get_prompt(
         &self,
         request: GetPromptRequestParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
+        offers::take(&self.0, "prompts/get", self.0.caller(&context)).await?;
         offers::filled(&self.0.gate, &request.name, &request.arguments.unwrap_or_default()).map(Into::into)
     }
 }

@@ -357,13 +357,21 @@ fn the_schema_knows_every_key_and_no_other() {
 pub(in crate::govern) fn approval(namespace: &str, state: ApprovalState, made: &str) -> Approval {
     let proposal = Proposal::RolloutRestart { object: deployment(namespace) };
     let body = serde_json::Value::Null;
-    let sent =
-        Execution { started_at: at(made), body, finished_at: None, generation: None, left: None, wait_until: None };
+    let sent = Execution {
+        started_at: at(made),
+        body,
+        finished_at: None,
+        generation: None,
+        left: None,
+        ready_before: None,
+        wait_until: None,
+    };
     Approval {
         id: ApprovalId::fresh(),
         cluster: ClusterName::parse("prod").unwrap(),
         incident: IncidentId::parse("i1").unwrap(),
         asked_by: Caller::Findings,
+        also_asked_by: Vec::new(),
         proposal,
         action: None,
         tier: Tier::Reversible,

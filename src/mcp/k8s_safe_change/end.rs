@@ -97,7 +97,8 @@ pub(super) async fn drain(reader: &Reader, ask: &NodeName) -> Result<Checked, To
     let mut also: Vec<Name> = pods.iter().filter_map(|moved| moved.pod.namespace.clone()).collect();
     also.dedup();
     let labels = Typed { redactor: reader.redactor() }.map(&value, "/metadata/labels");
-    Ok(Checked::Proposal { action: Action::Drain { object, pods }, labels, also })
+    let was_cordoned = value.pointer("/spec/unschedulable").and_then(Value::as_bool) == Some(true);
+    Ok(Checked::Proposal { action: Action::Drain { object, pods, was_cordoned }, labels, also })
 }
 
 /// Whether a drain moves it: not what has ended or ends, nor what belongs to the node itself.

@@ -38,7 +38,7 @@ impl Look<'_> {
             json::text(target, "/kind") == self.subject.kind.as_str()
                 && json::text(target, "/name") == self.subject.name()
         };
-        let covers = |value: &Value| matches(value.pointer("/spec/selector").unwrap_or(&Value::Null), labels);
+        let covers = |value: &Value| covers(value, labels);
         let mut page = Page::new(ScenePart::Limits);
         let mut missing = Vec::new();
         let typed = self.typed;
@@ -79,6 +79,13 @@ impl Look<'_> {
     }
 }
 
+/// Whether a disruption budget is for pods with these labels: in `policy/v1` an empty selector means every pod, an absent
+/// one none.
+pub(crate) fn covers(budget: &Value, labels: &Value) -> bool {
+    let selector = budget.pointer("/spec/selector").and_then(Value::as_object);
+    selector.is_some_and(|selector| selector.is_empty() || matches(&budget["spec"]["selector"], labels))
+}
+
 /// Whether labels satisfy a `LabelSelector`; an absent one matches nothing here.
 pub(super) fn matches(selector: &Value, labels: &Value) -> bool {
     let value = |key: &str| labels.get(key).and_then(Value::as_str);
@@ -95,4 +102,27 @@ pub(super) fn matches(selector: &Value, labels: &Value) -> bool {
     };
     let any = selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some();
     any && !labels.is_null() && equal && json::list(selector, "/matchExpressions").iter().all(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_budget_covers_what_its_whole_selector_says() {
+        let covers =
+            |selector: Value| covers(&json!({"spec": {"selector": selector}}), &json!({"app": "web", "tier": "front"}));
+        assert!(covers(json!({})), "an empty selector is every pod");
+        assert!(!covers(Value::Null), "an absent one is none");
+        assert!(covers(json!({"matchLabels": {"app": "web"}})));
+        assert!(!covers(json!({"matchLabels": {"app": "web", "tier": "back"}})));
+        let rule = |operator: &str, values: &[&str]| {
+            covers(json!({"matchExpressions": [{"key": "tier", "operator": operator, "values": values}]}))
+        };
+        assert!(rule("In", &["front", "back"]) && !rule("In", &["back"]));
+        assert!(rule("NotIn", &["back"]) && !rule("NotIn", &["front"]));
+        assert!(rule("Exists", &[]) && !rule("DoesNotExist", &[]));
+    }
 }

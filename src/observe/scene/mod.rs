@@ -5,7 +5,7 @@ mod backing;
 mod config;
 mod elsewhere;
 mod events;
-mod limits;
+pub(crate) mod limits;
 mod logs;
 mod named;
 mod neighbours;

@@ -5,6 +5,7 @@
 
 mod buttons;
 mod digest;
+mod effect;
 mod escape;
 mod facts;
 mod flatten;

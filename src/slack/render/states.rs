@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::clock;
 use crate::model::{
-    ASKED, ApprovalState, Card, Ending, Incident, IncidentState, InvestigationState, ObjectRef, Review,
+    ASKED, Action, ApprovalState, Card, Ending, Incident, IncidentState, InvestigationState, ObjectRef, Review,
 };
 use crate::model::{Severity, Verification};
 use crate::redact::Redacted;
@@ -37,6 +37,15 @@ pub(super) fn header(card: &Card) -> String {
             Outcome::AlreadyOver if has_recovered(card) => format!("✅ {subject} had recovered when the alert came"),
             Outcome::AlreadyOver => format!("⚪ {subject} looks healthy: what the alert says is not seen there"),
             Outcome::Better => format!("✅ Healthy again. Was: {story}"),
+            Outcome::Worse(action, before, ready) => {
+                let order = buttons::order(action, 60);
+                format!("🔴 Made worse by “{order}”: {ready} ready, {before} before. {story}")
+            }
+            Outcome::Done(action) => {
+                let words = action.words();
+                let after = escape::short(words.done_after.as_str(), 40);
+                format!("{} {}{after}. {story}", emoji(card), escape::capital(words.done))
+            }
             Outcome::Over(Ending::Resolved | Ending::Healthy) => format!("✅ Over. Was: {story}"),
             Outcome::Over(Ending::Unlisted) => format!("✅ Over, resolve not seen. Was: {story}"),
             Outcome::Over(Ending::Presumed) => format!("✅ Presumed over. Was: {story}"),
@@ -83,15 +92,19 @@ fn asked(card: &Card) -> String {
 }
 
 /// Where the incident stands, as the first line tells it.
-enum Outcome {
+enum Outcome<'a> {
     InTrouble,
     NotFound,
     AlreadyOver,
     Better,
+    /// An action left fewer pods ready than there were.
+    Worse(&'a Action, u32, u32),
+    /// An action did what it should, which says nothing of health.
+    Done(&'a Action),
     Over(Ending),
 }
 
-fn outcome(card: &Card) -> Outcome {
+fn outcome(card: &Card) -> Outcome<'_> {
     if let IncidentState::Over { how, .. } = card.incident.state {
         return if was_over(card) && how != Ending::Absorbed { Outcome::AlreadyOver } else { Outcome::Over(how) };
     }
@@ -101,13 +114,21 @@ fn outcome(card: &Card) -> Outcome {
     if was_over(card) && card.incident.severity == Severity::None {
         return Outcome::AlreadyOver;
     }
-    if is_better(card) { Outcome::Better } else { Outcome::InTrouble }
+    acted(card).unwrap_or(Outcome::InTrouble)
 }
 
-/// Whether the newest action that was carried out has helped.
-fn is_better(card: &Card) -> bool {
-    let newest = card.approvals.iter().find(|approval| approval.state == ApprovalState::Executed);
-    newest.is_some_and(|approval| matches!(approval.verification, Verification::Better { .. }))
+/// What the newest action that was carried out has come to. That its own pods are ready is not yet that all is well: the
+/// incident's own health says that.
+fn acted(card: &Card) -> Option<Outcome<'_>> {
+    let newest = card.approvals.iter().find(|approval| approval.state == ApprovalState::Executed)?;
+    let action = newest.action.as_ref()?;
+    let healthy = card.incident.healthy_since.is_some();
+    match newest.verification {
+        Verification::Better { .. } if action.moves_pods() => healthy.then_some(Outcome::Better),
+        Verification::Better { .. } => Some(Outcome::Done(action)),
+        Verification::Worse { before, ready, .. } if !healthy => Some(Outcome::Worse(action, before, ready)),
+        _ => None,
+    }
 }
 
 /// Whether the card says that nothing was wrong any more when it was first looked at.

@@ -4,12 +4,10 @@ use jiff::Timestamp;
 use slack_morphism::prelude::*;
 
 use crate::clock;
-use crate::model::approval::{Dependents, Few};
-use crate::model::{
-    Action, Approval, ApprovalState, Caller, Card, IncidentState, Part, Press, Preview, Standing, Verification,
-};
+use crate::model::{Action, Approval, ApprovalState, Caller, Card, IncidentState, Press, Standing, Verification};
 use crate::redact::Redacted;
 use crate::slack::render::buttons;
+use crate::slack::render::effect::{effect, source};
 use crate::slack::render::escape;
 use crate::slack::render::facts;
 
@@ -56,6 +54,7 @@ fn step(card: &Card, approval: &Approval, nth: usize, now: Timestamp) -> Step {
             text: format!("*Next step*  {}\n{}", ordered(action), nobody(approval, &because)),
             ..Step::default()
         },
+        (ApprovalState::Refused, Some(action)) if approval.preview.is_some() => shown(approval, action, &because),
         (ApprovalState::Refused, Some(_)) => text(format!(
             "*No action*  {} ({})",
             because_or("the policy refuses it"),
@@ -110,6 +109,17 @@ pub(super) fn ordered(action: &Action) -> String {
     format!("{} {}{after}", escape::capital(words.order), escape::name(&action.object().name))
 }
 
+/// What firstlook cannot do itself here: with its effect, and no button.
+fn shown(approval: &Approval, action: &Action, because: &str) -> Step {
+    let Some(preview) = &approval.preview else { return Step::default() };
+    let (lines, _) = buttons::diff(&preview.diff, DIFF_LINES_MAX, 100);
+    let diff = (!lines.is_empty()).then(|| escape::block(&lines));
+    let by_hand = action.by_hand().map(|line| format!(" By hand: {}", escape::code_cut(line.as_str(), 300)));
+    let text =
+        format!("*No action*  {}: {because}.{} ({})", ordered(action), by_hand.unwrap_or_default(), source(preview));
+    Step { text, diff, ..Step::default() }
+}
+
 fn nobody(approval: &Approval, because: &str) -> String {
     if !because.is_empty() {
         return format!("Nobody may approve this here: {because}");
@@ -123,7 +133,8 @@ fn nobody(approval: &Approval, because: &str) -> String {
 }
 
 fn pending(card: &Card, approval: &Approval, action: &Action, nth: usize, now: Timestamp) -> Step {
-    let mut text = format!("*Next step*  {}{}", ordered(action), asked_by(&approval.asked_by));
+    let also: String = approval.also_asked_by.iter().map(asked_by).collect();
+    let mut text = format!("*Next step*  {}{}{also}", ordered(action), asked_by(&approval.asked_by));
     let mut diff = None;
     if let Some(preview) = &approval.preview {
         text.push_str(&format!(": {}", effect(action, preview)));
@@ -167,77 +178,6 @@ fn asked_by(caller: &Caller) -> String {
             format!(", asked {}{}{token}", by.unwrap_or_default(), through.unwrap_or_default())
         }
     }
-}
-
-/// Who computed the difference.
-pub(super) fn source(preview: &Preview) -> String {
-    let note = preview.note.as_ref().map(|note| escape::prose(escape::bare(&escape::cut(note.as_str(), 160))));
-    match (preview.by_api_server, note) {
-        (true, None) => "dry run by the API server".to_owned(),
-        (true, Some(note)) => format!("dry run by the API server; {note}"),
-        (false, None) => "computed without a dry run".to_owned(),
-        (false, Some(note)) => format!("computed without a dry run: {note}"),
-    }
-}
-
-/// What happens to how many pods, how fast, and who might object.
-pub(super) fn effect(action: &Action, preview: &Preview) -> String {
-    if action.mutes() {
-        let then = preview.then.as_ref().map(|then| escape::prose(escape::bare(&escape::cut(then.as_str(), 200))));
-        return format!("no pod is touched, {}", then.as_deref().unwrap_or("and this alert is heard again"));
-    }
-    let pace = escape::prose(&escape::cut(preview.pace.as_str(), 60));
-    let mut parts = vec![buttons::moved(action, preview.pods_touched, false)];
-    if !pace.is_empty() {
-        parts.push(pace);
-    }
-    if action.moves_pods() || matches!(action, Action::Drain { .. }) {
-        parts.push(match preview.disruptions_allowed {
-            Some(allowed) => format!("budget allows {allowed} down"),
-            None => "no disruption budget".to_owned(),
-        });
-    }
-    if action.moves_pods() {
-        parts.push(match &preview.autoscaler {
-            Some(autoscaler) => format!("autoscaler: {}", escape::prose(&escape::cut(autoscaler.as_str(), 100))),
-            None => "no autoscaler".to_owned(),
-        });
-    }
-    parts.push(match &preview.gitops {
-        Some(gitops) => {
-            format!("⚠️ managed by {}, which may revert it", escape::prose(&escape::cut(gitops.as_str(), 60)))
-        }
-        None => "not managed by GitOps".to_owned(),
-    });
-    parts.extend(preview.dependents.as_ref().map(before));
-    let then = preview.then.as_ref().map_or_else(String::new, |then| {
-        format!(". Then {}", escape::prose(escape::bare(&escape::cut(then.as_str(), 200))))
-    });
-    format!("{}{then}", parts.join(", "))
-}
-
-/// What stands before the pods and would feel their absence.
-fn before(dependents: &Dependents) -> String {
-    let unknown = |kind: &str, why: &Redacted| {
-        let why = escape::prose(escape::bare(&escape::cut(why.as_str(), 100)));
-        format!("could not read the {kind} before them ({why})")
-    };
-    let services = match &dependents.services {
-        Part::Missing(why) => return unknown("Services", why),
-        Part::Known(few) if few.named.is_empty() => return "no Service selects them".to_owned(),
-        Part::Known(few) => named("Service", few),
-    };
-    match &dependents.ingresses {
-        Part::Missing(why) => format!("behind {services}; {}", unknown("Ingresses", why)),
-        Part::Known(few) if few.named.is_empty() => format!("behind {services}, no Ingress"),
-        Part::Known(few) => format!("behind {services}, {}", named("Ingress", few)),
-    }
-}
-
-fn named(kind: &str, few: &Few) -> String {
-    let names: Vec<String> = few.named.iter().map(|object| escape::name(&object.name)).collect();
-    let more = if few.more > 0 { format!(" and {} more", few.more) } else { String::new() };
-    format!("{kind} {}{more}", names.join(", "))
 }
 
 /// The people who said yes, and when the last of them did.
@@ -321,22 +261,17 @@ fn executed(card: &Card, approval: &Approval, action: &Action, nth: usize, now: 
             )
         }
         Verification::Better { ready, wanted, .. } => {
-            let pods = match action {
-                Action::RerunJob { .. } => format!(". {ready} of {wanted} done"),
-                Action::Drain { .. } => format!(". {ready} of {wanted} pods moved"),
-                _ if action.moves_pods() => format!(". {ready} of {wanted} ready"),
-                _ => String::new(),
-            };
-            format!("✅ {done}{pods}{}", alert_after(card, now))
+            let came = escape::prose(action.came(*ready, *wanted).as_str());
+            format!("✅ {done}. {came}{}", alert_after(card, now))
         }
         Verification::NotBetter { why, .. } => {
-            let why = escape::prose(escape::bare(&escape::cut(why.as_str(), 300)));
-            let next = if facts::is_looking(card) { " Looking again." } else { "" };
-            let cause = if action.mutes() { "" } else { ": the cause was another" };
-            format!("⚠️ {done}, but {why}{cause}.{next}{}", suspended(approval))
+            format!("⚠️ {done}, but {}", bad(card, approval, why))
+        }
+        Verification::Worse { why, before, ready, .. } => {
+            format!("🔴 *Made worse*  {ready} ready, {before} before: {done}, but {}", bad(card, approval, why))
         }
     };
-    let judged = matches!(approval.verification, Verification::Better { .. } | Verification::NotBetter { .. });
+    let judged = approval.verification.is_judged();
     let undone = card.approvals.iter().any(|other| {
         other.undoes.as_ref() == Some(&approval.id)
             && !matches!(other.state, ApprovalState::Expired | ApprovalState::Rejected | ApprovalState::Withdrawn)
@@ -348,6 +283,13 @@ fn executed(card: &Card, approval: &Approval, action: &Action, nth: usize, now: 
     let text = if taken_back { text + &suspended(approval) } else { text };
     let buttons = if judged && !undone { buttons::undo(approval, action, nth) } else { None };
     Step { text, buttons: buttons.into_iter().collect(), ..Step::default() }
+}
+
+/// Why it did not help, and what follows.
+fn bad(card: &Card, approval: &Approval, why: &Redacted) -> String {
+    let why = escape::prose(escape::bare(&escape::cut(why.as_str(), 300)));
+    let next = if facts::is_looking(card) { " Looking again." } else { "" };
+    format!("{why}.{next}{}", suspended(approval))
 }
 
 /// When the alert resolved, counted from the begin of the trouble.

@@ -161,6 +161,7 @@ fn approval(state: ApprovalState) -> Approval {
         cluster: ClusterName::parse("prod-eu").unwrap(),
         incident: IncidentId::parse("i0001").unwrap(),
         asked_by: Caller::Agent,
+        also_asked_by: Vec::new(),
         proposal,
         action: Some(undo()),
         tier: Tier::Reversible,
@@ -180,6 +181,7 @@ fn approval(state: ApprovalState) -> Approval {
             by_api_server: true,
             note: None,
             pods_touched: 4,
+            down_at_worst: 1,
             disruptions_allowed: Some(1),
             pace: "one at a time".into(),
             autoscaler: None,
@@ -238,6 +240,7 @@ fn executed(verification: Verification) -> Card {
             finished_at: Some(at(7)),
             generation: Some(9),
             left: None,
+            ready_before: Some(1),
             wait_until: None,
         });
     })

@@ -9,6 +9,7 @@ use crate::slack::render::Message;
 use crate::slack::render::Options;
 use crate::slack::render::SECTION_MAX;
 use crate::slack::render::buttons;
+use crate::slack::render::effect;
 use crate::slack::render::escape;
 use crate::slack::render::facts;
 use crate::slack::render::push_lines;
@@ -40,9 +41,7 @@ pub fn replies(card: &Card, options: &Options) -> Vec<(String, Message)> {
 fn has_outcome(approval: &Approval) -> bool {
     match approval.state {
         ApprovalState::Failed | ApprovalState::OutcomeUnknown => true,
-        ApprovalState::Executed => {
-            matches!(approval.verification, Verification::Better { .. } | Verification::NotBetter { .. })
-        }
+        ApprovalState::Executed => approval.verification.is_judged(),
         _ => false,
     }
 }
@@ -147,9 +146,15 @@ fn approval_events(approval: &Approval, now: Timestamp) -> Vec<(Timestamp, Strin
         events.push((execution.started_at, format!("sent: {what}")));
     }
     match &approval.verification {
-        Verification::Better { at, ready, wanted } => events.push((*at, format!("{ready} of {wanted} ready"))),
+        Verification::Better { at, ready, wanted } => {
+            events.push((*at, escape::prose(action.came(*ready, *wanted).as_str())));
+        }
         Verification::NotBetter { at, why } => {
             events.push((*at, format!("not better: {}", escape::prose(&escape::cut(why.as_str(), 200)))));
+        }
+        Verification::Worse { at, why, before, ready } => {
+            let why = escape::prose(&escape::cut(why.as_str(), 200));
+            events.push((*at, format!("worse, {ready} ready, {before} before: {why}")));
         }
         Verification::NotStarted | Verification::Watching { .. } | Verification::WaitsFor { .. } => {}
     }
@@ -190,7 +195,8 @@ fn push_difference(blocks: &mut Vec<SlackBlock>, approval: &Approval) {
     if lines.is_empty() {
         return;
     }
-    blocks.push(section(&format!("*{}* ({})", steps::ordered(action), steps::source(preview))));
+    let exactly = effect::exactly(approval, preview);
+    blocks.push(section(&format!("*{}* ({}){exactly}", steps::ordered(action), effect::source(preview))));
     let mut part: Vec<String> = Vec::new();
     for line in lines {
         part.push(line);
@@ -231,11 +237,16 @@ fn outcome(approval: &Approval, now: Timestamp) -> Message {
         (ApprovalState::Failed, _) => format!("⚠️ failed: {because}"),
         (ApprovalState::OutcomeUnknown, _) => format!("⚠️ outcome unknown: {because}"),
         (_, Verification::Better { at, ready, wanted }) => {
-            format!("✅ {ready} of {wanted} ready at {}", escape::time(*at, now))
+            let came = approval.action.as_ref().map(|action| action.came(*ready, *wanted)).unwrap_or_default();
+            format!("✅ {} at {}", escape::prose(came.as_str()), escape::time(*at, now))
         }
         (_, Verification::NotBetter { at, why }) => {
             let why = escape::prose(escape::bare(&escape::cut(why.as_str(), 500)));
             format!("⚠️ not better at {}: {why}", escape::time(*at, now))
+        }
+        (_, Verification::Worse { at, why, before, ready }) => {
+            let why = escape::prose(escape::bare(&escape::cut(why.as_str(), 500)));
+            format!("🔴 worse at {}, {ready} ready, {before} before: {why}", escape::time(*at, now))
         }
         _ => "under way".to_owned(),
     };

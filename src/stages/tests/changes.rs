@@ -309,6 +309,66 @@ async fn a_drain_evicts_one_pod_a_turn_and_waits_for_budgets() {
     assert!(matches!(came, Verification::Better { ready: 2, wanted: 2, .. }), "{came:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_is_taken_back_only_where_nobody_had_cordoned_the_node_before() {
+    let cordoned = Box::pin(world(n1())).await;
+    cordoned.edit(&n1(), |node| node["spec"]["unschedulable"] = json!(true));
+    let done = Box::pin(cordoned.approve(&cordoned.ask(Proposal::Drain { object: n1() }).await)).await;
+    assert_eq!(done.state, ApprovalState::Executed, "{}", done.because);
+    assert_eq!(done.action.as_ref().and_then(Action::inverse), None, "the cordon was somebody else's");
+    let world = Box::pin(world(n1())).await;
+    let done = Box::pin(world.approve(&world.ask(Proposal::Drain { object: n1() }).await)).await;
+    assert_eq!(done.state, ApprovalState::Executed, "{}", done.because);
+    // Somebody gives the node back and takes it again: that is no longer the drain's cordon.
+    world.edit(&n1(), |node| node["spec"]["unschedulable"] = json!(false));
+    world.press(Pressed::Undo { approval: done.id.clone() }).await;
+    let refused = world.undoing(&done).await;
+    assert_eq!(refused.state, ApprovalState::Refused, "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_node_that_was_cordoned_after_the_question_is_not_drained() {
+    let world = world(n1()).await;
+    let asked = world.ask(Proposal::Drain { object: n1() }).await;
+    world.edit(&n1(), |node| node["spec"]["unschedulable"] = json!(true));
+    let ended = Box::pin(world.approve(&asked)).await;
+    assert_eq!(ended.state, ApprovalState::Withdrawn, "{}", ended.because);
+    assert_eq!(world.cluster.list("Pod", "shop").len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_helped_and_did_not_last_is_said() {
+    let world = world(web()).await;
+    let done = Box::pin(world.carry_out(Proposal::RolloutRestart { object: web() })).await;
+    assert_eq!(done.execution.as_ref().unwrap().ready_before, Some(2));
+    let fails = |pod: &mut Value| {
+        pod["status"]["conditions"] =
+            json!([{"type": "Ready", "status": "False", "lastTransitionTime": world.clock.now().to_string()}]);
+        pod["status"]["containerStatuses"][0]["ready"] = json!(false);
+    };
+    let first = world.cluster.list("Pod", "shop").remove(0);
+    let first = object(Kind::Pod, "shop", first["metadata"]["name"].as_str().unwrap());
+    world.edit(&first, fails);
+    world.edit(&web(), |web| web["status"]["readyReplicas"] = json!(1));
+    let came = world.verified(&done, 61, |came| !matches!(came, Verification::Better { .. })).await;
+    let Verification::Worse { why, before: 2, ready: 1, .. } = came else { panic!("{came:?}") };
+    assert!(why.as_str().starts_with("it held for 1 min only: pod web-"), "{why}");
+}
+
+#[tokio::test]
+async fn where_no_policy_binds_the_writer_nobody_is_asked() {
+    let world = world(web()).await;
+    for account in ["firstlook-write", "firstlook-preview"] {
+        assert!(world.cluster.remove("ValidatingAdmissionPolicy", "", account));
+    }
+    let refused = world.ask(Proposal::Scale { object: web(), replicas: 4 }).await;
+    assert_eq!(refused.state, ApprovalState::Refused, "{refused:?}");
+    assert!(refused.because.as_str().contains("no admission policy binds"), "{}", refused.because);
+    let preview = refused.preview.unwrap();
+    assert!(!preview.by_api_server && preview.note.is_some(), "{preview:?}");
+    assert_eq!(preview.diff.len(), 1, "the difference is computed all the same");
+}
+
 #[tokio::test]
 async fn a_node_with_a_running_job_or_a_protected_pod_is_not_drained() {
     let world = world(n1()).await;

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::act::{again, change};
 use crate::correlate::ending::Health;
-use crate::model::scene::Pod;
+use crate::model::scene::{Event, Pod, State};
 use crate::model::{Action, Approval, Kind, Moved, ObjectRef, Scene, Verification};
 use crate::observe::reader::Selector;
 use crate::observe::typed::Typed;
@@ -21,6 +21,17 @@ const HELD_UP_AFTER: SignedDuration = SignedDuration::from_secs(10);
 const MUTED_AFTER: SignedDuration = SignedDuration::from_secs(60);
 /// Restarts of one container in the new revision that are no start-up hiccup.
 const RESTARTS_MAX: u32 = 2;
+/// What a container waits for that Kubernetes has tried already and that no time mends.
+const STUCK: [&str; 5] =
+    ["ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError"];
+/// Warnings that keep a new pod from starting, and for how long they must have come: Kubernetes tries again by itself, and
+/// a volume that is still held by the pod before, or a quota, is often free within seconds.
+const KEEPING: [&str; 4] = ["FailedMount", "FailedAttachVolume", "FailedCreate", "FailedCreatePodSandBox"];
+const KEPT_FOR: SignedDuration = SignedDuration::from_secs(30);
+/// What has helped is looked at for this long: a leak, or a cache that runs empty, tells only then.
+pub(super) const FOLLOWED: SignedDuration = SignedDuration::from_mins(10);
+/// A pod that is not ready for so long is no hiccup of a probe.
+const RELAPSED_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
 /// The object whose scene tells: of an evicted pod its owner.
 pub(super) fn watched(action: &Action) -> &ObjectRef {
@@ -35,7 +46,8 @@ pub(super) async fn of(
     scene: &Scene,
     now: Timestamp,
 ) -> Verification {
-    match action {
+    let came = match action {
+        _ if matches!(approval.verification, Verification::Better { .. }) => held(approval, scene, now),
         Action::RerunJob { object } => ran(reader, approval, object, now).await,
         Action::DeletePod { object, uid, .. } if !is_gone(reader, object, uid).await => {
             let began = approval.execution.as_ref().map_or(now, |execution| execution.started_at);
@@ -44,9 +56,62 @@ pub(super) async fn of(
                 None => Verification::Watching { ready: 0, wanted: 1 },
             }
         }
-        Action::Drain { object, pods } => drained(reader, approval, object, pods, now).await,
+        Action::Drain { object, pods, .. } => drained(reader, approval, object, pods, now).await,
         _ if action.moves_pods() => progress(approval, scene, now),
         _ => stands(reader, approval, action, now).await,
+    };
+    weighed(approval, scene, came)
+}
+
+/// Whether what has helped may still turn out otherwise, and is looked at.
+pub(super) fn is_provisional(approval: &Approval, now: Timestamp) -> bool {
+    let follows =
+        |action: &Action| action.rolls() || matches!(action, Action::Scale { .. } | Action::ResumeRollout { .. });
+    match approval.verification {
+        Verification::Better { at, .. } => {
+            approval.action.as_ref().is_some_and(follows) && now.duration_since(at) < FOLLOWED
+        }
+        _ => false,
+    }
+}
+
+/// Whether what has helped still does. What somebody changed since is no longer this action's.
+fn held(approval: &Approval, scene: &Scene, now: Timestamp) -> Verification {
+    let (Verification::Better { at, .. }, Some(execution)) = (&approval.verification, &approval.execution) else {
+        return approval.verification.clone();
+    };
+    let workload = scene.workload.known().and_then(Option::as_ref);
+    let own = workload.is_some_and(|workload| Some(workload.generation) == execution.generation);
+    let failing = || {
+        let pod = scene.pods.items().iter().find(|pod| !pod.deleting && is_down(pod, now))?;
+        Some(text!("pod {} is not ready any more", pod.object.name))
+    };
+    match stuck(scene, execution.started_at).or_else(failing).filter(|_| own) {
+        Some(why) => {
+            let held = now.duration_since(*at).as_mins();
+            Verification::NotBetter { at: now, why: text!("it held for {} min only: {}", held, why) }
+        }
+        None => approval.verification.clone(),
+    }
+}
+
+/// Whether a pod has not been ready for longer than a probe's hiccup.
+fn is_down(pod: &Pod, now: Timestamp) -> bool {
+    let turned = pod.conditions.iter().find(|one| one.kind.as_str() == "Ready" && one.status.as_str() != "True");
+    let since = turned.and_then(|condition| condition.changed_at);
+    !pod.ready && since.is_some_and(|since| now.duration_since(since) >= RELAPSED_AFTER)
+}
+
+/// What did not help, said as worse where fewer pods are ready than before (of those that are wanted now).
+fn weighed(approval: &Approval, scene: &Scene, came: Verification) -> Verification {
+    let before = approval.execution.as_ref().and_then(|execution| execution.ready_before);
+    match (came, before, scene.workload.known().and_then(Option::as_ref)) {
+        (Verification::NotBetter { at, why }, Some(before), Some(workload))
+            if workload.ready < before.min(workload.wanted) =>
+        {
+            Verification::Worse { at, why, before, ready: workload.ready }
+        }
+        (came, ..) => came,
     }
 }
 
@@ -167,16 +232,135 @@ fn held_up(scene: &Scene, now: Timestamp, began: Timestamp) -> Option<ObjectRef>
     pods.iter().find(old).filter(|_| !moving).map(|pod| pod.object.clone())
 }
 
+/// Why the new pods do not start, or do not stay, if that is plain.
+fn stuck(scene: &Scene, began: Timestamp) -> Option<Redacted> {
+    let newer = || scene.pods.items().iter().filter(|pod| pod.created_at >= began && !pod.deleting);
+    for container in newer().flat_map(|pod| &pod.containers).filter(|container| !container.ready) {
+        let (name, times) = (&container.name, container.restarts);
+        if times >= RESTARTS_MAX {
+            return Some(text!("new pods still fail: container {} restarted {} times", name, times));
+        }
+        if let State::Waiting { reason, .. } = &container.state
+            && STUCK.contains(&reason.as_str())
+        {
+            return Some(text!("new pods do not start: container {} waits ({})", name, reason));
+        }
+    }
+    let of_new = |event: &Event| {
+        let object = &event.object;
+        let own = *object == scene.subject || object.kind == Kind::ReplicaSet;
+        own || newer().any(|pod| !pod.ready && pod.object == *object)
+    };
+    let keeps = |event: &&Event| {
+        event.warning
+            && KEEPING.contains(&event.reason.as_str())
+            && event.first_at >= began
+            && event.last_at.duration_since(event.first_at) >= KEPT_FOR
+            && of_new(event)
+    };
+    let event = scene.events.items().iter().find(keeps)?;
+    Some(text!("new pods do not start: {}, {}", event.reason, event.message.one_line().cut(160)))
+}
+
 /// Why the rollout will not help, if that is plain already.
 fn worse(scene: &Scene, now: Timestamp, began: Timestamp) -> Option<Redacted> {
-    let newer = scene.pods.items().iter().filter(|pod| pod.created_at >= began && !pod.deleting);
-    for pod in newer {
-        let failing = pod.containers.iter().find(|c| !c.ready && c.restarts >= RESTARTS_MAX);
-        if let Some(container) = failing {
-            let times = container.restarts;
-            return Some(text!("new pods still fail: container {} restarted {} times", container.name, times));
-        }
+    if let Some(why) = stuck(scene, began) {
+        return Some(why);
     }
     let took = now.duration_since(began);
     (took >= ROLLOUT_MAX).then(|| text!("the rollout is not through after {} min", took.as_secs() / 60))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const BEGAN: &str = "2026-03-24T16:40:00Z";
+
+    /// A Deployment whose one new pod is as given, with these events.
+    fn scene(container: &Value, events: &[Value]) -> Scene {
+        let object = |kind: &str, name: &str| json!({"kind": kind, "namespace": "shop", "name": name});
+        let at = json!({"evidence": "e1", "segment": 0});
+        let pod = json!({
+            "object": object("Pod", "web-2"), "uid": "u", "created_at": "2026-03-24T16:40:05Z", "phase": "Pending",
+            "ready": false, "node": null, "template": "2", "labels": {}, "reason": "", "message": "", "conditions": [],
+            "containers": [container], "deleting": false, "owner": null, "cpu_milli": 0, "memory_bytes": 0, "at": at,
+        });
+        let events: Vec<Value> = events
+            .iter()
+            .map(|event| {
+                let mut whole =
+                    json!({"object": object("Pod", "web-2"), "warning": true, "count": 4, "source": "", "at": at});
+                whole.as_object_mut().unwrap().extend(event.as_object().unwrap().clone());
+                whole
+            })
+            .collect();
+        let known = |value: Value| json!({"known": value});
+        let mut scene =
+            json!({"subject": object("Deployment", "web"), "read_at": BEGAN, "not_found": null, "evidence": []});
+        for part in [
+            "workload",
+            "revisions",
+            "changes",
+            "pods",
+            "logs",
+            "events",
+            "nodes",
+            "services",
+            "ingresses",
+            "ingress_classes",
+            "config_maps",
+            "claims",
+            "autoscalers",
+            "budgets",
+            "quotas",
+            "neighbours",
+        ] {
+            scene[part] = known(json!([]));
+        }
+        (scene["workload"], scene["pods"], scene["events"]) =
+            (known(Value::Null), known(json!([pod])), known(json!(events)));
+        serde_json::from_value(scene).unwrap()
+    }
+
+    fn container(restarts: u32, waiting: &str) -> Value {
+        json!({"name": "app", "init": false, "image": "web:2", "ready": false, "restarts": restarts, "last": null,
+            "memory_limit": null, "state": {"waiting": {"reason": waiting, "message": ""}}})
+    }
+
+    fn says(scene: &Scene) -> Option<String> {
+        stuck(scene, BEGAN.parse().unwrap()).map(|why| why.to_string())
+    }
+
+    #[test]
+    fn a_new_pod_that_cannot_start_is_told_without_waiting_for_the_deadline() {
+        for reason in ["ImagePullBackOff", "CreateContainerConfigError", "InvalidImageName"] {
+            let why = format!("new pods do not start: container app waits ({reason})");
+            assert_eq!(says(&scene(&container(0, reason), &[])), Some(why));
+        }
+        for reason in ["ContainerCreating", "PodInitializing", "ErrImagePull"] {
+            assert_eq!(says(&scene(&container(0, reason), &[])), None, "{reason} may pass");
+        }
+        assert!(says(&scene(&container(2, "CrashLoopBackOff"), &[])).unwrap().contains("restarted 2 times"));
+    }
+
+    #[test]
+    fn new_warnings_that_keep_a_pod_from_starting_are_told_once_they_last() {
+        let event = |reason: &str, first: u32, last: u32| {
+            json!({"reason": reason, "message": "secret \"db\" not found",
+                "first_at": format!("2026-03-24T16:40:{first:02}Z"), "last_at": format!("2026-03-24T16:40:{last:02}Z")})
+        };
+        let starting = container(0, "ContainerCreating");
+        let why = "new pods do not start: FailedMount, secret \"db\" not found".to_owned();
+        assert_eq!(says(&scene(&starting, &[event("FailedMount", 10, 45)])), Some(why));
+        assert_eq!(says(&scene(&starting, &[event("FailedMount", 10, 20)])), None, "a volume is often free soon");
+        assert_eq!(says(&scene(&starting, &[event("Unhealthy", 10, 59)])), None, "a slow start is none");
+        let mut old = event("FailedCreate", 10, 59);
+        old["object"] = json!({"kind": "Deployment", "namespace": "shop", "name": "web"});
+        assert!(says(&scene(&starting, &[old.clone()])).is_some());
+        old["first_at"] = json!("2026-03-24T16:39:00Z");
+        assert_eq!(says(&scene(&starting, &[old])), None, "it came before the action");
+    }
 }

@@ -138,6 +138,7 @@ impl World {
             finished_at: None,
             generation: None,
             left: None,
+            ready_before: None,
             wait_until: None,
         });
         Approval {
@@ -145,6 +146,7 @@ impl World {
             cluster: self.options.cluster.clone(),
             incident: incident.clone(),
             asked_by: Caller::Agent,
+            also_asked_by: Vec::new(),
             proposal: Proposal::RolloutRestart { object: object.clone() },
             action: Some(Action::RolloutRestart { object }),
             tier: Tier::Reversible,

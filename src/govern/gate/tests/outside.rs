@@ -212,3 +212,101 @@ async fn all_tools_cost_at_most_115_tokens_each() {
     let tokens = tiktoken_rs::o200k_base().unwrap().encode_ordinary(&text).len();
     assert!(tokens <= 115 * tools.len(), "{tokens} tokens for {} tools: {text}", tools.len());
 }
+
+#[tokio::test]
+async fn who_asks_for_what_is_asked_for_already_is_named_and_audited() {
+    let world = world().await;
+    let approval =
+        world.propose(&Proposal::RolloutUndo { object: deployment("dispatch-api"), to_revision: None }).await;
+    let client = connect(&world, &guest(ALL), None).await;
+    let (_, _, told) = ask(&client, "rollout_undo", workload()).await;
+    assert_eq!(told["approval_id"], json!(approval.id));
+    assert_eq!(world.audited().await, ["rollout_undo ask", "rollout_undo ask"], "the same request, asked for by two");
+    ask(&client, "rollout_undo", workload()).await;
+    assert_eq!(world.audited().await.len(), 3);
+    let named = world.store.approval(&approval.id).await.unwrap().unwrap().also_asked_by;
+    assert!(matches!(&named[..], [Caller::Client { name, .. }] if name.as_str() == "laptop"), "once: {named:?}");
+}
+
+#[tokio::test]
+async fn a_tier_that_the_policy_raises_binds_tokens_too() {
+    let policy = format!("{POLICY}tiers: {{rollout_restart: destructive}}\n");
+    let world = world_with(&policy).await;
+    let client = connect(&world, &guest(ALL), None).await;
+    assert!(!names(&client).await.contains(&"rollout_restart".to_owned()));
+    let (failed, text, _) = ask(&client, "rollout_restart", other()).await;
+    assert!(failed && text.contains("does not reach rollout_restart"), "{text}");
+    let more = guest("namespaces: [fleet-ops], tiers: [read-only, reversible, destructive]");
+    assert!(names(&connect(&world, &more, None).await).await.contains(&"rollout_restart".to_owned()));
+}
+
+#[tokio::test]
+async fn listing_is_counted_and_audited_as_calling_is() {
+    use rmcp::model::GetPromptRequestParams;
+    let world = world().await;
+    let client = connect(&world, &guest(&format!("{ALL}, calls_per_minute: 3")), None).await;
+    client.list_tools(None).await.unwrap();
+    client.list_resources(None).await.unwrap();
+    let form = object(json!({"namespace": "fleet-ops", "task": "look"}));
+    let filled = || client.get_prompt(GetPromptRequestParams::new("first_look").with_arguments(form.clone()));
+    filled().await.unwrap();
+    world.gate.flush().await;
+    let last = world.store.audit_last("outside").await.unwrap().unwrap();
+    assert_eq!(
+        (last["tool"].as_str(), last["caller"]["client"]["name"].as_str()),
+        (Some("prompts/get"), Some("laptop"))
+    );
+    let error = filled().await.unwrap_err().to_string();
+    assert!(error.contains("all 3 calls of this minute"), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_asked_for_is_counted_over_a_restart() {
+    let world = world().await;
+    let few = format!("{ALL}, asks_per_hour: 1");
+    let client = connect(&world, &guest(&few), None).await;
+    assert!(ask(&client, "rollout_restart", other()).await.1.starts_with("pending_approval"));
+    let again = connect(&world, &guest(&few), None).await;
+    assert!(ask(&again, "rollout_restart", other()).await.1.contains("asks_per_hour"), "the store remembers");
+}
+
+#[tokio::test]
+async fn a_report_is_told_without_what_the_token_does_not_reach() {
+    use crate::model::{Certainty, Citation, Origin, Report, Review, Source};
+    use rmcp::model::ReadResourceRequestParams;
+    let world = world().await;
+    let citation = |namespace: &str, quote: &'static str| Citation {
+        evidence: "e1".parse().unwrap(),
+        segment: Some(0),
+        quote: quote.into(),
+        source: Some(Source::Object { object: ObjectRef::new(Kind::Deployment, Some(namespace), "db").unwrap() }),
+    };
+    let report = Report {
+        origin: Origin::Model,
+        headline: "the vault is shut".into(),
+        cause: "somebody shut the vault".into(),
+        certainty: Certainty::Likely,
+        culprit: None,
+        citations: vec![citation("fleet-ops", "seen in fleet-ops"), citation("vault", "seen in the vault")],
+        ruled_out: Vec::new(),
+        advice: None,
+        proposals: Vec::new(),
+        reasoning: Vec::new(),
+        struck: 0,
+        review: Review::NotNeeded,
+    };
+    let read = async |report: Report, rights: &str| {
+        let write = Write::Report { incident: world.incident.id.clone(), report: Box::new(report) };
+        world.store.commit(vec![write], Durability::Soon, None).await.unwrap();
+        let client = connect(&world, &guest(rights), None).await;
+        let told =
+            client.read_resource(ReadResourceRequestParams::new("firstlook://incident/i1/report")).await.unwrap();
+        serde_json::to_string(&told.contents).unwrap()
+    };
+    let few = read(report.clone(), ALL).await;
+    assert!(few.contains("seen in fleet-ops") && few.contains("does not reach") && !few.contains("vault"), "{few}");
+    let all = read(report.clone(), "namespaces: [fleet-ops, vault]").await;
+    assert!(all.contains("seen in the vault") && all.contains("the vault is shut"), "{all}");
+    let own = Report { citations: vec![citation("fleet-ops", "seen in fleet-ops")], ..report };
+    assert!(read(own, ALL).await.contains("the vault is shut"), "its words rest on what the token reaches");
+}

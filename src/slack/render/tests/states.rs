@@ -13,11 +13,62 @@ fn after_a_click_the_buttons_go_and_the_card_says_who_pressed_what() {
     let mut better = executed(Verification::Better { at: at(9), ready: 4, wanted: 4 });
     better.heard.alerts_firing = 0;
     better.heard.resolved_at = Some(at(10));
+    better.incident.healthy_since = Some(at(9));
     see("verified", &better);
     insta::assert_snapshot!("thread-of-the-outcome", flatten(&replies(&better, &Options { now: at(11) })[1].1));
     let mut worse = executed(Verification::NotBetter { at: at(9), why: "pods still exit 1".into() });
     worse.incident.investigation.state = InvestigationState::Running;
     see("done-but-not-better", &worse);
+}
+
+#[test]
+fn healthy_again_is_said_of_the_incident_and_of_no_action_that_moves_no_pod() {
+    let mut better = executed(Verification::Better { at: at(9), ready: 4, wanted: 4 });
+    assert!(!render(&better).contains("Healthy again"), "its incident is not seen to be healthy, or ill again");
+    better.incident.healthy_since = Some(at(9));
+    assert!(render(&better).contains("Healthy again"));
+    better.approvals[0].verification = Verification::Better { at: at(9), ready: 0, wanted: 0 };
+    for action in [
+        Action::PauseRollout { object: checkout() },
+        Action::Cordon { object: ObjectRef::new(Kind::Node, None, "n1").unwrap() },
+    ] {
+        better.approvals[0].action = Some(action);
+        let says = render(&better);
+        assert!(!says.contains("Healthy again") && !says.contains("0 of 0"), "{says}");
+        let thread = flatten(&replies(&better, &Options { now: at(11) })[1].1);
+        assert!(!thread.contains("0 of 0") && thread.contains("it stands"), "{thread}");
+    }
+    better.approvals[0].action = Some(Action::PauseRollout { object: checkout() });
+    assert!(render(&better).starts_with("🔴 Rollout paused. checkout is failing in shop"), "{}", render(&better));
+}
+
+#[test]
+fn what_made_things_worse_says_so_first() {
+    let why = "new pods still fail: container app restarted 2 times".into();
+    let mut worse = executed(Verification::Worse { at: at(9), why, before: 3, ready: 1 });
+    let says = render(&worse);
+    let first = "🔴 Made worse by “Roll back checkout to revision 6”: 1 ready, 3 before. checkout is failing in shop";
+    assert!(says.starts_with(first), "{says}");
+    let step = "🔴 *Made worse*  1 ready, 3 before: *Rolled back*";
+    assert!(says.contains(step) && says.contains("container app restarted 2 times."), "{says}");
+    let thread = flatten(&replies(&worse, &Options { now: at(11) })[1].1);
+    assert!(thread.contains("1 ready, 3 before: new pods still fail"), "{thread}");
+    worse.incident.healthy_since = Some(at(10));
+    assert!(!render(&worse).starts_with("🔴 Made worse"), "it is over");
+}
+
+#[test]
+fn a_cluster_that_binds_no_writer_shows_the_step_without_a_button() {
+    let refused = asked(|approval| {
+        approval.state = ApprovalState::Refused;
+        approval.because = "firstlook changes nothing here".into();
+        let preview = approval.preview.as_mut().unwrap();
+        preview.by_api_server = false;
+        preview.note = Some("no dry run: the admission policy of the preview account is not installed".into());
+    });
+    let says = render(&refused);
+    assert!(says.contains("computed without a dry run") && says.contains("kubectl -n shop rollout undo"), "{says}");
+    assert!(!says.contains("[ Roll back"), "no button: {says}");
 }
 
 #[test]
