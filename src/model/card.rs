@@ -126,6 +126,9 @@ pub struct Heard {
     pub resolved_at: Option<Timestamp>,
     /// The newest alert's own words (summary or description), for an incident without a scene.
     pub says: Option<Redacted>,
+    /// The newest alert by its name, with its summary and description, at most 1,000 characters.
+    #[serde(default)]
+    pub alert: Option<(Redacted, Redacted)>,
     /// Labels of an alert that names no object, `key=value` each, at most 15.
     #[serde(default)]
     pub labels: Vec<Redacted>,

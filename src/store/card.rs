@@ -17,6 +17,8 @@ use crate::text;
 const NAMES_MAX: u32 = 10;
 /// Labels of an alert that names no object; rules set about five, exporters about ten.
 const LABELS_MAX: usize = 15;
+/// What an alert says of itself is a sentence or two; more would fill the thread.
+const TOLD_MAX_CHARS: usize = 1_000;
 
 impl Store {
     /// Everything that the card of this incident shows; None when the incident is not stored.
@@ -40,6 +42,7 @@ impl Store {
         heard.warnings = row.int(5)? as u32;
         heard.rollouts = row.int(6)? as u32;
         heard.says = newest.as_ref().and_then(words);
+        heard.alert = newest.as_ref().and_then(Signal::alert).and_then(told);
         if incident.subject.kind == Kind::Alert {
             heard.labels = newest.as_ref().map(labels).unwrap_or_default();
         }
@@ -109,6 +112,14 @@ fn words(signal: &Signal) -> Option<Redacted> {
         SignalBody::Warning(warning) => Some(text!("{}: {}", warning.reason, warning.message)),
         SignalBody::Rollout(_) => None,
     }
+}
+
+/// An alert's name and all that it says of itself: rules put what is always the same into the summary.
+fn told(alert: &Alert) -> Option<(Redacted, Redacted)> {
+    let said = [annotation(alert, &["summary"]), annotation(alert, &["description", "message"])];
+    let mut said: Vec<Redacted> = said.into_iter().flatten().map(Redacted::one_line).collect();
+    said.dedup();
+    (!said.is_empty()).then(|| (alert.name.clone(), Redacted::join(&said, " · ").cut(TOLD_MAX_CHARS)))
 }
 
 /// The labels of an alert, without those that the card shows elsewhere.

@@ -53,12 +53,13 @@ pub(super) fn subject_words(card: &Card) -> String {
 /// Where, how bad, since when, and what was heard.
 pub(super) fn line(card: &Card, now: Timestamp) -> String {
     let incident = &card.incident;
+    let (severity, reasoned) = severity(card);
     let mut parts = vec![
         format!("cluster `{}`", escape::short(incident.cluster.as_str(), 60)),
         escape::object(&incident.subject),
-        severity(card),
+        severity,
     ];
-    if let Some(service) = card.scene.as_deref().and_then(endpoints) {
+    if let Some(service) = card.scene.as_deref().filter(|_| !reasoned).and_then(endpoints) {
         parts.push(service);
     }
     let (end, word) = match incident.state {
@@ -85,21 +86,23 @@ pub(super) fn line(card: &Card, now: Timestamp) -> String {
     parts.join(" · ")
 }
 
-fn severity(card: &Card) -> String {
+/// How bad it is, with the reason where an alert says otherwise; whether there is one.
+fn severity(card: &Card) -> (String, bool) {
     let own = match card.incident.severity {
-        _ if card.incident.fault == ASKED => return "no trouble was heard of".to_owned(),
+        _ if card.incident.fault == ASKED => return ("no trouble was heard of".to_owned(), false),
         // What an alert once said of it is no news where its subject is well.
-        Severity::None if card.incident.healthy_since.is_some() => return "healthy now".to_owned(),
+        Severity::None if card.incident.healthy_since.is_some() => return ("healthy now".to_owned(), false),
         severity => severity.as_str(),
     };
-    match &card.incident.alert_severity {
-        Some(said) if !said.is_empty() && !said.as_str().eq_ignore_ascii_case(own) => {
-            let why = card.incident.severity_why.as_str();
-            let why =
-                if why.is_empty() { String::new() } else { format!(": {}", escape::prose(&escape::cut(why, 80))) };
-            format!("{own} (alert says {}{why})", escape::prose(&escape::cut(said.as_str(), 20)))
-        }
-        _ => own.to_owned(),
+    let said = card.incident.alert_severity.as_ref().filter(|said| !said.is_empty());
+    let Some(said) = said.filter(|said| !said.as_str().eq_ignore_ascii_case(own)) else {
+        return (own.to_owned(), false);
+    };
+    let said = escape::prose(&escape::cut(said.as_str(), 20));
+    // Whose reason it is must be plain: the alert gives none.
+    match card.incident.severity_why.as_str() {
+        "" => (format!("{own} (alert says {said})"), false),
+        why => (format!("{own}: {} (alert says {said})", escape::prose(&escape::cut(why, 80))), true),
     }
 }
 
@@ -265,6 +268,23 @@ pub(super) fn cause(card: &Card) -> Vec<String> {
         (true, false) => {}
     }
     lines
+}
+
+/// What the newest alert says of itself, quoted, while nothing better is known; the first line may say it already.
+pub(super) fn alert_says(card: &Card) -> Option<String> {
+    let (name, text) = card.heard.alert.as_ref()?;
+    let known = card.report.as_ref().is_some_and(|report| report.certainty >= Certainty::Likely);
+    let said = story(card).contains(escape::bare(text.as_str()));
+    (!known && !said).then(|| alert_quote(name, text, 200))
+}
+
+/// An alert's own words in code style, with its name.
+pub(super) fn alert_quote(name: &Redacted, text: &Redacted, max_chars: usize) -> String {
+    format!(
+        "*Alert says*  {} ({})",
+        escape::code_cut(text.as_str(), max_chars),
+        escape::prose(&escape::cut(name.as_str(), 80))
+    )
 }
 
 /// Whether a better answer may still come.

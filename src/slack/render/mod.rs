@@ -75,7 +75,8 @@ fn whole(card: &Card, now: Timestamp, details: Option<&str>) -> Message {
         blocks.push(section(&which));
     } else {
         let changed = facts::changed(card, now).filter(|_| !states::is_already_over(card));
-        push_lines(&mut blocks, changed.into_iter().chain(facts::findings(card)).collect());
+        let told = facts::alert_says(card).filter(|_| !states::is_already_over(card));
+        push_lines(&mut blocks, told.into_iter().chain(changed).chain(facts::findings(card)).collect());
         let around = facts::unread(card)
             .into_iter()
             .chain(states::no_answer(card))

@@ -72,6 +72,8 @@ fn finding(role: Role, brief: &'static str, says: &'static str) -> Finding {
         proposal: None,
         advice: None,
         shared: None,
+        revision: None,
+        ending: false,
     }
 }
 
@@ -101,6 +103,7 @@ fn first_card() -> Card {
             rollouts: 1,
             resolved_at: None,
             says: Some("Pod shop/checkout is crash looping".into()),
+            alert: None,
             labels: Vec::new(),
         },
         scene: Some(Arc::new(scene())),
@@ -323,6 +326,23 @@ fn the_first_card_says_what_fired_what_changed_and_what_the_rules_found() {
     card.scene = None;
     card.findings.clear();
     see("nothing-read-yet", &card);
+}
+
+#[test]
+fn an_alerts_own_words_are_quoted_while_no_cause_is_known_and_its_severity_has_no_reason_of_ours() {
+    let mut card = first_card();
+    let words = "Pod is crash looping. · <!channel> see *this* `now`";
+    card.heard.alert = Some(("KubePodCrashLooping".into(), words.into()));
+    card.incident.severity_why = "1 of 4 endpoints is left".into();
+    let shown = flatten(&super::card(&card, &Options { now: at(11) }));
+    assert!(shown.contains("critical: 1 of 4 endpoints is left (alert says warning)"), "{shown}");
+    assert!(shown.contains("*Alert says*  `Pod is crash looping. ·"), "{shown}");
+    assert!(shown.contains("(KubePodCrashLooping)") && !shown.contains("<!channel>"), "{shown}");
+
+    let known = Card { heard: card.heard.clone(), ..asked(|_| {}) };
+    assert!(!flatten(&super::card(&known, &Options { now: at(11) })).contains("Alert says"), "the cause says more");
+    let thread = flatten(&replies(&known, &Options { now: at(11) })[0].1);
+    assert!(thread.contains("*Alert says*  `Pod is crash looping."), "{thread}");
 }
 
 #[test]

@@ -53,6 +53,9 @@ fn details(card: &Card, now: Timestamp) -> Message {
         push_lines(&mut blocks, list.lines().map(str::to_owned).collect());
     }
     push_lines(&mut blocks, timeline(card, now));
+    if let Some((name, text)) = &card.heard.alert {
+        blocks.push(section(&facts::alert_quote(name, text, 1_000)));
+    }
     let quotes = quotes(card);
     if !quotes.is_empty() {
         push_lines(&mut blocks, std::iter::once("*Evidence*".to_owned()).chain(quotes).collect());

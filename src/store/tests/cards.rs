@@ -120,6 +120,7 @@ async fn a_card_holds_all_that_is_stored_of_its_incident() {
         assert_eq!((card.heard.alerts, card.heard.alerts_firing, card.heard.warnings), (3, 3, 0));
         assert_eq!(card.heard.alert_names, [Redacted::literal("PodCrashLooping")]);
         assert_eq!(card.heard.says, Some("checkout restarts".into()));
+        assert_eq!(card.heard.alert, Some(("PodCrashLooping".into(), "checkout restarts".into())));
         assert_eq!(card.links[0].url.as_str(), "https://runbooks.example/crash");
         assert_eq!((card.scene, card.approvals, card.report), (Some(Arc::new(world.scene())), vec![approval], None));
         assert_eq!(store.card(&world.incident("i2").id).await.unwrap(), None);
