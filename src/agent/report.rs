@@ -296,6 +296,8 @@ mod tests {
             proposal: None,
             advice: None,
             shared: None,
+            revision: None,
+            ending: false,
         };
         let alone = prove(&arguments(cited.clone()), &evidence(), &[], &Redactor::default()).unwrap();
         let agreed = prove(&arguments(cited), &evidence(), &[finding], &Redactor::default()).unwrap();

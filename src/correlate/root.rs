@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::model::scene::{LogLine, Node, Pod, State};
+use crate::model::scene::{LogLine, Node, Pod, ServiceLink, State};
 use crate::model::{ObjectRef, Scene};
 use crate::redact::Redacted;
 use crate::text;
@@ -98,8 +98,7 @@ fn empty_service(scene: &Scene) -> Option<Root> {
     }
     let own = |service: &crate::model::scene::Service| {
         // What refuses the subject's pods is not called by them.
-        let because = service.because.as_str();
-        service.pods_selected > 0 || because.contains("selects the subject") || because.contains("refuses the subject")
+        service.pods_selected > 0 || matches!(service.link, ServiceLink::Selects | ServiceLink::Refuses)
     };
     let empty = scene
         .services
@@ -241,6 +240,7 @@ mod tests {
             failing: Some(Box::new(pod("prices-1", crashed()))),
             astray: Vec::new(),
             barred: None,
+            link: ServiceLink::Logged,
             because: "named in the log of Pod shop/cart-1".into(),
             at: AT,
         };
@@ -307,6 +307,7 @@ mod tests {
             pods: None,
             pods_not_ready: None,
             lease_renewed_at: None,
+            lease_written_at: None,
             at: AT,
         };
         Scene {

@@ -141,7 +141,9 @@ fn cause(
     citations.extend(view::last_end(container).and_then(|end| proof::exit_code(scene, pod, end.exit_code)));
     Finding {
         citations,
+        revision: blame.as_ref().filter(|_| !lines.is_empty()).map(|blame| blame.newest.number),
         proposal: blame.as_ref().filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
+        ending: view::last_end(container).is_some(),
         advice: Some(advice(scene, container, word)),
         ..Finding::new(
             "unknown-argument",

@@ -11,7 +11,7 @@ use super::view;
 use crate::model::evidence::Citation;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::object::ObjectRef;
-use crate::model::scene::{LogLine, LogTail, Neighbour, Scene, Service, State};
+use crate::model::scene::{LogLine, LogTail, Neighbour, Scene, Service, ServiceLink, State};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -79,7 +79,7 @@ fn is_down(scene: &Scene, service: &Service) -> bool {
 fn is_own(scene: &Scene, service: &Service) -> bool {
     let Some(workload) = view::workload(scene) else { return false };
     let labels = &workload.template.labels;
-    service.because.as_str().contains("selects the subject")
+    service.link == ServiceLink::Selects
         || (!service.selector.is_empty() && service.selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
 }
 
@@ -87,7 +87,7 @@ fn is_own(scene: &Scene, service: &Service) -> bool {
 /// an address of the kind by which the scene found the Service in this log.
 pub(super) fn complaint<'a>(scene: &'a Scene, service: &Service) -> Option<(&'a LogTail, &'a LogLine)> {
     let name = service.object.name();
-    let by_log = service.because.as_str().starts_with("named in the log");
+    let by_log = service.link == ServiceLink::Logged;
     let lines = || scene.logs.items().iter().flat_map(|log| log.lines.iter().rev().map(move |line| (log, line)));
     let unanswered = |line: &LogLine| {
         let text = line.text.as_str().to_ascii_lowercase();

@@ -22,6 +22,10 @@ static EXPIRED: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
+/// The same with a `not` before it.
+static NOT_EXPIRED: LazyLock<Regex> =
+    LazyLock::new(|| view::pattern(r"(?i)\b(?:not|never|\w+n't)\b(?: yet)?(?: been)? expired"));
+
 /// The instant of expiry beside it.
 static WHEN: LazyLock<Regex> = LazyLock::new(|| {
     view::pattern(
@@ -46,7 +50,8 @@ pub(super) fn find(scene: &Scene) -> Vec<Finding> {
             continue;
         }
         let exit = view::last_end(container).map(|end| end.exit_code);
-        let mut finding = cause(scene, &said);
+        let last = said.iter().any(|(_, line)| view::is_last_word(scene, pod, container, line));
+        let mut finding = cause(scene, &said, last);
         finding.citations.extend(exit.and_then(|code| proof::exit_code(scene, pod, code)));
         return vec![finding];
     }
@@ -54,10 +59,12 @@ pub(super) fn find(scene: &Scene) -> Vec<Finding> {
 }
 
 fn is_expired(line: &LogLine) -> bool {
-    EXPIRED.is_match(line.text.as_str()) && !trust::is_early(line)
+    let text = line.text.as_str();
+    EXPIRED.is_match(text) && !NOT_EXPIRED.is_match(text) && !trust::is_early(line)
 }
 
-fn cause(scene: &Scene, said: &[(&LogTail, &LogLine)]) -> Finding {
+/// `last`: it is what the container ended with, not what it lived on after.
+fn cause(scene: &Scene, said: &[(&LogTail, &LogLine)], last: bool) -> Finding {
     let when = said.iter().find_map(|(_, line)| {
         let found = WHEN.captures(line.text.as_str())?.get(1)?;
         line.text.part(found.as_str())
@@ -101,7 +108,7 @@ fn cause(scene: &Scene, said: &[(&LogTail, &LogLine)]) -> Finding {
     citations.extend(
         map(scene, about.as_ref()).and_then(|map| proof::field(scene, map.at, "name", &text!("{}", map.object.name))),
     );
-    let certainty = if carriers.len() == 1 { Certainty::Likely } else { Certainty::Possible };
+    let certainty = if carriers.len() == 1 && last { Certainty::Likely } else { Certainty::Possible };
     Finding {
         citations,
         advice: Some(text!(

@@ -93,6 +93,7 @@ pub(super) fn by_taints(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, bl
     citations.extend(blame.and_then(|blame| blame.citation(scene, lines.first().copied())));
     Finding {
         citations,
+        revision: blame.as_ref().filter(|_| lost.is_some()).map(|blame| blame.newest.number),
         proposal: blame.filter(|_| lost.is_some()).and_then(|blame| blame.undo(scene)),
         advice: Some(ADVICE.into()),
         ..Finding::new(

@@ -53,13 +53,11 @@ pub fn conclude(scene: &Scene, findings: Vec<Finding>, _now: Timestamp) -> Repor
 /// The cause and what else belongs into its telling, in order; what the cause already tells is left out.
 fn chain<'a>(findings: &'a [Finding], cause: Option<&'a Finding>) -> Vec<&'a Finding> {
     let Some(cause) = cause else { return Vec::new() };
-    let tells_revision = cause.says.as_str().contains("evision");
-    let tells_ending = cause.says.as_str().contains("exit") || cause.says.as_str().contains("OOMKilled");
     let mut chain = vec![cause];
     for finding in findings {
         let fits = match finding.role {
-            Role::Change => !tells_revision || finding.rule != "revision-change",
-            Role::Mechanism => !tells_ending,
+            Role::Change => cause.revision.is_none() || finding.rule != "revision-change",
+            Role::Mechanism => !cause.ending,
             // Other symptoms are in the headline, or follow from the cause.
             Role::Symptom => matches!(finding.rule.as_str(), "node-loss-hurts" | "job-failed"),
             _ => false,
@@ -133,12 +131,12 @@ fn advice(scene: &Scene, cause: Option<&Finding>) -> Option<Redacted> {
     };
     let gitops = view::workload(scene).and_then(|workload| workload.gitops.as_ref());
     match gitops {
-        Some(tool) if cause.says.as_str().contains("evision") && by_hand(scene).is_some() => Some(text!(
+        Some(tool) if cause.revision.is_some() && by_hand(scene).is_some() => Some(text!(
             "{} manages this workload, yet {} made the change: Git still has what was there before. Sync it again (with its owner), instead of changing anything in Git.",
             tool,
             by_hand(scene).unwrap_or_default(),
         )),
-        Some(tool) if cause.says.as_str().contains("evision") => Some(text!(
+        Some(tool) if cause.revision.is_some() => Some(text!(
             "{} manages this workload: revert the change in Git, a rollback in the cluster would be undone.",
             tool
         )),

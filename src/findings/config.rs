@@ -63,8 +63,7 @@ fn missing(scene: &Scene) -> Vec<Missing> {
         found.push(Missing { kind, name, key, since, proof });
     };
     for pod in view::troubled(scene).filter(|pod| pod.phase.as_str() == "Pending" || pod.phase.as_str() == "Running") {
-        // A pod with a running container has its mounts: what events said before is over.
-        let started = pod.containers.iter().any(|container| container.restarts > 0 || container.ready);
+        let started = view::has_started(pod);
         for event in view::warnings(scene, &pod.object).filter(|event| !started && event.reason.as_str() != "BackOff") {
             add(&event.message, Some(event.first_at), event.at);
         }
@@ -130,7 +129,8 @@ fn object(scene: &Scene, now: Timestamp, missing: &Missing) -> Finding {
     Finding {
         citations,
         advice: Some(advice(&what, near)),
-        proposal: if lines.is_empty() { None } else { blame.as_ref().and_then(|blame| blame.undo(scene)) },
+        revision: blame.as_ref().filter(|_| !lines.is_empty()).map(|blame| blame.newest.number),
+        proposal: blame.as_ref().filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
         shared: subject.namespace.as_ref().map(|namespace| text!("{} {}/{}", missing.kind, namespace, missing.name)),
         ..Finding::new(
             "config-missing",

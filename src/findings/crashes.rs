@@ -89,6 +89,7 @@ fn no_program(scene: &Scene, now: Timestamp, pod: &Pod, container: &ContainerSta
     citations.extend(end.and_then(|end| proof::field(scene, pod.at, "reason", &end.reason)));
     Some(Finding {
         citations,
+        revision: blame.as_ref().filter(|_| !lines.is_empty()).map(|blame| blame.newest.number),
         proposal: blame.as_ref().filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
         advice: Some(text!("Correct the command of {} {}: no log can exist, since nothing ran.", kind, container.name)),
         ..Finding::new("no-such-program", Role::Cause, Certainty::Proved, &scene.subject, says, brief.cut(90))
@@ -111,7 +112,7 @@ fn meaning(code: i32) -> &'static str {
 
 /// A container that ended, with its last words.
 fn ended(scene: &Scene, pod: &Pod, container: &ContainerState) -> Option<Finding> {
-    let end = view::last_end(container).filter(|end| end.reason.as_str() != "OOMKilled")?;
+    let end = view::present_end(scene, container).filter(|end| end.reason.as_str() != "OOMKilled")?;
     let once = container.restarts == 0 && matches!(container.state, State::Terminated(_));
     // A Job's pod that ended well is done; anything else that ended with 0 is meant to run on.
     if end.exit_code == 0 && (once || scene.subject.kind == Kind::Job) {

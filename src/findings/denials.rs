@@ -118,7 +118,9 @@ fn cause(
     );
     Some(Finding {
         citations,
+        revision: blame.as_ref().filter(|_| !lines.is_empty()).map(|blame| blame.newest.number),
         proposal: blame.as_ref().filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
+        ending: view::last_end(container).is_some(),
         advice: Some(advice),
         ..Finding::new(
             "api-forbidden",

@@ -96,6 +96,7 @@ fn unresolved(scene: &Scene, said: &Said<'_>, host: &Redacted) -> Finding {
     let (ends, more) = ending(scene, container);
     let standing = names::standing(scene, host);
     let open = names::open(scene, host, standing.as_ref());
+    let last = container.is_some_and(|(pod, container)| view::is_last_word(scene, pod, container, line));
     // A revision that brought the very name is what to take back.
     let blame = container.and_then(|_| rollout::blame(scene));
     let names = |line: &DiffLine| line.after.as_ref().is_some_and(|after| holds(after.as_str(), host.as_str()));
@@ -111,7 +112,9 @@ fn unresolved(scene: &Scene, said: &Said<'_>, host: &Redacted) -> Finding {
     citations.extend(more);
     Finding {
         citations,
+        revision: brought.map(|blame| blame.newest.number),
         proposal: brought.and_then(|blame| blame.undo(scene)),
+        ending: !ends.is_empty(),
         shared: shared(scene, host),
         advice: Some(names::advice(host, standing.as_ref())),
         ..Finding::new(
@@ -120,7 +123,7 @@ fn unresolved(scene: &Scene, said: &Said<'_>, host: &Redacted) -> Finding {
             match standing {
                 // The name is right and the Service stands: what kept it from being found is not seen.
                 Some(Standing::Here(_)) => Certainty::Possible,
-                _ if container.is_some() => Certainty::Likely,
+                _ if last => Certainty::Likely,
                 _ => Certainty::Possible,
             },
             &scene.subject,
@@ -162,6 +165,7 @@ fn holds(value: &str, host: &str) -> bool {
 fn unreached(scene: &Scene, said: &Said<'_>, address: &Redacted) -> Finding {
     let Said { container, log, line } = *said;
     let (ends, more) = ending(scene, container);
+    let last = container.is_some_and(|(pod, container)| view::is_last_word(scene, pod, container, line));
     let outside = outside::of(line, address);
     let whom = outside.as_ref().map_or_else(|| address.clone(), |found| found.says(address));
     let says = text!(
@@ -176,6 +180,7 @@ fn unreached(scene: &Scene, said: &Said<'_>, address: &Redacted) -> Finding {
     citations.extend(more);
     Finding {
         citations,
+        ending: !ends.is_empty(),
         shared: shared(scene, address),
         advice: Some(match &outside {
             Some(found) => text!(
@@ -191,7 +196,7 @@ fn unreached(scene: &Scene, said: &Said<'_>, address: &Redacted) -> Finding {
             Role::Cause,
             // Name and address agree, and pods are not ready: what they wait for is likely this.
             match &outside {
-                Some(found) if found.certain && container.is_some() => Certainty::Likely,
+                Some(found) if found.certain && last => Certainty::Likely,
                 _ => Certainty::Possible,
             },
             &scene.subject,

@@ -178,6 +178,7 @@ fn cause(
     };
     Finding {
         citations,
+        ending: complaint.is_some(),
         shared: Some(text!("{}", map.object)),
         advice: Some(advice(scene, map, edit, &by)),
         ..Finding::new(

@@ -149,9 +149,12 @@ fn cause(
         }
     };
     let proposal = blame.as_ref().filter(|_| taken.is_some()).and_then(|blame| blame.undo(scene));
+    let revision = blame.as_ref().filter(|_| taken.is_some()).map(|blame| blame.newest.number);
     let advice = text!("Set {} for container {} again.", variable, container.name);
     Finding {
         citations,
+        revision,
+        ending: view::last_end(container).is_some(),
         proposal,
         advice: Some(advice),
         ..Finding::new("env-missing", Role::Cause, certainty, &scene.subject, says, brief)

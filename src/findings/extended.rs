@@ -50,6 +50,7 @@ pub(super) fn find(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: 
     citations.extend(blame.and_then(|blame| blame.citation(scene, lines.first().copied())));
     Some(Finding {
         citations,
+        revision: blame.as_ref().filter(|_| !lines.is_empty()).map(|blame| blame.newest.number),
         proposal: blame.filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
         advice: Some(match impossible {
             true => {

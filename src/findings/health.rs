@@ -128,7 +128,8 @@ fn node(scene: &Scene) -> Health {
     };
     match (node.conditions.iter().find(bad), nodes::lease_overdue(scene, node)) {
         (Some(condition), _) => unhealthy(text!("it reports {}", condition.kind)),
-        (None, Some(_)) => unhealthy("its kubelet does not renew its lease".into()),
+        (None, Some(overdue)) if overdue.sure => unhealthy("its kubelet does not renew its lease".into()),
+        (None, Some(_)) => Health::Unknown,
         (None, None) => Health::Healthy,
     }
 }

@@ -83,6 +83,7 @@ fn no_secret(
     citations.extend(refusal.and_then(|event| proof::quote(scene, event.at, &clause(&event.message, words))));
     Some(Finding {
         citations,
+        revision: blame.as_ref().filter(|_| !lines.is_empty()).map(|blame| blame.newest.number),
         proposal: blame.as_ref().filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
         advice: Some(text!(
             "Put Secret {} back{}. Do not restart the pods that run: a new one could not pull {}.",
@@ -180,6 +181,7 @@ fn cause(scene: &Scene, now: Timestamp, told: &Told<'_>, blame: Option<&Blame<'_
     let of_the_registry = matches!(answer, Answer::Unreachable | Answer::Untrusted | Answer::Limited);
     Finding {
         citations,
+        revision: blamed.map(|(blame, _)| blame.newest.number),
         advice: proposal.is_none().then(|| answer.advice(&host, image)),
         proposal,
         shared: Some(if of_the_registry { registry::name(&host) } else { text!("image {}", image) }),

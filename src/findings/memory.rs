@@ -12,18 +12,18 @@ use crate::redact::Redacted;
 use crate::text;
 
 pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
-    let killed = |pair: &(&Pod, &ContainerState)| end(pair.1).is_some();
+    let killed = |pair: &(&Pod, &ContainerState)| end(scene, pair.1).is_some();
     let killed: Vec<(&Pod, &ContainerState)> = view::failing(scene).filter(killed).collect();
     let Some((pod, container)) = killed.first().copied() else { return Vec::new() };
-    let Some(end) = end(container) else { return Vec::new() };
+    let Some(end) = end(scene, container) else { return Vec::new() };
     let mechanism = mechanism(scene, pod, container, end, killed.len() as u32);
     let cause = cause(scene, now, container, &mechanism);
     vec![mechanism, cause]
 }
 
 /// How the kernel killed a container, from its present or its last state.
-fn end(container: &ContainerState) -> Option<&Terminated> {
-    view::last_end(container).filter(|end| end.reason.as_str() == "OOMKilled")
+fn end<'a>(scene: &Scene, container: &'a ContainerState) -> Option<&'a Terminated> {
+    view::present_end(scene, container).filter(|end| end.reason.as_str() == "OOMKilled")
 }
 
 fn limit(container: &ContainerState) -> Redacted {
@@ -92,7 +92,7 @@ fn cause(scene: &Scene, now: Timestamp, container: &ContainerState, mechanism: &
     let (lines, certainty) = match (limits.is_empty(), others.is_empty()) {
         (false, _) => (limits, Certainty::Proved),
         (true, false) => (others, Certainty::Likely),
-        (true, true) => return Finding { certainty: Certainty::Possible, ..base },
+        (true, true) => return Finding { certainty: Certainty::Possible, ending: true, ..base },
     };
     let mut citations: Vec<_> = mechanism.citations.clone();
     citations.extend(blame.citation(scene, lines.first().copied()));
@@ -109,6 +109,8 @@ fn cause(scene: &Scene, now: Timestamp, container: &ContainerState, mechanism: &
         ),
         brief: text!("OOMKilled since revision {}: {}", blame.newest.number, blame.say(&lines)).cut(90),
         citations,
+        ending: true,
+        revision: Some(blame.newest.number),
         proposal: blame.undo(scene),
         ..base
     }

@@ -24,7 +24,7 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
             found.extend(not_ready(scene, now, node));
         } else {
             found.extend(pressure::find(scene, now, node));
-            found.extend(lease_overdue(scene, node).map(|renewed| silent(scene, now, node, renewed)));
+            found.extend(lease_overdue(scene, node).map(|overdue| silent(scene, now, node, &overdue)));
         }
     }
     found
@@ -56,35 +56,70 @@ fn not_ready(scene: &Scene, now: Timestamp, node: &Node) -> Vec<Finding> {
     found
 }
 
-/// When the subject, a node that still counts as ready, renewed its lease last, if that is overdue beside the leases of the
-/// other nodes: by this process's own clock alone, all of them would be late where that clock is ahead.
-pub(super) fn lease_overdue(scene: &Scene, node: &Node) -> Option<Timestamp> {
-    let renewed = node.lease_renewed_at.filter(|_| node.ready == Some(true) && is_subject(scene, node))?;
-    let others = scene.nodes.items().iter().filter(|other| other.object != node.object);
-    let newest = others.filter_map(|other| other.lease_renewed_at).max()?;
-    (say::seconds(renewed, newest.min(scene.read_at)) > LEASE_SECONDS).then_some(renewed)
+/// A lease that was not renewed when it should have been.
+pub(super) struct Overdue {
+    renewed_at: Timestamp,
+    since: Timestamp,
+    /// How long before the newest of the others.
+    seconds: i64,
+    /// By the API server's clock; else by those of the kubelets, of which one may be behind.
+    pub(super) sure: bool,
+}
+
+/// Whether the subject, a node that still counts as ready, is late with its lease beside the other nodes, whose leases
+/// passed through the same API server: no clock of a node and none of ours makes a node late by this.
+pub(super) fn lease_overdue(scene: &Scene, node: &Node) -> Option<Overdue> {
+    let renewed_at = node.lease_renewed_at.filter(|_| node.ready == Some(true) && is_subject(scene, node))?;
+    let others = || scene.nodes.items().iter().filter(|other| other.object != node.object);
+    let (since, newest, sure) = match (node.lease_written_at, others().filter_map(|o| o.lease_written_at).max()) {
+        (Some(written), Some(newest)) => (written, newest, true),
+        _ => {
+            let newest = others().filter_map(|other| other.lease_renewed_at).max()?;
+            // A clock that is ahead makes the others late.
+            (renewed_at, newest.min(scene.read_at), false)
+        }
+    };
+    let seconds = say::seconds(since, newest);
+    (seconds > LEASE_SECONDS).then_some(Overdue { renewed_at, since, seconds, sure })
 }
 
 /// A kubelet that has fallen silent, before the node controller says so.
-fn silent(scene: &Scene, now: Timestamp, node: &Node, renewed: Timestamp) -> Finding {
-    let (name, since) = (text!("{}", node.object.name), say::at(renewed, now));
+fn silent(scene: &Scene, now: Timestamp, node: &Node, overdue: &Overdue) -> Finding {
+    let (name, since) = (text!("{}", node.object.name), say::at(overdue.since, now));
+    let what = match overdue.sure {
+        true => "it has died or is cut off, and the node controller has not given it up yet.",
+        false => {
+            "either it has died or is cut off, or its clock is behind: when the API server took the lease is not known."
+        }
+    };
     let says = text!(
-        "The kubelet on node {} has not renewed its lease since {} ({} before this was read), though its condition Ready is still True: it has died or is cut off, and the node controller has not given it up yet.",
+        "The kubelet on node {} has not renewed its lease since {} ({} before the other nodes), though its condition Ready is still True: {}",
         name,
         since,
-        say::span(say::seconds(renewed, scene.read_at)),
+        say::span(overdue.seconds),
+        what,
     );
-    let brief = text!("its kubelet has not renewed its lease since {}", since);
+    let brief = match overdue.sure {
+        true => text!("its kubelet has not renewed its lease since {}", since),
+        false => text!("its lease says {}: a dead kubelet, or a clock that is behind", since),
+    };
     Finding {
         citations: lease(scene, node)
-            .and_then(|at| proof::quote(scene, at, &renew_time(renewed)))
+            .and_then(|at| proof::quote(scene, at, &renew_time(overdue.renewed_at)))
             .into_iter()
             .collect(),
         advice: Some(text!(
             "Look at the kubelet of {} from outside the cluster. Do not drain it or force pods away: without a kubelet nothing confirms that the old processes have ended.",
             name,
         )),
-        ..Finding::new("lease-not-renewed", Role::Cause, Certainty::Likely, &node.object, says, brief)
+        ..Finding::new(
+            "lease-not-renewed",
+            Role::Cause,
+            if overdue.sure { Certainty::Likely } else { Certainty::Possible },
+            &node.object,
+            says,
+            brief,
+        )
     }
 }
 

@@ -58,6 +58,8 @@ fn not_found(scene: &Scene, now: Timestamp, pod: &Pod, container: &ContainerStat
     citations.extend(proof::exit_code(scene, pod, end.exit_code));
     Some(Finding {
         citations,
+        ending: true,
+        revision: blame.as_ref().filter(|_| !lines.is_empty()).map(|blame| blame.newest.number),
         proposal: blame.as_ref().filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
         advice: Some(text!("Correct the command of container {}, or put {} into the image.", container.name, program)),
         ..Finding::new(
@@ -110,6 +112,8 @@ fn cause(
     let tag = container.image.part(tag).filter(|tag| !tag.is_empty()).unwrap_or_else(|| container.image.clone());
     Finding {
         citations,
+        ending: true,
+        revision: blame.as_ref().filter(|_| !lines.is_empty()).map(|blame| blame.newest.number),
         proposal: blame.as_ref().filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
         advice: Some(text!("Build {} for the nodes' architecture{}, or for several.", container.image, node)),
         ..Finding::new(

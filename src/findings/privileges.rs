@@ -52,6 +52,7 @@ fn root(scene: &Scene, now: Timestamp, pod: &Pod, container: &ContainerState, me
     citations.extend(blame.as_ref().and_then(|blame| blame.citation(scene, lines.first().copied())));
     Finding {
         citations,
+        revision: blame.as_ref().filter(|_| !lines.is_empty()).map(|blame| blame.newest.number),
         proposal: blame.as_ref().filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
         advice: Some(text!(
             "Set runAsUser to a number other than 0 for container {}, if its image can run so, or build {} with a numeric USER.",

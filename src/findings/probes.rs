@@ -97,6 +97,7 @@ fn changed(scene: &Scene, now: Timestamp, event: &Event, kind: &'static str) -> 
     citations.extend(blame.citation(scene, Some(line)));
     Some(Finding {
         citations,
+        revision: Some(blame.newest.number),
         proposal: blame.undo(scene),
         ..Finding::new("probe-fails", Role::Cause, Certainty::Likely, &scene.subject, says, brief)
     })
@@ -173,6 +174,7 @@ fn kills(scene: &Scene, now: Timestamp, killed: &Killed<'_>, event: &Event) -> F
     citations.extend(words.and_then(|(log, line)| proof::line(scene, log, line)));
     Finding {
         citations,
+        ending: !ends.is_empty(),
         advice: Some(advice),
         ..Finding::new("probe-kills", Role::Cause, certainty, &scene.subject, says, brief)
     }

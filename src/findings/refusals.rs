@@ -109,6 +109,7 @@ fn limit_range(scene: &Scene, event: &Event, since: &Redacted) -> Option<Finding
     citations.extend(blame.as_ref().and_then(|blame| blame.citation(scene, lines.first().copied())));
     Some(Finding {
         citations,
+        revision: blame.as_ref().filter(|_| !lines.is_empty()).map(|blame| blame.newest.number),
         proposal: blame.as_ref().filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
         advice: Some(
             "Bring the container's requests and limits within the LimitRange, or change that with its owner.".into(),

@@ -192,6 +192,7 @@ fn brought(scene: &Scene, now: Timestamp, blame: &Blame<'_>) -> Vec<Finding> {
         found.push(Finding {
             citations,
             shared: image.and_then(|line| line.after.as_ref()).map(|image| text!("image {}", image)),
+            revision: Some(blame.newest.number),
             proposal: blame.undo(scene),
             ..Finding::new(BAD_REVISION, Role::Cause, Certainty::Likely, &scene.subject, says, brief)
         });

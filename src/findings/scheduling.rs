@@ -183,6 +183,7 @@ fn selector(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option<
     }
     Finding {
         citations,
+        revision: blame.as_ref().filter(|_| !lines.is_empty()).map(|blame| blame.newest.number),
         proposal: blame.filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
         advice: Some(
             "Ask for nodes that exist. Labels of nodes say what hardware they have: their owners set them.".into(),
@@ -300,6 +301,7 @@ fn resources(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option
     citations.extend(blame.and_then(|blame| blame.citation(scene, lines.first().copied())));
     Finding {
         citations,
+        revision: blame.as_ref().filter(|_| !lines.is_empty()).map(|blame| blame.newest.number),
         proposal: blame.filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
         advice: Some(match holder {
             None if too_small.is_some() => "Request less, or add a node that is as large.".into(),

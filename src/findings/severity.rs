@@ -16,7 +16,7 @@ use super::view;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::incident::{Severity, Weight};
 use crate::model::object::Kind;
-use crate::model::scene::{Ingress, Neighbour, Scene, Service, Workload};
+use crate::model::scene::{Ingress, Neighbour, Scene, Service, ServiceLink, Workload};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -60,7 +60,7 @@ fn state(scene: &Scene, level: Severity) -> Redacted {
         let gone = taken_along(scene).count() as u32;
         return text!("{} left without a ready pod", say::count(gone, "workload is", "workloads are"));
     }
-    let own = |service: &&Service| service.because.as_str().contains("selects the subject");
+    let own = |service: &&Service| service.link == ServiceLink::Selects;
     let short = scene.services.items().iter().filter(own).find(|service| service.not_ready_endpoints > 0);
     if let Some(service) = short {
         let (ready, all) = (service.ready_endpoints, service.ready_endpoints + service.not_ready_endpoints);
@@ -109,8 +109,8 @@ fn of_workload(scene: &Scene, workload: &Workload, now: Timestamp) -> Severity {
 /// The Ingress that leads to the subject while nothing answers behind it: people outside the cluster see that.
 fn exposed(scene: &Scene) -> Option<Redacted> {
     let leads_here = |service: &&Service| {
-        let selects = service.because.as_str().contains("selects the subject");
-        service.ready_endpoints == 0 && !service.selector.is_empty() && (selects || service.object == scene.subject)
+        let leads = matches!(service.link, ServiceLink::Selects | ServiceLink::Itself);
+        service.ready_endpoints == 0 && !service.selector.is_empty() && leads
     };
     let silent: Vec<&Service> = scene.services.items().iter().filter(leads_here).collect();
     let leads = |ingress: &&Ingress| {

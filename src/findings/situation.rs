@@ -30,7 +30,7 @@ pub(super) fn situation(scene: &Scene, cause: Option<&Finding>, with_place: bool
         Kind::Node if unhealthy => {
             let node = scene.nodes.items().iter().find(|node| node.object == *subject);
             let is = match node.filter(|node| node.ready == Some(true)) {
-                Some(node) if nodes::lease_overdue(scene, node).is_some() => "silent",
+                Some(node) if node.pressure().is_none() && nodes::lease_overdue(scene, node).is_some() => "silent",
                 Some(_) => "under pressure",
                 None => "not ready",
             };

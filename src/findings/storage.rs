@@ -97,9 +97,14 @@ fn absent_class(claim: &Claim) -> (Redacted, Option<Redacted>) {
     (says, Some(advice))
 }
 
+/// The pods in trouble that have not run yet.
+fn waiting(scene: &Scene) -> impl Iterator<Item = &Pod> {
+    view::troubled(scene).filter(|pod| !view::has_started(pod))
+}
+
 /// A claim that a pod names and that does not exist.
 fn absent(scene: &Scene) -> Option<Finding> {
-    let events = view::troubled(scene).flat_map(|pod| view::warnings(scene, &pod.object));
+    let events = waiting(scene).flat_map(|pod| view::warnings(scene, &pod.object));
     let (event, name) = events
         .filter_map(|event| {
             let name = NOT_FOUND.captures(event.message.as_str())?.get(1)?;
@@ -229,7 +234,7 @@ fn attach(scene: &Scene, now: Timestamp) -> Option<Finding> {
         let text = event.message.as_str();
         ATTACH.contains(&event.reason.as_str()) && (text.contains("Multi-Attach") || text.contains("AttachVolume"))
     };
-    let mut events = view::troubled(scene).flat_map(|pod| view::warnings(scene, &pod.object));
+    let mut events = waiting(scene).flat_map(|pod| view::warnings(scene, &pod.object));
     let event = events.find(fails)?;
     let elsewhere = event.message.as_str().contains("Multi-Attach");
     let why = if elsewhere { "it is still attached to another node" } else { "attaching fails" };

@@ -7,6 +7,7 @@ mod jobs;
 mod lookups;
 mod nodes;
 mod pulls;
+mod quiet;
 mod refused;
 mod silent;
 mod surroundings;
@@ -333,6 +334,7 @@ fn service(world: &mut World, near: bool, selected: u32) {
         failing: None,
         astray: Vec::new(),
         barred: None,
+        link: ServiceLink::Logged,
         because: "named in the log".into(),
         at,
     }]);

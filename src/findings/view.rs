@@ -65,6 +65,24 @@ pub(super) fn last_end(container: &ContainerState) -> Option<&Terminated> {
     }
 }
 
+/// A container that has run on for this long since it ended has another trouble now.
+const RUNS_AGAIN_SECONDS: i64 = 3600;
+
+/// How a container ended the last time, as far as that is its trouble now.
+pub(super) fn present_end<'a>(scene: &Scene, container: &'a ContainerState) -> Option<&'a Terminated> {
+    let runs = match &container.state {
+        State::Running { since: Some(since) } => scene.read_at.as_second() - since.as_second(),
+        _ => 0,
+    };
+    last_end(container).filter(|_| runs < RUNS_AGAIN_SECONDS)
+}
+
+/// Whether a container of the pod has run: then it has its mounts, its claims and its node, and what events said of them
+/// before is over.
+pub(super) fn has_started(pod: &Pod) -> bool {
+    pod.containers.iter().any(|container| container.restarts > 0 || container.ready)
+}
+
 /// The template that a pod was made from: its revision's, else the workload's present one.
 pub(super) fn template<'a>(scene: &'a Scene, pod: &Pod) -> Option<&'a Template> {
     let revisions = scene.revisions.items();

@@ -29,6 +29,12 @@ pub struct Finding {
     /// Equal texts are the same thing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<Redacted>,
+    /// The revision that brought it, where it blames one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// It says itself how the container ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ending: bool,
 }
 
 impl Finding {
@@ -53,6 +59,8 @@ impl Finding {
             proposal: None,
             advice: None,
             shared: None,
+            revision: None,
+            ending: false,
         }
     }
 }

@@ -87,7 +87,7 @@ fn a_webhook_that_cannot_be_called_is_told_with_the_workload_behind_it() {
     service(&mut world, false, 0);
     let Part::Known(services) = &mut world.scene.services else { panic!() };
     services[0].behind = workload_behind("prices", 0, 0, services[0].at);
-    services[0].because = "named by what refuses the subject's pods".into();
+    services[0].link = ServiceLink::Refuses;
     let finding = fires(&world, "webhook-unreachable");
     says(
         &finding,

@@ -22,7 +22,7 @@ fn a_node_whose_lease_is_overdue_is_silent_though_its_condition_says_ready() {
     world.scene.subject = ObjectRef::new(Kind::Node, None, "n1").unwrap();
     assert!(world.causes().is_empty(), "where all are late it is a clock that is wrong");
     let Part::Known(nodes) = &mut world.scene.nodes else { panic!() };
-    nodes[1].lease_renewed_at = Some(now());
+    (nodes[1].lease_renewed_at, nodes[1].lease_written_at) = (Some(now()), Some(now()));
     let report = world.report();
     let headline = report.headline.as_str();
     assert!(headline.starts_with("Node n1 is silent: its kubelet has not renewed its lease since"), "{headline}");
@@ -30,9 +30,24 @@ fn a_node_whose_lease_is_overdue_is_silent_though_its_condition_says_ready() {
     assert_eq!(world.causes(), ["lease-not-renewed"], "and not of the other node, about which nobody asked");
     assert!(report.proposals.is_empty());
     let Part::Known(nodes) = &mut world.scene.nodes else { panic!() };
-    nodes[0].lease_renewed_at = Some(now());
-    assert_eq!(health(&world.scene), Health::Healthy, "it has come back");
+    nodes[0].lease_written_at = Some(now());
+    assert_eq!(health(&world.scene), Health::Healthy, "the API server took it just now, whatever its own clock says");
     assert!(world.causes().is_empty());
+}
+
+#[test]
+fn where_only_the_kubelets_clocks_tell_a_late_lease_is_doubted() {
+    let mut world = World::cart(2, 2);
+    world.scene.workload = Part::Known(None);
+    world.node("n1", true, &[], (4000, 100)).node("n2", true, &[], (4000, 100));
+    world.scene.subject = ObjectRef::new(Kind::Node, None, "n1").unwrap();
+    let Part::Known(nodes) = &mut world.scene.nodes else { panic!() };
+    nodes.iter_mut().for_each(|node| node.lease_written_at = None);
+    nodes[1].lease_renewed_at = Some(now());
+    let report = world.report();
+    assert_eq!(report.certainty, Certainty::Possible);
+    assert!(report.cause.as_str().contains("or its clock is behind"), "{}", report.cause);
+    assert_eq!(health(&world.scene), Health::Unknown);
 }
 
 #[test]
@@ -251,7 +266,7 @@ fn nothing_ready_behind_an_ingress_is_worse_than_nothing_ready_alone() {
     let at = world.stands(ScenePart::Network, Source::Object { object: named(Kind::Ingress, "front") }, "{}");
     let Part::Known(services) = &mut world.scene.services else { panic!() };
     services[0].object = named(Kind::Service, "cart");
-    services[0].because = "selects the subject's pods".into();
+    services[0].link = ServiceLink::Selects;
     assert_eq!(severity(&world.scene, now()), Severity::High);
     let mut leads_to = |name: &str| {
         let ingress = Ingress {

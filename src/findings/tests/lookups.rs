@@ -30,6 +30,7 @@ fn stands(world: &mut World, namespace: &str, name: &str, ready: u32) {
         failing: None,
         astray: Vec::new(),
         barred: None,
+        link: ServiceLink::Logged,
         because: "named in the log".into(),
         at,
     });

@@ -353,3 +353,18 @@ fn memory_that_grew_is_told_apart_from_memory_that_never_sufficed() {
     }
     says(&fires(&world, "memory-limit"), &["after 48 min of running", "more load, or a leak"]);
 }
+
+#[test]
+fn an_argument_that_is_called_revision_blames_no_revision() {
+    let mut world = World::cart(1, 0);
+    let args = vec![r("--revision-history=3")];
+    let template =
+        Template { containers: vec![Container { args, ..container("reg.example/shop/cart:1.0") }], ..template() };
+    world.revision(7, 9000, 0, template).pod("cart-h7-a", 7, 9000, crashes("Error", 2));
+    world.log("cart-h7-a", &[("error: unknown flag: --revision-history", 1)]);
+    world.workload().gitops = Some("Argo CD".into());
+    let found = fires(&world, "unknown-argument");
+    assert_eq!((found.revision, found.ending), (None, true));
+    let advice = world.report().advice.unwrap();
+    assert!(!advice.as_str().contains("in Git"), "nothing there is known to be wrong: {advice}");
+}

@@ -258,6 +258,7 @@ impl World {
             pods: Some(3),
             pods_not_ready: Some(0),
             lease_renewed_at: Some(ago(21)),
+            lease_written_at: Some(ago(21)),
             at,
         };
         let Part::Known(nodes) = &mut self.scene.nodes else { panic!() };

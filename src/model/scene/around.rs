@@ -31,7 +31,11 @@ pub struct Node {
     pub requested_memory_bytes: Option<i64>,
     pub pods: Option<u32>,
     pub pods_not_ready: Option<u32>,
+    /// By its kubelet's clock.
     pub lease_renewed_at: Option<Timestamp>,
+    /// The same write by the API server's clock, where managedFields tell.
+    #[serde(default)]
+    pub lease_written_at: Option<Timestamp>,
     pub at: At,
 }
 
@@ -89,9 +93,39 @@ pub struct Service {
     /// NetworkPolicies that keep the subject's pods from the pods that it selects.
     #[serde(default)]
     pub barred: Option<Barred>,
-    /// Why this Service is in the scene: `selects the subject's pods`, `named in the log of ...`, `named by the alert`.
+    /// What joins it to the subject.
+    #[serde(default)]
+    pub link: ServiceLink,
+    /// The same in words: `selects the subject's pods`, `named in the log of ...`, `named by the alert`.
     pub because: Redacted,
     pub at: At,
+}
+
+/// What joins a Service to the subject of a scene, the most telling first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceLink {
+    /// It is the subject.
+    Itself,
+    /// It selects the subject's pods.
+    Selects,
+    /// The subject, an Ingress, leads there.
+    LedTo,
+    /// What refuses the subject's pods (an admission webhook) names it.
+    Refuses,
+    /// The subject's log names it.
+    Logged,
+    /// A signal names it.
+    Heard,
+    /// The subject's template names it.
+    Told,
+    /// Its selector misses the subject's pods by one label.
+    Misses,
+    /// Another namespace's, of a name that the subject's log does not find in its own.
+    Namesake,
+    /// Written by a version that did not note it.
+    #[default]
+    Unknown,
 }
 
 /// A port of a Service that leads to one on which no container says to listen.

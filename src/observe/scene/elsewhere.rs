@@ -6,7 +6,7 @@ use std::future::Future;
 use futures::future::try_join_all;
 use serde_json::Value;
 
-use crate::model::scene::{LogLine, LogTail};
+use crate::model::scene::{LogLine, LogTail, ServiceLink};
 use crate::model::{Kind, Lookup, Name, ObjectRef};
 use crate::observe::ReadError;
 use crate::observe::Selector;
@@ -14,6 +14,7 @@ use crate::observe::json;
 use crate::observe::scene::Look;
 use crate::observe::scene::backing::Said;
 use crate::observe::scene::named::{Called, called};
+use crate::observe::typed::network::Joined;
 use crate::redact::Redacted;
 use crate::text;
 
@@ -30,21 +31,20 @@ impl Look<'_> {
         &self,
         services: &[Value],
         said: &Said<'_>,
-    ) -> Result<Vec<(Value, Redacted)>, ReadError> {
+    ) -> Result<Vec<(Value, Joined)>, ReadError> {
         let foreign = self.foreign(said);
         let (found, namesakes) = tokio::join!(
             try_join_all(foreign.keys().map(|service| beyond(self.reader.get(service)))),
             self.namesakes(services, said.logs),
         );
-        let found =
-            found?.into_iter().zip(foreign).filter_map(|(value, (_, because))| Some((value.flatten()?, because)));
-        let mut all: Vec<(Value, Redacted)> = found.collect();
+        let found = found?.into_iter().zip(foreign).filter_map(|(value, (_, joined))| Some((value.flatten()?, joined)));
+        let mut all: Vec<(Value, Joined)> = found.collect();
         all.extend(namesakes?);
         Ok(all)
     }
 
     /// Services of other namespaces that bear a short name which logs say does not resolve here.
-    async fn namesakes(&self, services: &[Value], logs: &[LogTail]) -> Result<Vec<(Value, Redacted)>, ReadError> {
+    async fn namesakes(&self, services: &[Value], logs: &[LogTail]) -> Result<Vec<(Value, Joined)>, ReadError> {
         let stands = |name: &str| services.iter().any(|service| json::text(service, "/metadata/name") == name);
         let mut wanted = BTreeMap::new();
         for (log, line) in logs.iter().flat_map(|log| log.lines.iter().map(move |line| (log, line))) {
@@ -63,25 +63,27 @@ impl Look<'_> {
         });
         let found = try_join_all(lists).await?.into_iter().zip(wanted.into_values());
         Ok(found
-            .flat_map(|(list, because)| list.into_iter().flatten().map(move |value| (value, because.clone())))
+            .flat_map(|(list, because)| {
+                list.into_iter().flatten().map(move |value| (value, (ServiceLink::Namesake, because.clone())))
+            })
             .collect())
     }
 
     /// Services of other namespaces that logs, variables or the signals name.
-    fn foreign(&self, said: &Said<'_>) -> BTreeMap<ObjectRef, Redacted> {
+    fn foreign(&self, said: &Said<'_>) -> BTreeMap<ObjectRef, Joined> {
         let mut found = BTreeMap::new();
-        let mut add = |text: &str, because: &Redacted| {
+        let mut add = |text: &str, link: ServiceLink, because: &Redacted| {
             for call in called(text) {
                 if let Called::Full(name, namespace) = call
                     && Some(namespace.as_str()) != self.namespace()
                     && let Some(service) = ObjectRef::new(Kind::Service, Some(&namespace), &name)
                 {
-                    found.entry(service).or_insert_with(|| because.clone());
+                    found.entry(service).or_insert_with(|| (link, because.clone()));
                 }
             }
         };
         for refusal in &said.refusals {
-            add(refusal, &Redacted::literal("named by what refuses the subject's pods"));
+            add(refusal, ServiceLink::Refuses, &Redacted::literal("named by what refuses the subject's pods"));
         }
         for log in said.logs {
             let because = text!("named in the log of {}", log.pod);
@@ -89,14 +91,14 @@ impl Look<'_> {
             if log.lines.iter().any(silent) {
                 add(DNS, &text!("did not answer {}", log.pod));
             }
-            log.lines.iter().for_each(|line| add(line.text.as_str(), &because));
+            log.lines.iter().for_each(|line| add(line.text.as_str(), ServiceLink::Logged, &because));
         }
         for (place, value) in self.spoken() {
-            add(value.as_str(), &text!("named by {}", place));
+            add(value.as_str(), ServiceLink::Told, &text!("named by {}", place));
         }
         for hint in self.hints.iter().filter(|hint| hint.kind == Kind::Service) {
             if Some(hint.namespace()) != self.namespace() {
-                found.entry(hint.clone()).or_insert_with(|| Redacted::literal("named by the alert"));
+                found.entry(hint.clone()).or_insert((ServiceLink::Heard, Redacted::literal("named by the alert")));
             }
         }
         while found.len() > SERVICES_MAX {

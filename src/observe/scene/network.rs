@@ -6,7 +6,7 @@ use futures::future::join_all;
 use serde_json::Value;
 
 use crate::model::scene::{
-    Astray, Change, Ingress, IngressClass, LogLine, LogTail, NearMiss, Part, ScenePart, Service,
+    Astray, Change, Ingress, IngressClass, LogLine, LogTail, NearMiss, Part, ScenePart, Service, ServiceLink,
 };
 use crate::model::{Kind, Lookup, ObjectRef};
 use crate::observe::ReadError;
@@ -18,7 +18,7 @@ use crate::observe::scene::page::Page;
 use crate::observe::scene::pods::near_miss;
 use crate::observe::scene::policies::Bar;
 use crate::observe::scene::{Look, Shared};
-use crate::observe::typed::network::backends;
+use crate::observe::typed::network::{Joined, backends};
 use crate::observe::typed::workload::{selector, selects};
 use crate::redact::Redacted;
 use crate::text;
@@ -55,7 +55,7 @@ pub(super) struct Network {
 /// A Service with what was read behind it.
 struct Behind {
     value: Value,
-    because: Redacted,
+    joined: Joined,
     slices: Vec<Value>,
     selected: usize,
     misses: Vec<Miss>,
@@ -146,9 +146,9 @@ impl Look<'_> {
         let mut chosen = self.choose(services, said.logs, pods);
         chosen.extend(self.elsewhere(services, said).await?);
         chosen.truncate(SERVICES_MAX);
-        let read = chosen.into_iter().map(|(value, because)| async move {
+        let read = chosen.into_iter().map(|(value, joined)| async move {
             let elsewhere = Some(json::text(&value, "/metadata/namespace")) != self.namespace();
-            match self.behind_one(value, because, (around, policies)).await {
+            match self.behind_one(value, joined, (around, policies)).await {
                 // What stands behind a Service elsewhere may be closed to this account; the others are worth telling.
                 Err(ReadError::Forbidden(_)) if elsewhere => Ok(None),
                 read => read.map(Some),
@@ -161,7 +161,7 @@ impl Look<'_> {
     async fn behind_one(
         &self,
         value: Value,
-        because: Redacted,
+        joined: Joined,
         (around, policies): (&[Value], &[Value]),
     ) -> Result<Behind, ReadError> {
         let namespace = json::text(&value, "/metadata/namespace").to_owned();
@@ -186,18 +186,18 @@ impl Look<'_> {
                 self.bar(&value, &selected, policies, &theirs)
             }
         };
-        Ok(Behind { value, because, slices, selected: selected.len(), misses, backing, astray, bar })
+        Ok(Behind { value, joined, slices, selected: selected.len(), misses, backing, astray, bar })
     }
 
     /// Services of the namespace that matter, each with the reason, most telling reason first.
-    fn choose(&self, services: &[Value], logs: &[LogTail], pods: &Shared) -> Vec<(Value, Redacted)> {
+    fn choose(&self, services: &[Value], logs: &[LogTail], pods: &Shared) -> Vec<(Value, Joined)> {
         let own = match self.subject.kind {
             Kind::Pod => self.root.pointer("/metadata/labels"),
             _ => self.root.pointer("/spec/template/metadata/labels"),
         };
         let own = own.unwrap_or(&Value::Null);
         let behind = if self.subject.kind == Kind::Ingress { backends(&self.root) } else { BTreeSet::new() };
-        let mut chosen: Vec<(u8, Value, Redacted)> = Vec::new();
+        let mut chosen: Vec<(Value, Joined)> = Vec::new();
         for service in services {
             let Some(object) = json::reference(service) else { continue };
             let wanted = service.pointer("/spec/selector").unwrap_or(&Value::Null);
@@ -208,26 +208,26 @@ impl Look<'_> {
                 })
             };
             let says = if object == *self.subject {
-                Some((0, Redacted::literal("it is the subject")))
+                Some((ServiceLink::Itself, Redacted::literal("it is the subject")))
             } else if selects(wanted, own) || selects_pods() {
-                Some((1, Redacted::literal("selects the subject's pods")))
+                Some((ServiceLink::Selects, Redacted::literal("selects the subject's pods")))
             } else if behind.contains(object.name()) {
-                Some((1, text!("behind {}", self.subject)))
+                Some((ServiceLink::LedTo, text!("behind {}", self.subject)))
             } else if let Some(pod) = logs.iter().find(|log| speaks_of(log, service)).map(|log| &log.pod) {
-                Some((2, text!("named in the log of {}", pod)))
+                Some((ServiceLink::Logged, text!("named in the log of {}", pod)))
             } else if self.hints.contains(&object) {
-                Some((3, Redacted::literal("named by the alert")))
+                Some((ServiceLink::Heard, Redacted::literal("named by the alert")))
             } else if let Some(place) = self.named_in(service) {
-                Some((4, text!("named by {}", place)))
+                Some((ServiceLink::Told, text!("named by {}", place)))
             } else if misses_by_one(wanted, own) {
-                Some((5, Redacted::literal("its selector misses the subject's pods by one label")))
+                Some((ServiceLink::Misses, Redacted::literal("its selector misses the subject's pods by one label")))
             } else {
                 None
             };
-            chosen.extend(says.map(|(rank, because)| (rank, service.clone(), because)));
+            chosen.extend(says.map(|joined| (service.clone(), joined)));
         }
-        chosen.sort_by_key(|(rank, _, _)| *rank);
-        chosen.into_iter().map(|(_, service, because)| (service, because)).collect()
+        chosen.sort_by_key(|(_, (link, _))| *link);
+        chosen
     }
 
     /// The place in the template that names this Service.
@@ -281,12 +281,12 @@ impl Look<'_> {
     fn tell_services(&self, behind: Vec<Behind>, network: &mut Network) -> Vec<Service> {
         let redactor = self.typed.redactor;
         let mut services = Vec::new();
-        for Behind { value, because, slices, selected, misses, backing, astray, bar } in behind {
+        for Behind { value, joined, slices, selected, misses, backing, astray, bar } in behind {
             let at = network.page.object(&value, redactor);
             for slice in slices.iter().take(2) {
                 network.page.object(slice, redactor);
             }
-            let Some(mut service) = self.typed.service(&value, &slices, because, at) else { continue };
+            let Some(mut service) = self.typed.service(&value, &slices, joined, at) else { continue };
             service.pods_selected = u32::try_from(selected).unwrap_or(u32::MAX);
             service.near = misses
                 .into_iter()

@@ -33,6 +33,7 @@ impl Typed<'_> {
             pods: None,
             pods_not_ready: None,
             lease_renewed_at: lease.and_then(|lease| json::time(lease, "/spec/renewTime")),
+            lease_written_at: lease.and_then(json::spec_written).map(|(at, _)| at),
             at,
         })
     }

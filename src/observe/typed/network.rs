@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::model::scene::{At, Ingress, IngressClass, Service};
+use crate::model::scene::{At, Ingress, IngressClass, Service, ServiceLink};
 use crate::observe::json;
 use crate::observe::typed::Typed;
 use crate::redact::Redacted;
@@ -13,9 +13,12 @@ use crate::text;
 /// The annotation that named an Ingress's class before the field did.
 const OLD_CLASS: &str = "kubernetes.io/ingress.class";
 
+/// What joins a Service to the subject, as a fact and in words.
+pub type Joined = (ServiceLink, Redacted);
+
 impl Typed<'_> {
     /// A Service with its EndpointSlices; which pods it selects or misses is for the caller to add.
-    pub fn service(&self, value: &Value, slices: &[Value], because: Redacted, at: At) -> Option<Service> {
+    pub fn service(&self, value: &Value, slices: &[Value], (link, because): Joined, at: At) -> Option<Service> {
         let written = json::spec_written(value);
         let endpoints = slices.iter().flat_map(|slice| json::list(slice, "/endpoints"));
         // A condition that is not there counts as ready, as kube-proxy has it.
@@ -36,6 +39,7 @@ impl Typed<'_> {
             failing: None,
             astray: Vec::new(),
             barred: None,
+            link,
             because,
             at,
         })
