@@ -3,6 +3,7 @@
 use super::jobs;
 use super::nodes;
 use super::say;
+use super::schedules;
 use super::view;
 use crate::model::object::Kind;
 use crate::model::scene::{Scene, State, Workload};
@@ -100,7 +101,7 @@ fn cron_job(scene: &Scene, cron_job: &Workload) -> Health {
         (Some(_), None) => false,
     };
     match pods_alone(scene) {
-        Health::Healthy if cron_job.suspended || !ran => Health::Unknown,
+        Health::Healthy if cron_job.suspended || !ran || schedules::too_hasty(cron_job).is_some() => Health::Unknown,
         health => health,
     }
 }

@@ -87,11 +87,16 @@ fn failed(scene: &Scene, now: Timestamp, job: &Workload) -> Option<Finding> {
     let since = condition.changed_at.map_or_else(Redacted::default, |at| text!(" at {}", say::at(at, now)));
     let limit = job.backoff_limit.map_or_else(Redacted::default, |limit| text!(", backoffLimit {}", limit));
     let late = condition.reason.as_str() == "DeadlineExceeded";
+    let allowed = job.deadline_seconds.filter(|_| late);
+    let after = allowed.map_or_else(Redacted::default, |seconds| {
+        text!(" after the {} s that its activeDeadlineSeconds allows", seconds)
+    });
     let says = text!(
-        "Job {} failed{}: {} ({} failed{}).",
+        "Job {} failed{}: {}{} ({} failed{}).",
         job.object.name,
         since,
         condition.reason,
+        after,
         say::count(job.failed, "pod", "pods"),
         limit,
     );
@@ -100,11 +105,27 @@ fn failed(scene: &Scene, now: Timestamp, job: &Workload) -> Option<Finding> {
     let mut citations: Vec<_> = event.and_then(|event| proof::event(scene, event)).into_iter().collect();
     citations.extend(proof::field(scene, job.at, "reason", &condition.reason));
     let (role, brief) = if late {
-        (Role::Cause, "it ran longer than its deadline allows".into())
+        let brief = allowed.map_or_else(
+            || "it ran longer than its deadline allows".into(),
+            |seconds| text!("it ran longer than its deadline of {} s allows", seconds),
+        );
+        (Role::Cause, brief)
     } else {
         (Role::Symptom, text!("it failed ({})", condition.reason))
     };
-    Some(Finding { citations, ..Finding::new("job-failed", role, Certainty::Proved, &job.object, says, brief) })
+    citations.extend(
+        allowed.and_then(|seconds| proof::quote(scene, job.at, &text!("\"activeDeadlineSeconds\": {}", seconds))),
+    );
+    Some(Finding {
+        citations,
+        advice: late.then(|| {
+            text!(
+                "See how long earlier runs of {} took and what its deadline was then. Its pods went with it: their logs are left only where logs are kept.",
+                job.object.name,
+            )
+        }),
+        ..Finding::new("job-failed", role, Certainty::Proved, &job.object, says, brief)
+    })
 }
 
 /// Refused creations that ended: a pod was created after them, so they are not why it failed.

@@ -23,7 +23,46 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     };
     let found = suspended(scene, now, cron_job);
     let found = found.or_else(|| refused(scene, now, cron_job)).or_else(|| waits(scene, now, cron_job));
-    found.into_iter().collect()
+    found.or_else(|| hasty(scene, now, cron_job)).into_iter().collect()
+}
+
+/// The CronJob controller looks this often; a run that must start sooner may never start (Kubernetes' documentation of
+/// `startingDeadlineSeconds`).
+const LOOKS_SECONDS: i64 = 10;
+
+/// Its deadline for a start, where the controller may always come too late for it.
+pub(super) fn too_hasty(cron_job: &Workload) -> Option<i64> {
+    cron_job.deadline_seconds.filter(|seconds| *seconds < LOOKS_SECONDS)
+}
+
+fn hasty(scene: &Scene, now: Timestamp, cron_job: &Workload) -> Option<Finding> {
+    let seconds = too_hasty(cron_job)?;
+    let says = text!(
+        "CronJob {} may start no run: its startingDeadlineSeconds is {}, and its controller looks only every {} s, so that a run may be too late whenever it is seen{}.",
+        cron_job.object.name,
+        seconds,
+        LOOKS_SECONDS,
+        last_run(cron_job, now),
+    );
+    Some(Finding {
+        citations: proof::quote(scene, cron_job.at, &text!("\"startingDeadlineSeconds\": {}", seconds))
+            .into_iter()
+            .collect(),
+        advice: Some(text!(
+            "Raise startingDeadlineSeconds of {} well above {} s, or ask who set it.",
+            cron_job.object.name,
+            LOOKS_SECONDS,
+        )),
+        ..Finding::new(
+            "cronjob-hasty",
+            Role::Cause,
+            // Now and then the controller comes in time.
+            Certainty::Possible,
+            &cron_job.object,
+            says,
+            text!("startingDeadlineSeconds {} is shorter than its controller needs", seconds),
+        )
+    })
 }
 
 /// `; its last run started 2026-03-22 05:00 UTC and completed`

@@ -46,8 +46,8 @@ fn shortage(scene: &Scene, now: Timestamp, node: &Node, condition: &Condition, o
         (_, 0) => text!(", and {} evicted from it", pods),
         _ => text!(", and {} evicted from it (of {})", pods, say::list(&owners, NAMED_MAX)),
     };
-    let says =
-        text!("Node {} reports {}{}{}: {}.", name, condition.kind, since, put_out, say::line(&condition.message));
+    // The kubelet's message says the kind again in other words.
+    let says = text!("Node {} reports {}{}{}.", name, condition.kind, since, put_out);
     let own = is_subject(scene, node);
     let brief = match (own, out.len()) {
         (true, 0) => text!("it reports {}{}", condition.kind, since),

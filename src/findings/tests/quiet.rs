@@ -277,3 +277,57 @@ fn an_edit_that_came_after_the_trouble_or_is_of_another_object_is_not_behind_it(
     silent(&with("small", 20), "edit-behind");
     silent(&with("smaller", 95), "edit-behind");
 }
+
+#[test]
+fn a_job_that_ran_into_its_deadline_names_it_and_one_that_failed_otherwise_does_not() {
+    let with = |reason: &'static str| {
+        let mut world = job("settle");
+        let object = world.scene.subject.clone();
+        let at = world.stands(ScenePart::Subject, Source::Object { object }, r#"{"activeDeadlineSeconds": 900}"#);
+        let job = world.workload();
+        (job.deadline_seconds, job.failed, job.at) = (Some(900), 1, at);
+        job.conditions = vec![Condition {
+            kind: "Failed".into(),
+            status: "True".into(),
+            reason: reason.into(),
+            message: "".into(),
+            changed_at: Some(ago(19)),
+            heartbeat_at: None,
+        }];
+        world
+    };
+    let late = with("DeadlineExceeded");
+    let report = late.report();
+    assert!(
+        report.headline.as_str().ends_with("it ran longer than its deadline of 900 s allows"),
+        "{}",
+        report.headline
+    );
+    assert!(report.citations.iter().any(|c| c.quote.as_str() == "\"activeDeadlineSeconds\": 900"));
+    let failed = fires(&with("BackoffLimitExceeded"), "job-failed");
+    assert!(failed.role == Role::Symptom && !failed.says.as_str().contains("900"), "{}", failed.says);
+}
+
+#[test]
+fn a_cron_job_whose_start_may_not_wait_ten_seconds_may_never_start() {
+    let with = |deadline: Option<i64>| {
+        let object = named(Kind::CronJob, "tally");
+        let mut world = World::cart(0, 0);
+        world.scene.subject = object.clone();
+        let job = world.workload();
+        (job.object, job.deadline_seconds) = (object, deadline);
+        (job.last_scheduled_at, job.last_succeeded_at) = (Some(ago(3000)), Some(ago(2990)));
+        world
+    };
+    let hasty = with(Some(3));
+    assert_eq!(fires(&hasty, "cronjob-hasty").certainty, Certainty::Possible);
+    assert_eq!(health(&hasty.scene), Health::Unknown);
+    for deadline in [None, Some(10), Some(200)] {
+        let world = with(deadline);
+        silent(&world, "cronjob-hasty");
+        assert_eq!(health(&world.scene), Health::Healthy);
+    }
+    let mut suspended = with(Some(3));
+    suspended.workload().suspended = true;
+    silent(&suspended, "cronjob-hasty");
+}

@@ -69,6 +69,7 @@ impl World {
             gitops: None,
             changed_by: None,
             backoff_limit: None,
+            deadline_seconds: None,
             last_scheduled_at: None,
             last_succeeded_at: None,
             at,

@@ -40,6 +40,9 @@ pub struct Workload {
     /// The field manager of the newest write to the spec, where managedFields tell.
     pub changed_by: Option<Redacted>,
     pub backoff_limit: Option<i64>,
+    /// A Job's `activeDeadlineSeconds`, a CronJob's `startingDeadlineSeconds`.
+    #[serde(default)]
+    pub deadline_seconds: Option<i64>,
     /// A CronJob's `lastScheduleTime` and `lastSuccessfulTime`.
     #[serde(default)]
     pub last_scheduled_at: Option<Timestamp>,

@@ -42,6 +42,8 @@ impl Typed<'_> {
             gitops: self.gitops(value),
             changed_by: json::spec_written(value).map(|(_, by)| self.redactor.redact(by)),
             backoff_limit: json::number(value, "/spec/backoffLimit"),
+            deadline_seconds: json::number(value, "/spec/activeDeadlineSeconds")
+                .or_else(|| json::number(value, "/spec/startingDeadlineSeconds")),
             last_scheduled_at: json::time(value, "/status/lastScheduleTime"),
             last_succeeded_at: json::time(value, "/status/lastSuccessfulTime"),
             object,
