@@ -1,5 +1,8 @@
 //! The model: any OpenAI-compatible server, through a client that tolerates what such servers really answer.
 
+mod answer;
+
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_openai::Client;
@@ -10,6 +13,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
+use crate::agent::llm::answer::{classify, parse, unsupported};
 use crate::model::Room;
 use crate::redact::{Redacted, Redactor};
 use crate::text;
@@ -22,6 +26,9 @@ const WAIT_INSIDE_MAX: Duration = Duration::from_secs(5);
 const ANSWER_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// An answer longer than this says nothing more; a report takes about 800 tokens.
 const OUTPUT_TOKENS_MAX: u32 = 4_096;
+/// The same where the server counts what the model thinks as output (`max_completion_tokens`): four times as much, or
+/// the thought would leave no room for the report.
+const THOUGHT_TOKENS_MAX: u32 = 16_384;
 
 /// Where the model is.
 #[derive(Clone, Debug)]
@@ -43,7 +50,53 @@ pub struct Llm {
     turn_timeout: Duration,
     room: Room,
     redactor: Redactor,
+    dialect: Arc<Mutex<Dialect>>,
 }
+
+/// What the server takes of the fields that not all take; learned from its refusals.
+#[derive(Clone, Copy, Debug)]
+struct Dialect {
+    /// By which name the length of the answer is bounded, if by any.
+    limit: Option<&'static str>,
+    temperature: bool,
+}
+
+/// Fields of a request.
+const LIMIT: &str = "max_tokens";
+const LIMIT_WITH_THOUGHT: &str = "max_completion_tokens";
+const TEMPERATURE: &str = "temperature";
+
+impl Dialect {
+    /// What most servers take.
+    const COMMON: Self = Self { limit: Some(LIMIT), temperature: true };
+
+    fn speak(self, body: &mut Value) {
+        let Some(fields) = body.as_object_mut() else { return };
+        if !self.temperature {
+            fields.remove(TEMPERATURE);
+        }
+        if self.limit != Some(LIMIT) {
+            fields.remove(LIMIT);
+        }
+        if self.limit == Some(LIMIT_WITH_THOUGHT) {
+            fields.insert(LIMIT_WITH_THOUGHT.to_owned(), json!(THOUGHT_TOKENS_MAX));
+        }
+    }
+
+    /// Without the field that the server does not take: under its other name, or not at all.
+    fn without(self, field: &str) -> Self {
+        match field {
+            TEMPERATURE => Self { temperature: false, ..self },
+            LIMIT => Self { limit: Some(LIMIT_WITH_THOUGHT), ..self },
+            _ => Self { limit: None, ..self },
+        }
+    }
+}
+
+/// The server does not take a field of the request that can go without it.
+#[derive(Debug, thiserror::Error)]
+#[error("the field {0} is not supported")]
+struct Unsupported(&'static str);
 
 /// Why the model gave no reply, by what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +134,8 @@ pub struct ToolCall {
 }
 
 impl ToolCall {
-    /// As it stands in an assistant's message.
+    /// As it stands in an assistant's message: what was understood, since some servers reject their own malformed
+    /// arguments.
     pub(super) fn message(&self) -> Value {
         let arguments = self.arguments.as_ref().map_or_else(|_| "{}".to_owned(), |map| json!(map).to_string());
         json!({"id": self.id, "type": "function", "function": {"name": self.name, "arguments": arguments}})
@@ -109,7 +163,8 @@ impl Llm {
         };
         let client = Client::build(http, config).with_http_service(service);
         let model = redactor.redact(&options.model);
-        Ok(Self { client, model, turn_timeout: options.turn_timeout, room: options.room, redactor })
+        let dialect = Arc::new(Mutex::new(Dialect::COMMON));
+        Ok(Self { client, model, turn_timeout: options.turn_timeout, room: options.room, redactor, dialect })
     }
 
     /// The model's name, as configured.
@@ -127,104 +182,56 @@ impl Llm {
     /// # Errors
     /// By what to do about it.
     pub async fn complete(&self, messages: &[Value], tools: &Value) -> Result<Reply, LlmError> {
-        let body = body(&self.model, messages, tools);
-        let chat = self.client.chat();
-        let answer = tokio::time::timeout(self.turn_timeout, chat.create_byot::<_, Value>(body)).await;
-        match answer {
+        match tokio::time::timeout(self.turn_timeout, self.ask(body(&self.model, messages, tools))).await {
+            Ok(reply) => reply,
             Err(_) => Err(LlmError::Unavailable(text!("no answer within {} s", self.turn_timeout.as_secs()))),
-            Ok(Ok(answer)) => parse(answer, &self.redactor),
-            Ok(Err(OpenAIError::Boxed(error))) => Err(match error.downcast::<LlmError>() {
-                Ok(ours) => *ours,
-                Err(other) => LlmError::Unavailable(self.redactor.redact(&other.to_string()).cut(200)),
-            }),
-            // Its text holds the whole body.
-            Ok(Err(OpenAIError::JSONDeserialize(..))) => {
-                Err(LlmError::Unavailable(Redacted::literal("its answer is no JSON")))
+        }
+    }
+
+    /// Asks in the server's dialect, once more for each field that it turns out not to take.
+    async fn ask(&self, body: Value) -> Result<Reply, LlmError> {
+        loop {
+            let dialect = *self.dialect.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut spoken = body.clone();
+            dialect.speak(&mut spoken);
+            let error = match self.client.chat().create_byot::<_, Value>(&spoken).await {
+                Ok(answer) => return parse(answer, &self.redactor),
+                Err(OpenAIError::Boxed(error)) => error,
+                // Its text holds the whole body.
+                Err(OpenAIError::JSONDeserialize(..)) => {
+                    return Err(LlmError::Unavailable(Redacted::literal("its answer is no JSON")));
+                }
+                Err(error) => Box::new(error),
+            };
+            match error.downcast::<Unsupported>() {
+                // It was in the request, so each is told once at most.
+                Ok(field) if spoken.get(field.0).is_some() => {
+                    tracing::info!("the model's server does not take {}: it is asked without", field.0);
+                    let mut now = self.dialect.lock().unwrap_or_else(PoisonError::into_inner);
+                    *now = now.without(field.0);
+                }
+                Ok(field) => return Err(LlmError::Refused(text!("provider does not take {}", field.0))),
+                Err(error) => return Err(self.remedy(error)),
             }
-            Ok(Err(error)) => Err(LlmError::Unavailable(self.redactor.redact(&error.to_string()).cut(200))),
+        }
+    }
+
+    fn remedy(&self, error: Box<dyn std::error::Error + Send + Sync>) -> LlmError {
+        match error.downcast::<LlmError>() {
+            Ok(ours) => *ours,
+            Err(other) => LlmError::Unavailable(self.redactor.redact(&other.to_string()).cut(200)),
         }
     }
 }
 
 /// The body of a request, as it leaves: everything that a model is told.
 pub fn body(model: &Redacted, messages: &[Value], tools: &Value) -> Value {
-    let mut body = json!({"model": model, "messages": messages, "temperature": 0, "max_tokens": OUTPUT_TOKENS_MAX});
+    let mut body = json!({"model": model, "messages": messages, TEMPERATURE: 0, LIMIT: OUTPUT_TOKENS_MAX});
     if tools.as_array().is_some_and(|tools| !tools.is_empty()) {
         body["tools"] = tools.clone();
         body["tool_choice"] = json!("auto");
     }
     body
-}
-
-/// Reads a completion as servers really write it: missing ids, arguments as objects, content in parts.
-fn parse(mut answer: Value, redactor: &Redactor) -> Result<Reply, LlmError> {
-    let usage = &answer["usage"];
-    let input_tokens = usage["prompt_tokens"].as_u64().unwrap_or(0);
-    let output_tokens = usage["completion_tokens"].as_u64().unwrap_or(0);
-    let message = answer.pointer_mut("/choices/0/message").map(Value::take).filter(Value::is_object);
-    let Some(mut message) = message else {
-        return Err(LlmError::Unavailable(Redacted::literal("its answer holds no message")));
-    };
-    message["role"] = json!("assistant");
-    let content = match &message["content"] {
-        Value::String(text) => Some(text.clone()),
-        Value::Array(parts) => {
-            Some(parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join("\n"))
-        }
-        _ => None,
-    };
-    let content = content.filter(|text| !text.trim().is_empty()).map(|text| redactor.redact(&text));
-    message["content"] = content.as_ref().map_or(Value::Null, |text| json!(text.as_str()));
-    let mut tool_calls = Vec::new();
-    if let Some(calls) = message.get_mut("tool_calls").and_then(Value::as_array_mut) {
-        calls.retain(|call| call["function"].is_object());
-        for (i, call) in calls.iter_mut().enumerate() {
-            tool_calls.push(tool_call(i, call, redactor));
-        }
-    }
-    if tool_calls.is_empty()
-        && let Some(message) = message.as_object_mut()
-    {
-        message.remove("tool_calls");
-    }
-    Ok(Reply { content, tool_calls, message, input_tokens, output_tokens })
-}
-
-fn tool_call(i: usize, call: &mut Value, redactor: &Redactor) -> ToolCall {
-    if call["id"].as_str().is_none_or(str::is_empty) {
-        call["id"] = json!(format!("call_{i}"));
-    }
-    call["type"] = json!("function");
-    let arguments = match call["function"]["arguments"].take() {
-        Value::String(text) if text.trim().is_empty() => Ok(serde_json::Map::new()),
-        Value::String(text) => {
-            serde_json::from_str(&text).map_err(|e| redactor.redact(&format!("the arguments are no JSON object: {e}")))
-        }
-        Value::Object(arguments) => Ok(arguments),
-        Value::Null => Ok(serde_json::Map::new()),
-        _ => Err(Redacted::literal("the arguments are no JSON object")),
-    };
-    let arguments = arguments.map(|map| redact_values(Value::Object(map), redactor)).map(|value| match value {
-        Value::Object(map) => map,
-        _ => serde_json::Map::new(),
-    });
-    // What is sent back is what was understood: some servers reject their own malformed arguments.
-    let echoed = arguments.as_ref().map_or_else(|_| "{}".to_owned(), |map| Value::Object(map.clone()).to_string());
-    call["function"]["arguments"] = json!(echoed);
-    ToolCall {
-        id: call["id"].as_str().unwrap_or_default().to_owned(),
-        name: call["function"]["name"].as_str().unwrap_or_default().chars().take(64).collect(),
-        arguments,
-    }
-}
-
-fn redact_values(value: Value, redactor: &Redactor) -> Value {
-    match value {
-        Value::String(text) => json!(redactor.redact(&text).as_str()),
-        Value::Array(items) => items.into_iter().map(|item| redact_values(item, redactor)).collect(),
-        Value::Object(map) => map.into_iter().map(|(key, item)| (key, redact_values(item, redactor))).collect(),
-        plain => plain,
-    }
 }
 
 /// Sends one request; passing troubles are tried again here, everything else is told apart by remedy.
@@ -241,11 +248,18 @@ async fn call(
         .build();
     loop {
         let (error, hint) = match http.execute(request.build().await?).await {
-            Ok(response) if response.status().is_success() => return Ok(response),
-            Ok(response) => {
+            // A broken answer is not asked for again here: it was paid for.
+            Ok(response) if response.status().is_success() => return whole(response, &redactor).await,
+            Ok(mut response) => {
                 let status = response.status().as_u16();
                 let hint = retry_after(response.headers());
-                (classify(status, hint, &body_of(response).await, &redactor), hint)
+                // What came of it tells enough.
+                let mut body = Vec::new();
+                let _ = read(&mut response, &mut body).await;
+                if let Some(field) = unsupported(status, &body) {
+                    return Err(OpenAIError::Boxed(Box::new(Unsupported(field))));
+                }
+                (classify(status, hint, &body, &redactor), hint)
             }
             Err(error) if error.is_connect() => {
                 (LlmError::Unavailable(Redacted::literal("the provider cannot be reached")), None)
@@ -266,92 +280,118 @@ async fn call(
     }
 }
 
-async fn body_of(mut response: reqwest::Response) -> Vec<u8> {
+/// The answer with its whole body in memory, if that is no longer than an answer can be.
+async fn whole(mut response: reqwest::Response, redactor: &Redactor) -> Result<reqwest::Response, OpenAIError> {
     let mut body = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
+    if let Err(why) = read(&mut response, &mut body).await {
+        let why = why.map_or_else(
+            || text!("its answer is longer than {} MiB", ANSWER_MAX_BYTES >> 20),
+            |error| redactor.redact(&error.without_url().to_string()).cut(200),
+        );
+        return Err(OpenAIError::Boxed(Box::new(LlmError::Unavailable(why))));
+    }
+    Ok(hyper::http::Response::new(body).into())
+}
+
+/// Reads a body. The error is none where it is longer than an answer can be.
+async fn read(response: &mut reqwest::Response, body: &mut Vec<u8>) -> Result<(), Option<reqwest::Error>> {
+    while let Some(chunk) = response.chunk().await.map_err(Some)? {
         if body.len() + chunk.len() > ANSWER_MAX_BYTES {
-            break;
+            return Err(None);
         }
         body.extend_from_slice(&chunk);
     }
-    body
+    Ok(())
 }
 
 fn retry_after(headers: &reqwest::header::HeaderMap) -> Option<Duration> {
     headers.get("retry-after")?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// What an error answer means. Shapes seen: OpenAI's, vLLM's (integer `code`, or bare), LiteLLM's, plain text, HTML.
-fn classify(status: u16, hint: Option<Duration>, body: &[u8], redactor: &Redactor) -> LlmError {
-    let value: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
-    let error = if value["error"].is_object() { &value["error"] } else { &value };
-    let code = error["code"].as_str().or(error["type"].as_str()).unwrap_or_default();
-    let message = match error["message"].as_str().or(value["error"].as_str()).or(value["detail"].as_str()) {
-        Some(message) => redactor.redact(message).one_line().cut(200),
-        // HTML or plain text of a proxy: its first words are noise on a card.
-        None => Redacted::default(),
-    };
-    let lower = message.as_str().to_ascii_lowercase();
-    let too_long =
-        ["maximum context length", "context length exceeded", "exceeds the available context", "too many tokens"];
-    if code == "context_length_exceeded" || status == 413 || too_long.iter().any(|words| lower.contains(words)) {
-        return LlmError::TooLong;
-    }
-    let said = if message.is_empty() {
-        text!("provider returned {}", status)
-    } else {
-        text!("provider returned {}: {}", status, message)
-    };
-    match status {
-        429 if code == "insufficient_quota" => LlmError::Refused(said),
-        // Without a hint a minute: the window of most rate limits.
-        429 => LlmError::Wait(hint.unwrap_or(Duration::from_secs(60))),
-        500.. => LlmError::Unavailable(said),
-        _ => LlmError::Refused(said),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[track_caller]
-    fn check(status: u16, body: &str, expected: &str) {
-        let error = classify(status, None, body.as_bytes(), &Redactor::default());
-        assert!(format!("{error:?}").starts_with(expected), "{error:?}");
+    /// A server of one connection a request: it hears the request's body and answers what `answer` says.
+    async fn server(answer: impl Fn(&Value) -> (u16, Vec<u8>) + Send + 'static) -> (Llm, Arc<Mutex<Vec<Value>>>) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let options = LlmOptions {
+            base_url: format!("http://{}/v1", listener.local_addr().unwrap()),
+            model: "gpt-5-mini".into(),
+            api_key: None,
+            turn_timeout: Duration::from_secs(20),
+            room: Room::default(),
+        };
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hears = Arc::clone(&heard);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut sent = Vec::new();
+                let request: Value = loop {
+                    let mut chunk = [0; 4_096];
+                    let n = stream.read(&mut chunk).await.unwrap();
+                    sent.extend_from_slice(&chunk[..n]);
+                    let text = String::from_utf8_lossy(&sent);
+                    let body = text.split_once("\r\n\r\n").and_then(|(_, body)| serde_json::from_str(body).ok());
+                    if let Some(body) = body {
+                        break body;
+                    }
+                };
+                let (status, body) = answer(&request);
+                hears.lock().unwrap().push(request);
+                let head =
+                    format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+                // Who has read enough hangs up.
+                let _ = stream.write_all(&[head.as_bytes(), &body].concat()).await;
+            }
+        });
+        (Llm::new(options, Redactor::default()).unwrap(), heard)
     }
 
-    #[test]
-    fn errors_of_every_server_are_told_apart_by_remedy() {
-        check(429, r#"{"error":{"message":"slow down","type":"rate_limit_error"}}"#, "Wait(60s)");
-        check(429, "slow down", "Wait");
-        check(429, r#"{"error":{"message":"pay","code":"insufficient_quota"}}"#, "Refused");
-        check(400, r#"{"error":{"message":"This model's maximum context length is 4096","code":400}}"#, "TooLong");
-        check(400, r#"{"object":"error","message":"maximum context length","code":400}"#, "TooLong");
-        check(401, r#"{"error":"bad key"}"#, "Refused(\"provider returned 401: bad key\")");
-        check(502, "<html>bad gateway</html>", "Unavailable(\"provider returned 502\")");
-    }
-
-    #[test]
-    fn an_answer_is_understood_as_servers_really_write_it() {
-        let answer = json!({"choices": [{"finish_reason": "", "message": {
-        "content": [{"type": "text", "text": "looking"}], "reasoning_content": "hmm",
-        "tool_calls": [
-            {"function": {"name": "pod_logs", "arguments": {"namespace": "shop"}}},
-            {"id": "t2", "type": "function", "function": {"name": "x", "arguments": "{not json"},
-             "extra_content": {"google": {"thought_signature": "abc"}}},
-        ]}}]});
-        let reply = parse(answer, &Redactor::default()).unwrap();
-        assert_eq!(reply.content.unwrap().as_str(), "looking");
-        assert_eq!(reply.tool_calls[0].id, "call_0");
-        assert_eq!(reply.tool_calls[0].arguments.as_ref().unwrap()["namespace"], "shop");
-        assert!(reply.tool_calls[1].arguments.is_err());
-        assert_eq!(reply.message["tool_calls"][1]["extra_content"]["google"]["thought_signature"], "abc");
-        assert_eq!(reply.message["tool_calls"][1]["function"]["arguments"], "{}");
-        for nonsense in [json!({"choices": []}), json!("hello"), json!({"choices": [{"message": "hi"}]}), json!(null)] {
-            assert!(parse(nonsense, &Redactor::default()).is_err());
+    #[tokio::test]
+    async fn fields_that_a_server_does_not_take_are_left_out_from_then_on() {
+        // As OpenAI answers for its gpt-5 models.
+        const NO_LIMIT: &str = r#"{"error": {"message": "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+            "type": "invalid_request_error", "param": "max_tokens", "code": "unsupported_parameter"}}"#;
+        const NO_TEMPERATURE: &str = r#"{"error": {"message": "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is supported.",
+            "type": "invalid_request_error", "param": "temperature", "code": "unsupported_value"}}"#;
+        let (llm, heard) = server(|asked| match (asked.get("max_tokens"), asked.get("temperature")) {
+            (Some(_), _) => (400, NO_LIMIT.into()),
+            (_, Some(_)) => (400, NO_TEMPERATURE.into()),
+            _ => (200, br#"{"choices": [{"message": {"content": "fine"}}]}"#.to_vec()),
+        })
+        .await;
+        for requests in [3, 4] {
+            let reply = llm.complete(&[json!({"role": "user", "content": "hello"})], &json!([])).await.unwrap();
+            assert_eq!(reply.content.unwrap().as_str(), "fine");
+            let heard = heard.lock().unwrap();
+            assert_eq!(heard.len(), requests, "learned once: {heard:?}");
+            assert_eq!(heard.last().unwrap()["max_completion_tokens"], THOUGHT_TOKENS_MAX);
         }
-        let odd = json!({"choices": [{"message": {"tool_calls": ["x", {"function": 3}, {"id": 7, "function": {}}]}}]});
-        assert_eq!(parse(odd, &Redactor::default()).unwrap().tool_calls.len(), 1);
+        // As LiteLLM says it, in words alone; and what is no such thing.
+        let said = |message: &str| unsupported(400, json!({"error": {"message": message}}).to_string().as_bytes());
+        assert_eq!(
+            said("litellm.UnsupportedParamsError: gpt-5 models don't support temperature=0."),
+            Some("temperature")
+        );
+        assert_eq!(said("max_tokens is not supported, use max_completion_tokens"), Some("max_tokens"));
+        assert_eq!(said("max_tokens is too large: 4096. This model supports at most 2048 completion tokens"), None);
+        assert_eq!(said("tools are not supported by this model"), None);
+        let (llm, heard) = server(|_| (400, NO_TEMPERATURE.into())).await;
+        assert!(
+            matches!(llm.complete(&[], &json!([])).await, Err(LlmError::Refused(_))),
+            "it says so whatever is sent"
+        );
+        assert_eq!(heard.lock().unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_within_bounds() {
+        let (llm, heard) = server(|_| (200, vec![b' '; ANSWER_MAX_BYTES + 1])).await;
+        let error = llm.complete(&[], &json!([])).await.unwrap_err();
+        assert_eq!(error.to_string(), "its answer is longer than 4 MiB");
+        assert_eq!(heard.lock().unwrap().len(), 1, "it is not paid for twice");
     }
 }
