@@ -154,6 +154,13 @@ impl App {
             };
             tasks.spawn(watch.run(stop.child_token()));
         }
+        if matches!(setup.outlet, Outlet::Slack { .. }) {
+            let away = stages.undelivered();
+            conditions.push(Arc::new(move || {
+                let state = away.why().map_or(Ok(()), |why| Err(why.as_str().to_owned()));
+                ("slack".to_owned(), state)
+            }));
+        }
         let (store, clock, gate) = (setup.store.clone(), setup.clock.clone(), stages.gate.clone());
         let app = Self { stop, tasks, store, clock, gate, anchors: setup.anchors.clone() };
         app.serve(&setup, listeners, conditions);

@@ -50,7 +50,7 @@ macro_rules! labels {
 labels! {
     /// `kind`: alert, warning, rollout.
     SignalLabels { kind }
-    /// `outcome`: stored, unauthorized, bad_request, too_large, not_stored.
+    /// `outcome`: stored, unauthorized, bad_request, too_large, not_found, wrong_method, not_stored.
     WebhookLabels { outcome }
     /// `event`: opened, over.
     IncidentLabels { event }
@@ -66,7 +66,7 @@ labels! {
     ActionLabels { tool, state }
     /// The stage's name.
     StageLabels { stage }
-    /// `kind`: wait, unknown, refused, gone, unparsed.
+    /// `kind`: wait, unknown, shut, refused, gone, unparsed.
     SlackLabels { kind }
 }
 
@@ -84,7 +84,7 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("firstlook");
         let signals = Family::default();
-        registry.register("signals", "Signals heard for the first time", signals.clone());
+        registry.register("signals", "Signals put on disk, repeats among them", signals.clone());
         let webhooks = Family::default();
         registry.register("webhook_requests", "Webhook requests by what became of them", webhooks.clone());
         let incidents = Family::default();

@@ -10,6 +10,7 @@ use crate::model::IncidentId;
 use crate::observe::Reader;
 use crate::observe::motion::Motion;
 use crate::stages::Ran;
+use crate::stages::away::Away;
 use crate::stages::correlate::Correlate;
 use crate::stages::deliver::{Deliver, Edits};
 use crate::stages::execute::Execute;
@@ -102,6 +103,7 @@ impl Stages {
                 runbooks: setup.sources.runbooks.clone(),
                 redactor: setup.redactor.clone(),
                 edits: Edits::default(),
+                away: Away::default(),
             },
             investigate: investigate(setup, gate.clone(), llm),
             preview: Preview {
@@ -117,6 +119,7 @@ impl Stages {
                 outlet: setup.outlet.clone(),
                 clock: clock(),
                 metrics: metrics(),
+                away: Away::default(),
             },
             verify: Verify::new(gate.clone(), reader, clock(), metrics(), setup.rules.clone(), watched),
             expire: Expire {
@@ -137,6 +140,11 @@ impl Stages {
     /// What the watches tell of motion; until they do, the stages that stand on it look by themselves.
     pub fn motion(&self) -> Motion {
         self.motion.clone()
+    }
+
+    /// The cards that wait for a person to mend something in Slack.
+    pub(crate) fn undelivered(&self) -> Away {
+        self.deliver.away.clone()
     }
 
     /// The next request that a model would get for this incident, as `Investigate::request` tells it.

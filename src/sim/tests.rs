@@ -10,6 +10,7 @@ mod memory;
 mod review;
 mod shared;
 mod shuffled;
+mod shut;
 mod small_models;
 mod spent;
 mod storm;

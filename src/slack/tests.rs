@@ -99,12 +99,14 @@ async fn each_failure_says_what_to_do_about_it() {
     let world = world().await;
     let ts = world.post(None, &card(), "n1").await.unwrap();
     type Expected = fn(&SlackError) -> bool;
-    let cases: [(Fault, Expected); 6] = [
+    let cases: [(Fault, Expected); 8] = [
         (Fault::Status(503), |e| matches!(e, SlackError::Unknown(_))),
         (Fault::Html, |e| matches!(e, SlackError::Unknown(_))),
         (Fault::Drop, |e| matches!(e, SlackError::Unknown(_))),
         (Fault::Error("not_in_channel".into()), |e| e.to_string().contains("invite the app")),
-        (Fault::Error("is_archived".into()), |e| matches!(e, SlackError::Gone(_))),
+        (Fault::Error("is_archived".into()), |e| matches!(e, SlackError::Shut(_))),
+        (Fault::Error("token_revoked".into()), |e| matches!(e, SlackError::Shut(_))),
+        (Fault::Error("msg_too_long".into()), |e| matches!(e, SlackError::Refused(_))),
         (Fault::Error("fatal_error".into()), |e| matches!(e, SlackError::Unknown(_))),
     ];
     for (fault, expected) in cases {

@@ -18,6 +18,8 @@ use crate::slack::client::Slack;
 use crate::slack::render;
 use crate::slack::render::{Message, Options};
 use crate::stages::Ran;
+use crate::stages::away;
+use crate::stages::away::Away;
 use crate::stages::deliver::digest::Place;
 use crate::stages::deliver::posting::{Trouble, Way};
 use crate::stages::lease;
@@ -27,8 +29,13 @@ use crate::telemetry;
 use crate::telemetry::Metrics;
 use crate::text;
 
-/// A refused card is tried again after this long, up to the store's five attempts: a person may be at it.
+/// A card that failed is tried again after this long, up to the store's five attempts.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(10);
+
+/// While a person has something to mend in Slack, a card is tried after waits that grow between these two: at once for
+/// whoever is at it, and never more than a few calls an hour for what is left over a weekend.
+const SHUT_FIRST: SignedDuration = SignedDuration::from_secs(10);
+const SHUT_LONGEST: SignedDuration = SignedDuration::from_mins(5);
 
 /// A card is edited this often while its investigation runs: it only tells how far that is, and Slack takes about one
 /// edit a second. Its end is told at once.
@@ -64,6 +71,8 @@ pub struct Deliver {
     pub runbooks: Runbooks,
     pub redactor: Redactor,
     pub edits: Edits,
+    /// The cards that wait for a person to mend something in Slack.
+    pub away: Away,
 }
 
 /// When each card was last brought up to date. Bounded by the cards of one `PROGRESS_EVERY`: older ones are forgotten.
@@ -103,12 +112,20 @@ impl Deliver {
             let result = lease::hold(&self.store, &claim, deliver).instrument(telemetry::incident(incident)).await;
             match result.unwrap_or_else(|lost| Err(Trouble::Failed(lost))) {
                 Ok(()) => {
+                    self.away.forget(incident.as_str());
                     self.edits.note(incident, self.clock.now());
                     self.store.release(claim).await?;
                 }
                 Err(Trouble::Later(wait)) => {
                     let until = self.clock.now().checked_add(SignedDuration::try_from(wait)?)?;
                     self.store.postpone(claim, until).await?;
+                }
+                Err(Trouble::Shut(why)) => {
+                    let now = self.clock.now();
+                    let lasted = self.away.note(incident.as_str(), &why, now);
+                    let wait = away::again(lasted, SHUT_FIRST, SHUT_LONGEST);
+                    tracing::error!(%incident, "Slack takes no card until this is mended, next try in {} s: {why}", wait.as_secs());
+                    self.store.postpone(claim, now.checked_add(wait)?).await?;
                 }
                 Err(Trouble::Failed(error)) => {
                     let retry_at = self.clock.now().checked_add(RETRY_AFTER)?;

@@ -1,5 +1,7 @@
 //! Execute: clicks are judged, and what was approved is done once, after everything was asked again.
 
+mod stall;
+
 use jiff::SignedDuration;
 use tracing::Instrument as _;
 
@@ -14,7 +16,9 @@ use crate::model::{Action, Approval, ApprovalId, ApprovalState, Click, Execution
 use crate::redact::Redacted;
 use crate::slack::render;
 use crate::stages::Ran;
+use crate::stages::away::Away;
 use crate::stages::deliver::Outlet;
+use crate::stages::execute::stall::Stall;
 use crate::stages::lease;
 use crate::stages::lease::LEASE;
 use crate::store::{Claim, CommitError, Durability, Store, Write};
@@ -26,7 +30,7 @@ use crate::text;
 const CONFLICTS_MAX: u32 = 5;
 /// Requests for leave that wait at once; more than a team could answer.
 const PENDING_MAX: u32 = 100;
-/// What could not be done now is tried again after this long, up to the store's five attempts.
+/// What failed is tried again after this long, up to the store's five attempts.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(2);
 /// A pod that its disruption budget holds back is asked for again after this long: another must be ready first.
 const HELD_AGAIN: SignedDuration = SignedDuration::from_secs(5);
@@ -43,6 +47,8 @@ pub struct Execute {
     pub outlet: Outlet,
     pub clock: Clock,
     pub metrics: Metrics,
+    /// The approved actions that wait for the API server, or for Slack to say who is in a group.
+    pub away: Away,
 }
 
 impl Execute {
@@ -71,13 +77,23 @@ impl Execute {
         for approval in waiting.into_iter().filter(is_due) {
             let Some(claim) = self.store.claim("execute", approval.id.as_str(), LEASE).await? else { continue };
             let span = telemetry::incident(&approval.incident);
+            let id = approval.id.clone();
             let act = Box::pin(async {
-                match approval.state {
+                Ok(match approval.state {
                     ApprovalState::Executing => self.recover(approval, &claim).await,
                     _ => self.perform(approval, None, &claim).await,
-                }
+                })
             });
-            let result = lease::hold(&self.store, &claim, act).instrument(span).await;
+            let result = lease::hold(&self.store, &claim, act).instrument(span.clone()).await;
+            let result = match result.unwrap_or_else(|lost| Err(Stall::Failed(lost))) {
+                Ok(()) => Ok(()),
+                Err(Stall::Away(why)) => match self.waits(&id, &why, &claim).instrument(span).await? {
+                    true => return Ok(Ran::Worked),
+                    false => Ok(()),
+                },
+                Err(Stall::Failed(error)) => Err(error),
+            };
+            self.away.forget(id.as_str());
             self.give_back(claim, result).await?;
             return Ok(Ran::Worked);
         }
@@ -157,9 +173,9 @@ impl Execute {
     }
 
     /// Performs an approved action, or goes on with one whose `sent` execution certainly did not happen.
-    async fn perform(&self, approval: Approval, sent: Option<Execution>, claim: &Claim) -> anyhow::Result<()> {
+    async fn perform(&self, approval: Approval, sent: Option<Execution>, claim: &Claim) -> Result<(), Stall> {
         let Some(action) = approval.action.clone() else {
-            return self.end(approval, ApprovalState::Failed, "it was never checked".into(), claim).await;
+            return Ok(self.end(approval, ApprovalState::Failed, "it was never checked".into(), claim).await?);
         };
         // What is asked again is the approval as the people left it, also when its execution was begun before.
         let mut asked = Approval { state: ApprovalState::Approved, ..approval.clone() };
@@ -180,17 +196,20 @@ impl Execute {
                     Err(Refusal::Later(why)) => anyhow::bail!("{why}"),
                 })
             }));
-            let permit = match leave.await? {
+            // Whatever could not be asked: nothing was sent for it.
+            let redactor = self.actor.reader().redactor();
+            let leave = leave.await.map_err(|error| Stall::Away(redactor.redact(&format!("{error:#}")).cut(300)))?;
+            let permit = match leave {
                 Leave::Permit(permit) => permit,
                 Leave::Withdraw { why } | Leave::Refuse { why } if under_way => {
                     let why = text!("it was stopped on its way: {}", why);
-                    return self.end(current, ApprovalState::Failed, why, claim).await;
+                    return Ok(self.end(current, ApprovalState::Failed, why, claim).await?);
                 }
                 Leave::Withdraw { why } | Leave::Refuse { why } => {
-                    return self.end(current, ApprovalState::Withdrawn, why, claim).await;
+                    return Ok(self.end(current, ApprovalState::Withdrawn, why, claim).await?);
                 }
             };
-            let Some(sight) = sight else { anyhow::bail!("the object was not read") };
+            let Some(sight) = sight else { return Err(anyhow::anyhow!("the object was not read").into()) };
             let execution = match &execution {
                 Some(execution) => execution.clone(),
                 None => {
@@ -199,18 +218,17 @@ impl Execute {
                 }
             };
             match Box::pin(self.actor.apply(permit, &action, &execution.body, &sight)).await {
-                Applied::Done(done) => return self.done(current, done, claim).await,
-                Applied::Going { moved, of, held } => return self.go_on(current, (moved, of), held, claim).await,
+                Applied::Done(done) => return Ok(self.done(current, done, claim).await?),
+                Applied::Going { moved, of, held } => return Ok(self.go_on(current, (moved, of), held, claim).await?),
                 Applied::Conflict => {}
-                Applied::Failed(why) => return self.end(current, ApprovalState::Failed, why, claim).await,
-                Applied::NotSent(why) => anyhow::bail!("not sent: {why}"),
-                Applied::Unknown(why) => {
-                    tracing::warn!(approval = %current.id, "the answer to a write was lost, the object tells: {why}");
-                    anyhow::bail!("its answer was lost: {why}");
-                }
+                Applied::Failed(why) => return Ok(self.end(current, ApprovalState::Failed, why, claim).await?),
+                Applied::NotSent(why) => return Err(Stall::Away(text!("not sent: {}", why))),
+                // The object tells, next time.
+                Applied::Unknown(why) => return Err(Stall::Away(text!("the answer to the write was lost: {}", why))),
             }
         }
-        self.end(current, ApprovalState::Failed, "the object kept changing while it was tried".into(), claim).await
+        let why = "the object kept changing while it was tried".into();
+        Ok(self.end(current, ApprovalState::Failed, why, claim).await?)
     }
 
     /// Puts the intent on disk and seals it, before anything is sent. The body is fixed from here on.
@@ -239,19 +257,20 @@ impl Execute {
     }
 
     /// An execution that was under way when its process ended or its answer was lost: the object tells.
-    async fn recover(&self, approval: Approval, claim: &Claim) -> anyhow::Result<()> {
+    async fn recover(&self, approval: Approval, claim: &Claim) -> Result<(), Stall> {
         let Some(action) = &approval.action else {
-            return self.end(approval, ApprovalState::Failed, "it was never checked".into(), claim).await;
+            return Ok(self.end(approval, ApprovalState::Failed, "it was never checked".into(), claim).await?);
         };
         match self.actor.recover(action, &approval).await {
-            Ok(Recovered::Done(done)) => self.done(approval, done, claim).await,
+            Ok(Recovered::Done(done)) => Ok(self.done(approval, done, claim).await?),
             Ok(Recovered::NotDone) => {
                 let sent = approval.execution.clone();
                 Box::pin(self.perform(approval, sent, claim)).await
             }
-            Ok(Recovered::Unclear(why)) => self.end(approval, ApprovalState::OutcomeUnknown, why, claim).await,
-            Err(Refusal::Refused(why)) => self.end(approval, ApprovalState::OutcomeUnknown, why, claim).await,
-            Err(Refusal::Later(why)) => anyhow::bail!("{why}"),
+            Ok(Recovered::Unclear(why)) | Err(Refusal::Refused(why)) => {
+                Ok(self.end(approval, ApprovalState::OutcomeUnknown, why, claim).await?)
+            }
+            Err(Refusal::Later(why)) => Err(Stall::Away(why)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The stages: each finds its own work in the store, does one unit of it and can be run again.
 
 pub mod absorb;
+pub mod away;
 mod changed;
 pub mod correlate;
 pub mod deliver;

@@ -1,6 +1,7 @@
 //! Actions from the proposal to their verification, over the simulated cluster and a SQLite store.
 
 mod changes;
+mod outage;
 mod rollouts;
 mod sequences;
 mod silences;
@@ -98,6 +99,7 @@ impl World {
                 outlet: Outlet::Nowhere,
                 clock: clock.clone(),
                 metrics: metrics.clone(),
+                away: Default::default(),
             },
             verify: Verify::new(
                 gate.clone(),

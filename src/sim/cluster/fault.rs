@@ -17,6 +17,8 @@ pub enum Fault {
     HoldAnswer { path: String },
     /// A watch stream, running or next, gets an ERROR event with this code (500, 410) and ends.
     WatchError { path: String, code: u16 },
+    /// Every request is answered 503 until [`release`](crate::sim::cluster::Cluster::release); nothing is done.
+    Away,
 }
 
 #[derive(Debug)]
@@ -40,8 +42,13 @@ impl Faults {
         }
     }
 
-    /// Lets every held request go on.
+    pub(crate) fn is_away(&self) -> bool {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|fault| matches!(fault, Fault::Away))
+    }
+
+    /// Lets every held request go on, and the server come back.
     pub(crate) fn release(&self) {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner).retain(|fault| !matches!(fault, Fault::Away));
         self.gate.send_modify(|count| *count += 1);
     }
 

@@ -97,6 +97,7 @@ async fn answer(State(Server { cluster, stop }): State<Server>, request: Request
     let name = user.as_ref().map(|user| user.name.as_str()).unwrap_or("");
     let entry = cluster.log_request(parts.method.as_str(), &parts.uri, name);
     let answered = match (user, read_body(body).await) {
+        _ if cluster.faults().is_away() => Err(Failure::new(503, "ServiceUnavailable", "the server is away")),
         (Ok(user), Ok(body)) => {
             cluster.faults().hang(path, &stop).await;
             let (method, query) = (&parts.method, Query::of(&parts.uri));

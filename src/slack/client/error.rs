@@ -17,10 +17,13 @@ pub enum SlackError {
     /// The answer was lost: a write may have happened or not. Look for it by its nonce before repeating it.
     #[error("slack's answer was lost: {0}")]
     Unknown(Redacted),
-    /// Nothing was done, and the same call will be refused again until a person changes something.
+    /// Nothing was done, and no call will succeed until a person mends something: the token, a scope, the channel.
+    #[error("slack refused: {0}")]
+    Shut(Redacted),
+    /// Nothing was done, and the same call will be refused again.
     #[error("slack refused: {0}")]
     Refused(Redacted),
-    /// The channel, message, form or response URL does not exist any more.
+    /// The message, form or response URL does not exist any more.
     #[error("gone from slack: {0}")]
     Gone(Redacted),
 }
@@ -31,6 +34,7 @@ impl SlackError {
         match self {
             Self::Wait(_) => "wait",
             Self::Unknown(_) => "unknown",
+            Self::Shut(_) => "shut",
             Self::Refused(_) => "refused",
             Self::Gone(_) => "gone",
         }
@@ -54,6 +58,8 @@ pub(super) fn remedy(error: SlackClientError, redactor: &Redactor) -> SlackError
             let says = text!("http status {}", status.as_u16());
             match status.as_u16() {
                 404 | 410 => SlackError::Gone(says),
+                // A proxy on the way out says no.
+                401 | 403 | 407 => SlackError::Shut(says),
                 500.. => SlackError::Unknown(says),
                 _ => SlackError::Refused(says),
             }
@@ -95,9 +101,7 @@ fn of_code(error: &SlackClientApiError, redactor: &Redactor) -> SlackError {
         }
         // "It's possible some aspect of the operation succeeded."
         "fatal_error" | "internal_error" => SlackError::Unknown(code),
-        "channel_not_found"
-        | "is_archived"
-        | "message_not_found"
+        "message_not_found"
         | "thread_not_found"
         | "cant_update_message"
         | "expired_trigger_id"
@@ -105,17 +109,34 @@ fn of_code(error: &SlackClientApiError, redactor: &Redactor) -> SlackError {
         | "exchanged_trigger_id"
         | "expired_url"
         | "used_url" => SlackError::Gone(code),
-        "not_in_channel" => SlackError::Refused(text!("{}: invite the app to the channel", code)),
+        "not_in_channel" | "channel_not_found" => SlackError::Shut(text!("{}: invite the app to the channel", code)),
+        "is_archived" => SlackError::Shut(text!("{}: unarchive the channel, or set another one", code)),
         "missing_scope" => {
             let needed = body(error).and_then(|body| body["needed"].as_str().map(str::to_owned)).unwrap_or_default();
-            SlackError::Refused(text!("{}: the bot token lacks the scope {}", code, redactor.redact(&needed).cut(80)))
+            SlackError::Shut(text!("{}: the bot token lacks the scope {}", code, redactor.redact(&needed).cut(80)))
         }
         "invalid_auth"
         | "not_authed"
         | "account_inactive"
         | "token_revoked"
         | "token_expired"
-        | "not_allowed_token_type" => SlackError::Refused(text!("{}: check the token", code)),
+        | "not_allowed_token_type" => SlackError::Shut(text!("{}: check the token", code)),
+        // A setting of the workspace or the channel.
+        "access_denied"
+        | "accesslimited"
+        | "ekm_access_denied"
+        | "enterprise_is_restricted"
+        | "no_permission"
+        | "org_login_required"
+        | "posting_to_general_channel_denied"
+        | "restricted_action"
+        | "restricted_action_non_threadable_channel"
+        | "restricted_action_read_only_channel"
+        | "restricted_action_thread_locked"
+        | "restricted_action_thread_only_channel"
+        | "team_access_not_granted"
+        | "two_factor_setup_required"
+        | "user_is_restricted" => SlackError::Shut(text!("{}: a setting of the workspace or channel", code)),
         _ => {
             let more = error.errors.clone().unwrap_or_default().join("; ");
             let more = redactor.redact(&more).cut(300);

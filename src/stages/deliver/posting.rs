@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::clock::from_ms;
 use crate::model::{ClusterName, IncidentId, Nonce, Post, PostKind};
+use crate::redact::Redacted;
 use crate::slack::client::{Slack, SlackError};
 use crate::slack::render::Message;
 use crate::stages::deliver::Deliver;
@@ -118,6 +119,7 @@ impl Deliver {
                 tracing::warn!("Slack's answer was lost, the channel is read for the message: {why}");
                 Trouble::Later(Duration::from_secs(1))
             }
+            SlackError::Shut(why) => Trouble::Shut(why),
             error => Trouble::Failed(error.into()),
         }
     }
@@ -143,6 +145,8 @@ pub(super) fn unsent(post: Post) -> Post {
 pub(super) enum Trouble {
     /// By itself it will be, after this long.
     Later(Duration),
+    /// Once a person has mended something in Slack or in the configuration.
+    Shut(Redacted),
     Failed(anyhow::Error),
 }
 

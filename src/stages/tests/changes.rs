@@ -13,7 +13,7 @@ use crate::stages::expire::Expire;
 use crate::stages::pace::Pace;
 use crate::store::{Durability, Write};
 
-fn web() -> ObjectRef {
+pub(super) fn web() -> ObjectRef {
     object(Kind::Deployment, "shop", "web")
 }
 
@@ -45,7 +45,7 @@ fn items() -> Vec<Value> {
     all
 }
 
-async fn world(subject: ObjectRef) -> World {
+pub(super) async fn world(subject: ObjectRef) -> World {
     World::start(items(), subject).await
 }
 

@@ -290,6 +290,7 @@ async fn process(url: &str, clock: &Clock, policy: &Policy, reader: &Reader, act
             outlet: Outlet::Nowhere,
             clock: clock.clone(),
             metrics: metrics.clone(),
+            away: Default::default(),
         },
         expire: Expire {
             store: store.clone(),

@@ -1,0 +1,51 @@
+//! What an approved action does while the API server, or Slack, cannot be asked: it waits, and is never given up unsaid.
+
+use jiff::SignedDuration;
+
+use crate::model::{ApprovalId, ApprovalState};
+use crate::redact::Redacted;
+use crate::stages::away;
+use crate::stages::execute::Execute;
+use crate::store::Claim;
+use crate::text;
+
+/// What could not be read or sent is tried again after waits that grow between these two: the outage of one API server
+/// instance is over in seconds, an upgrade of the control plane in minutes.
+const AWAY_FIRST: SignedDuration = SignedDuration::from_secs(2);
+const AWAY_LONGEST: SignedDuration = SignedDuration::from_secs(30);
+/// What was begun and can be neither read nor sent for so long is said to be unknown: a person must look, and the object
+/// must not be kept from them any longer.
+const UNREADABLE_MAX: SignedDuration = SignedDuration::from_mins(10);
+
+/// Why an approved action did not get to an end now.
+pub(super) enum Stall {
+    /// Something could not be read or sent: it is no failure of the action.
+    Away(Redacted),
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Stall {
+    fn from(error: E) -> Self {
+        Stall::Failed(error.into())
+    }
+}
+
+impl Execute {
+    /// Lets an action wait for what could not be asked: one that is only approved until its time runs out, which is
+    /// asked first each time; one that was begun for some minutes, then its outcome is unknown. False if it ended so.
+    pub(super) async fn waits(&self, id: &ApprovalId, why: &Redacted, claim: &Claim) -> anyhow::Result<bool> {
+        let now = self.clock.now();
+        let lasted = self.away.note(id.as_str(), why, now);
+        if lasted >= UNREADABLE_MAX
+            && let Some(begun) = self.store.approval(id).await?.filter(|it| it.state == ApprovalState::Executing)
+        {
+            let why = text!("it could not be read for {} min whether it was done: {}", lasted.as_mins(), why);
+            self.end(begun, ApprovalState::OutcomeUnknown, why, claim).await?;
+            return Ok(false);
+        }
+        let wait = away::again(lasted, AWAY_FIRST, AWAY_LONGEST);
+        tracing::warn!(approval = %id, "an approved action waits, next try in {} s: {why}", wait.as_secs());
+        self.store.postpone(claim.clone(), now.checked_add(wait)?).await?;
+        Ok(true)
+    }
+}

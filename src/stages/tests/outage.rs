@@ -1,0 +1,111 @@
+//! An API server that is away while something was approved: nothing is given up, and nothing is done twice.
+
+use jiff::SignedDuration;
+use serde_json::Value;
+
+use super::World;
+use super::changes::{web, world};
+use crate::model::{Approval, ApprovalState, Pressed, Proposal};
+use crate::sim::cluster::Fault;
+use crate::stages::Ran;
+
+impl World {
+    /// Time goes by in steps, and after each the stage does what it can.
+    async fn pass(&self, seconds: i64) {
+        for _ in 0..seconds {
+            self.clock.set(self.clock.now() + SignedDuration::from_secs(1));
+            while Box::pin(self.execute.run_once()).await.unwrap() == Ran::Worked {}
+        }
+    }
+
+    /// A request to scale, which a person said yes to while the API server is away.
+    async fn approved_while_away(&self) -> Approval {
+        let asked = self.ask(Proposal::Scale { object: web(), replicas: 4 }).await;
+        self.press(Pressed::Approve { approval: asked.id.clone() }).await;
+        self.cluster.fault(Fault::Away);
+        asked
+    }
+
+    /// The same, where the API server goes away with the answer to the write.
+    async fn written_and_away(&self) -> Approval {
+        let asked = self.ask(Proposal::Scale { object: web(), replicas: 4 }).await;
+        self.press(Pressed::Approve { approval: asked.id.clone() }).await;
+        self.cluster.fault(Fault::HoldAnswer { path: "/apis/apps/v1/namespaces/shop/deployments/web".into() });
+        tokio::select! {
+            ran = Box::pin(self.execute.run_once()) => panic!("{ran:?}"),
+            () = self.cluster.holding() => {}
+        }
+        self.cluster.release();
+        self.cluster.fault(Fault::Away);
+        assert_eq!(self.now(&asked).await.state, ApprovalState::Executing);
+        asked
+    }
+
+    fn replicas(&self) -> Value {
+        self.get(&web())["spec"]["replicas"].clone()
+    }
+
+    /// Writes that the API server heard of.
+    fn writes(&self) -> usize {
+        let wrote = |sent: &&crate::sim::cluster::Request| sent.method == "PATCH" && !sent.path.contains("dryRun");
+        self.cluster.requests().iter().filter(wrote).count()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_approved_waits_for_the_api_server_and_is_then_done() {
+    let world = world(web()).await;
+    let asked = world.approved_while_away().await;
+    world.pass(90).await;
+    assert_eq!(world.now(&asked).await.state, ApprovalState::Approved);
+    assert_eq!(world.store.parked_count().await.unwrap(), 0);
+    assert!(world.execute.away.why().is_some());
+    world.cluster.release();
+    world.pass(31).await;
+    let done = world.now(&asked).await;
+    assert_eq!((done.state, world.replicas(), world.writes()), (ApprovalState::Executed, 4.into(), 1));
+    assert!(world.execute.away.why().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_approved_is_not_done_after_its_time() {
+    let world = world(web()).await;
+    let asked = world.approved_while_away().await;
+    world.clock.set(world.now(&asked).await.expires_at);
+    world.pass(31).await;
+    let ended = world.now(&asked).await;
+    assert_eq!(ended.state, ApprovalState::Withdrawn);
+    assert!(ended.because.as_str().contains("time ran out"), "{}", ended.because);
+    world.cluster.release();
+    world.pass(31).await;
+    assert_eq!((world.now(&asked).await.state, world.writes()), (ApprovalState::Withdrawn, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_written_as_the_api_server_went_away_is_found_done_when_it_is_back() {
+    let world = world(web()).await;
+    let asked = world.written_and_away().await;
+    world.pass(90).await;
+    assert_eq!(world.now(&asked).await.state, ApprovalState::Executing);
+    assert_eq!(world.store.parked_count().await.unwrap(), 0);
+    world.cluster.release();
+    world.pass(31).await;
+    let done = world.now(&asked).await;
+    assert_eq!((done.state, world.replicas(), world.writes()), (ApprovalState::Executed, 4.into(), 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_for_minutes_is_told_as_unknown_and_blocks_nothing() {
+    let world = world(web()).await;
+    let asked = world.written_and_away().await;
+    world.pass(670).await;
+    let ended = world.now(&asked).await;
+    assert_eq!(ended.state, ApprovalState::OutcomeUnknown, "{}", ended.because);
+    assert!(ended.because.as_str().contains("could not be read for 10 min"), "{}", ended.because);
+    world.cluster.release();
+    world.pass(31).await;
+    assert_eq!((world.now(&asked).await.state, world.writes()), (ApprovalState::OutcomeUnknown, 1));
+    // The object is free again.
+    let next = world.ask(Proposal::Scale { object: web(), replicas: 2 }).await;
+    assert_eq!(world.approve(&next).await.state, ApprovalState::Executed);
+}
