@@ -1,6 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -9,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
 
+use crate::http;
 use crate::http::{Credential, Error};
 use crate::store::{Depth, Store, is_near};
 use crate::telemetry::{Metrics, StageLabels};
@@ -30,11 +32,12 @@ pub struct Admin {
 impl Admin {
     /// The listener's routes.
     pub fn router(self) -> Router {
-        Router::new()
+        let routes = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
-            .with_state(self)
+            .with_state(self);
+        http::bounded(routes, http::REQUEST_TIMEOUT, || tracing::warn!("the store does not answer the admin listener"))
     }
 
     /// Sets the metrics that are counted in the store. Only when somebody asks: a count reads an index of its table.
@@ -64,9 +67,21 @@ fn told(bytes: u64, bytes_max: Option<u64>) -> serde_json::Value {
     body
 }
 
-/// Ready means: the store answers, and this listener and the others are bound (they are bound before any is served).
+/// A store whose writer does not answer within this takes no alert in time either.
+const WRITER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How much the store holds, if it can be read and its writer lives.
+async fn store_answers(store: &Store) -> anyhow::Result<u64> {
+    let bytes = store.size_bytes().await?;
+    match tokio::time::timeout(WRITER_TIMEOUT, store.answers()).await {
+        Ok(answered) => Ok(answered.map(|()| bytes)?),
+        Err(_) => anyhow::bail!("its writer does not answer within {} s", WRITER_TIMEOUT.as_secs()),
+    }
+}
+
+/// Ready means: the store answers, to a read and a write, and this listener and the others are bound (they are bound before any is served).
 async fn ready(State(admin): State<Admin>) -> Response {
-    let size = admin.store.size_bytes().await;
+    let size = store_answers(&admin.store).await;
     let mut body = serde_json::Map::new();
     for condition in &admin.conditions {
         let (name, state) = condition();
@@ -147,5 +162,24 @@ mod tests {
             assert_eq!(body["store"]["warning"].is_string(), is_told, "{body}");
             admin.store.close().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_can_be_read_but_not_written_is_not_ready() {
+        let folder = tempfile::tempdir().unwrap();
+        let admin = admin(&folder, 1 << 30).await;
+        assert_eq!(ready(State(admin.clone())).await.status(), StatusCode::OK);
+        admin.store.close().await;
+        // Its reads work; it has no writer.
+        let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
+        let options = Options::new(ClusterName::parse("prod").unwrap());
+        let store = Store::open_read_only(&url, Clock::manual(from_ms(0)), options).await.unwrap();
+        let condition: Condition = Arc::new(|| ("slack".to_owned(), Err("not_in_channel: invite the app".to_owned())));
+        let response = ready(State(Admin { store, conditions: vec![condition], ..admin })).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert!(body["store"].as_str().unwrap().contains("reading only"), "{body}");
+        assert_eq!(body["slack"], "not_in_channel: invite the app");
     }
 }

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::clock::Clock;
+use crate::http;
 use crate::http::Error;
 use crate::slack::desk::{Desk, NotTaken};
 use crate::slack::interact;
@@ -32,11 +33,13 @@ pub struct Interactivity {
 impl Interactivity {
     /// The listener's routes.
     pub fn router(self) -> Router {
-        Router::new()
+        let routes = Router::new()
             .route("/slack/interactivity", post(receive))
             .layer(DefaultBodyLimit::disable())
             .layer(RequestBodyLimitLayer::new(BODY_MAX_BYTES))
-            .with_state(self)
+            .with_state(self);
+        // Slack shows the person that it failed, and they press again.
+        http::bounded(routes, http::REQUEST_TIMEOUT, || tracing::error!("a click was not taken in time"))
     }
 
     fn count(&self, outcome: &'static str) {

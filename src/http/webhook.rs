@@ -1,5 +1,7 @@
 //! `POST /webhook/alertmanager`: authenticate, parse, put the signals on disk, answer.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
@@ -8,15 +10,22 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 
 use crate::clock::Clock;
+use crate::http;
 use crate::http::{Credential, Error};
 use crate::ingest::alertmanager;
-use crate::model::{ClusterName, Signal, SignalBody};
+use crate::model::{ClusterName, Signal};
 use crate::redact::Redactor;
 use crate::store::{CommitError, Durability, Store, Write};
 use crate::telemetry::{Metrics, SignalLabels, WebhookLabels};
 
 /// A thousand alerts are 672 KB; six thousand fit.
 pub const BODY_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where alerts are posted.
+const PATH: &str = "/webhook/alertmanager";
+/// Half of what Alertmanager waits: a thousand alerts may take a slow disk seconds, and what is answered later is sent
+/// again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the webhook needs.
 #[derive(Clone)]
@@ -32,10 +41,17 @@ pub struct Webhook {
 impl Webhook {
     /// The listener's routes.
     pub fn router(self) -> Router {
-        Router::new()
-            .route("/webhook/alertmanager", post(receive))
+        let late = self.clone();
+        let routes = Router::new()
+            .route(PATH, post(receive))
+            .fallback(nowhere)
+            .method_not_allowed_fallback(wrong_method)
             .layer(DefaultBodyLimit::max(BODY_MAX_BYTES)) // not tower's layer: its refusal would come uncounted
-            .with_state(self)
+            .with_state(self);
+        http::bounded(routes, ANSWER_WITHIN, move || {
+            late.count("not_stored");
+            tracing::error!("a webhook was not taken in time, Alertmanager will send it again");
+        })
     }
 
     fn count(&self, outcome: &'static str) {
@@ -48,6 +64,15 @@ impl Webhook {
         tracing::error!(outcome, status = status.as_u16(), "webhook refused, its alerts are not taken: {says}");
         Error::new(status, says)
     }
+}
+
+async fn nowhere(State(webhook): State<Webhook>) -> Error {
+    let says = format!("no such path: the url of the receiver ends with {PATH}");
+    webhook.refuse("not_found", StatusCode::NOT_FOUND, &says)
+}
+
+async fn wrong_method(State(webhook): State<Webhook>) -> Error {
+    webhook.refuse("wrong_method", StatusCode::METHOD_NOT_ALLOWED, "alerts come by POST")
 }
 
 async fn receive(
@@ -82,16 +107,12 @@ async fn receive(
 
 impl Webhook {
     async fn put(&self, signals: Vec<Signal>) -> Result<(), Error> {
-        for signal in &signals {
-            let kind = match signal.body {
-                SignalBody::Alert(_) => "alert",
-                SignalBody::Warning(_) => "warning",
-                SignalBody::Rollout(_) => "rollout",
-            };
-            self.metrics.signals.get_or_create(&SignalLabels { kind }).inc();
-        }
+        let heard = signals.len() as u64;
         match self.store.commit(vec![Write::Signals(signals)], Durability::Durable, None).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.metrics.signals.get_or_create(&SignalLabels { kind: "alert" }).inc_by(heard);
+                Ok(())
+            }
             Err(error) => {
                 self.count("not_stored");
                 let full = matches!(error, CommitError::Full(_));
@@ -101,5 +122,66 @@ impl Webhook {
                 Err(Error::new(StatusCode::SERVICE_UNAVAILABLE, format!("{says}; send again")))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::from_ms;
+    use crate::store::Options;
+
+    #[tokio::test]
+    async fn alerts_that_miss_the_door_are_counted_and_logged_by_what_was_wrong() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
+        let (cluster, clock) = (ClusterName::parse("prod").unwrap(), Clock::manual(from_ms(1_800_000_000_000)));
+        let store = Store::open(&url, clock.clone(), Options::new(cluster.clone())).await.unwrap();
+        let webhook = Webhook {
+            store,
+            cluster,
+            redactor: Redactor::default(),
+            clock,
+            metrics: Metrics::new(),
+            credential: Credential::default(),
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let stop = tokio_util::sync::CancellationToken::new();
+        let lines = crate::telemetry::tests::Lines::default();
+        let _guard = lines.listen();
+        tokio::spawn(http::serve(listener, webhook.clone().router(), stop.clone()));
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let alert = r#"{"version": "4", "alerts": [{"status": "firing", "labels": {"alertname": "A"},
+            "startsAt": "2026-03-24T16:00:00Z", "fingerprint": "f1"}]}"#;
+        for (request, status) in [
+            (client.post(format!("{base}/webhook/alertmanager/")), 404),
+            (client.post(format!("{base}/")), 404),
+            (client.put(format!("{base}/webhook/alertmanager")), 405),
+            (client.post(format!("{base}/webhook/alertmanager")), 200),
+        ] {
+            let answer = request.body(alert).send().await.unwrap();
+            assert_eq!(answer.status().as_u16(), status);
+            let says = answer.text().await.unwrap();
+            assert!(status != 404 || says.contains("ends with /webhook/alertmanager"), "{says}");
+        }
+        let text = webhook.metrics.text();
+        for line in [
+            "firstlook_webhook_requests_total{outcome=\"not_found\"} 2",
+            "firstlook_webhook_requests_total{outcome=\"wrong_method\"} 1",
+            "firstlook_webhook_requests_total{outcome=\"stored\"} 1",
+            "firstlook_signals_total{kind=\"alert\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        let refused = lines.all().iter().filter(|line| line["level"] == "ERROR").count();
+        assert_eq!(refused, 3, "{:?}", lines.all());
+        webhook.store.close().await;
+        // What is not on disk was not heard.
+        let answer = client.post(format!("{base}/webhook/alertmanager")).body(alert).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 503);
+        assert!(webhook.metrics.text().contains("firstlook_signals_total{kind=\"alert\"} 1"));
+        stop.cancel();
     }
 }

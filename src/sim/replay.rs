@@ -210,7 +210,8 @@ impl Replay {
 async fn serve<F, R>(stop: CancellationToken, with: F) -> anyhow::Result<std::net::SocketAddr>
 where
     F: FnOnce(TcpListener, CancellationToken) -> R,
-    R: Future<Output = std::io::Result<()>> + Send + 'static,
+    R: Future + Send + 'static,
+    R::Output: Send,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;

@@ -5,6 +5,7 @@ mod audit;
 mod card;
 mod claims;
 mod digests;
+mod examine;
 mod incidents;
 mod lite;
 mod lock;
@@ -34,6 +35,7 @@ use tokio::sync::mpsc;
 pub use audit::AuditEntry;
 pub use claims::{ATTEMPTS_MAX, Claim, Parked};
 pub use digests::Crowd;
+pub use examine::Examined;
 pub use news::{News, Subscription};
 pub use proof::{Anchor, AuditFault, AuditVerdict};
 pub use read::{Depth, Due, Turn};
@@ -213,6 +215,14 @@ impl Store {
         }
         let operation = Operation::Commit { writes, claim: claim.cloned() };
         self.operate(operation, durability == Durability::Durable).await.map(|_| ())
+    }
+
+    /// Does nothing on the write side, as a commit does it: an error where no commit would go through.
+    ///
+    /// # Errors
+    /// Those of a commit.
+    pub async fn answers(&self) -> Result<(), CommitError> {
+        self.operate(Operation::Commit { writes: Vec::new(), claim: None }, false).await.map(|_| ())
     }
 
     /// What the database may take, in bytes.

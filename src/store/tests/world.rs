@@ -63,7 +63,7 @@ impl World {
         self.url.starts_with("sqlite:")
     }
 
-    pub(super) async fn open(&self) -> Store {
+    pub(crate) async fn open(&self) -> Store {
         self.try_open().await.unwrap()
     }
 
