@@ -7,23 +7,23 @@ mod record;
 mod servers;
 mod sources;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::config::listeners::exposed;
 pub use crate::config::listeners::{AdminListener, Listeners, McpListener, SlackListener, WebhookListener};
 pub use crate::config::model::Model;
 pub use crate::config::overlay::environment;
-use crate::config::overlay::{inline_secret, line_of, overlay, password, read_secret};
+use crate::config::overlay::{at_fault, inline_secret, line_of, overlay, password, read_secret, unused, variable_of};
 pub use crate::config::record::{Audit, Price, Promotion};
 pub use crate::config::servers::{McpServer, McpTool};
 pub use crate::config::sources::{PagerDuty, QueryServer, Runbooks};
 use crate::model::{ClusterName, Name, Patience};
 
-/// The environment overlay: `FIRSTLOOK_SLACK__CHANNEL=C1` sets `slack.channel`.
+/// The environment overlay: `FIRSTLOOK_SLACK__CHANNEL=C1` sets `slack.channel`, `FIRSTLOOK_CLUSTER=prod` sets `cluster`.
 pub const ENVIRONMENT_PREFIX: &str = "FIRSTLOOK_";
 
 /// The whole configuration. Unknown keys are refused.
@@ -73,6 +73,9 @@ pub struct Config {
     /// The file as it was read; it holds no secrets.
     #[serde(skip)]
     pub text: String,
+    /// Variables of the environment with firstlook's prefix that set nothing.
+    #[serde(skip)]
+    pub unused_variables: Vec<String>,
 }
 
 /// How the API server is reached.
@@ -207,7 +210,7 @@ impl Config {
         let mut value: Value = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
         if let Some(key) = inline_secret(&value, "") {
             let variable = format!("{ENVIRONMENT_PREFIX}{}", key.replace('.', "__").to_uppercase());
-            let line = line_of(text, key.rsplit('.').next().unwrap_or_default());
+            let line = line_of(text, &key).unwrap_or(1);
             return Err(format!(
                 "line {line}: {key}: a secret does not belong into this file; use {key}_file or {variable}"
             ));
@@ -218,23 +221,36 @@ impl Config {
             return Err(format!(
                 "line {}: store.url: a URL with a password does not belong into this file; put it into a file and name \
                  that in store.url_file, or use {variable}",
-                line_of(text, "url")
+                line_of(text, "store.url").unwrap_or(1)
             ));
         }
-        let overlaid = overlay(&mut value, environment);
+        let bare = value.clone();
+        overlay(&mut value, environment);
         let mut config: Self = match serde_json::from_value(value) {
             Ok(config) => config,
             // The typed error of the text itself knows line and column.
             Err(error) => {
-                return Err(match serde_saphyr::from_str::<Config>(text) {
-                    Err(located) => located.to_string(),
-                    Ok(_) => format!("with {}: {error}", overlaid.join(", ")),
+                return Err(match (serde_saphyr::from_str::<Config>(text), at_fault(&bare, environment)) {
+                    (_, Some(name)) => format!("{name}: {error}; correct it or unset it"),
+                    (Err(located), None) => located.to_string(),
+                    (Ok(_), None) => {
+                        format!("with the variables {ENVIRONMENT_PREFIX}...: {error}; correct or unset them")
+                    }
                 });
             }
         };
-        config.read_secret_files()?;
-        config.check()?;
+        config.read_secret_files().and_then(|()| config.check()).map_err(|what| {
+            let key = what.split(": ").next().unwrap_or_default();
+            let line = line_of(text, key);
+            match (variable_of(environment, key, line.is_none()), line) {
+                (Some(name), _) => format!("{name}: {what}; correct it or unset it"),
+                (None, Some(line)) => format!("line {line}: {what}"),
+                // It stands nowhere: what is missing is named.
+                (None, None) => what,
+            }
+        })?;
         config.text = text.to_owned();
+        config.unused_variables = unused(environment);
         Ok(config)
     }
 
@@ -335,37 +351,8 @@ impl Config {
         {
             return Err(format!("links.dashboard: `{url}` is no http(s) URL"));
         }
-        self.check_listeners()?;
+        self.listeners.check(self.model.is_some(), self.mcp_callers_file.is_some())?;
         self.check_slack()
-    }
-
-    /// Nobody comes in from outside without a credential.
-    fn check_listeners(&self) -> Result<(), String> {
-        let (webhook, admin) = (&self.listeners.webhook, &self.listeners.admin);
-        let has_basic = webhook.basic_user.is_some() && webhook.basic_password.is_some();
-        if !webhook.address.ip().is_loopback() && webhook.bearer_token.is_none() && !has_basic {
-            return Err(exposed("listeners.webhook", webhook.address, "listeners.webhook.bearer_token_file"));
-        }
-        if webhook.basic_user.is_some() != webhook.basic_password.is_some() {
-            return Err("listeners.webhook: basic_user and basic_password_file go together".into());
-        }
-        // A model spends money on whatever comes in, so whoever may send is known even on loopback.
-        if self.model.is_some() && webhook.bearer_token.is_none() && !has_basic {
-            return Err(
-                "listeners.webhook.bearer_token_file: needed with a model, since every alert spends tokens".into()
-            );
-        }
-        if !admin.address.ip().is_loopback() && admin.metrics_bearer_token.is_none() && !admin.metrics_open {
-            return Err(exposed(
-                "listeners.admin",
-                admin.address,
-                "listeners.admin.metrics_bearer_token_file (or metrics_open: true)",
-            ));
-        }
-        if let Some(mcp) = &self.listeners.mcp {
-            mcp.check(self.mcp_callers_file.is_some())?;
-        }
-        Ok(())
     }
 
     /// Slack's buttons have a way back.
@@ -394,10 +381,6 @@ impl Config {
     }
 }
 
-fn exposed(listener: &str, address: SocketAddr, setting: &str) -> String {
-    format!("{listener}: {address} is not loopback and has no credential; set {setting}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -416,9 +399,33 @@ mod tests {
         refused("cluster: a\nmodel:\n  base_urll: x\n  name: m\n", &[], &["base_urll", "3"]);
         refused("cluster: a\nlisteners:\n  webhook:\n    address: nonsense\n", &[], &["4"]);
         let model = |more: &str| format!("cluster: a\nmodel: {{base_url: x, name: m, {more}}}");
-        refused(&model("context_tokens: 4096"), &[], &["model.context_tokens", "8000"]);
+        refused(&model("context_tokens: 4096"), &[], &["line 2: model.context_tokens", "8000"]);
         refused(&model("tools_at_once: 1"), &[], &["model.tools_at_once", "3"]);
-        refused("cluster: a b\n", &[], &["cluster", "letters"]);
+        refused("cluster: a b\n", &[], &["line 1: cluster", "letters"]);
+    }
+
+    #[test]
+    fn whatever_is_wrong_is_told_with_its_own_line() {
+        let text = "cluster: a\nprometheus:\n  url: http://fine\nloki:\n  # where it is\n  url: loki:3100\n";
+        refused(text, &[], &["line 6: loki.url"]);
+        refused("cluster: a\nstore:\n  size_max_mib: 1\n", &[], &["line 3: store.size_max_mib"]);
+        refused("cluster: a\nlisteners:\n  webhook:\n    address: '0.0.0.0:1'\n", &[], &["line 3: listeners.webhook"]);
+        let slack = "cluster: a\nmodel:\n  base_url: x\n  name: m\nslack:\n  channel: general\n";
+        let tokens = [
+            ("FIRSTLOOK_SLACK__BOT_TOKEN", "xoxb-1"),
+            ("FIRSTLOOK_SLACK__APP_TOKEN", "xapp-1"),
+            ("FIRSTLOOK_LISTENERS__WEBHOOK__BEARER_TOKEN", "t"),
+        ];
+        refused(slack, &tokens, &["line 6: slack.channel", "C0123456789"]);
+        let price = format!("{slack}  # nothing\n")
+            .replace("  name: m\n", "  name: m\n  prices:\n    m: {input: -1, output: 1, currency: USD}\n");
+        refused(&price, &tokens, &["line 6: model.prices.m"]);
+        refused(
+            "cluster: a\nslack:\n  channel: C1\n  bot_token_file: /no/such\n",
+            &[],
+            &["line 4: slack.bot_token_file"],
+        );
+        refused("cluster: a\nmodel:\n  - x\n", &[], &["line"]);
     }
 
     #[test]
@@ -475,6 +482,16 @@ mod tests {
         let config = Config::parse("cluster: a", &environment).unwrap();
         assert_eq!(config.store.keep_days, 7);
         assert_eq!(config.listeners.webhook.bearer_token.unwrap().expose_secret(), "12345");
-        refused("cluster: a", &[("FIRSTLOOK_STORE__KEEP_DAYZ", "7")], &["FIRSTLOOK_STORE__KEEP_DAYZ", "keep_dayz"]);
+        let said = ["FIRSTLOOK_STORE__KEEP_DAYZ: ", "keep_dayz", "unset it"];
+        refused("cluster: a", &[("FIRSTLOOK_CLUSTER", "b"), ("FIRSTLOOK_STORE__KEEP_DAYZ", "7")], &said);
+        // Wrong by its value, and over a file that is right.
+        refused("cluster: a", &[("FIRSTLOOK_CLUSTER", "b c")], &["FIRSTLOOK_CLUSTER: cluster", "letters", "unset it"]);
+        let config = Config::parse("cluster: a", &[("FIRSTLOOK_CLUSTER".into(), "b".into())]).unwrap();
+        assert_eq!(config.cluster, "b");
+        let config = Config::parse("cluster: a", &[("FIRSTLOOK_CLUSTR".into(), "b".into())]).unwrap();
+        assert_eq!(
+            (config.cluster.as_str(), &config.unused_variables[..]),
+            ("a", &["FIRSTLOOK_CLUSTR".to_owned()][..])
+        );
     }
 }

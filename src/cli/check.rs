@@ -17,16 +17,27 @@ use crate::observe::access;
 use crate::redact::Redactor;
 use crate::slack::client::Slack;
 use crate::slack::render;
-use crate::store::{OpenError, Options, Store};
+use crate::store::{Examined, OpenError, Store};
 use crate::telemetry::Metrics;
 
 /// One answer of the model is enough to see that it is there; local models need a while to load.
 const MODEL_TIMEOUT: Duration = Duration::from_secs(60);
+/// What finds a card again in a private channel.
+pub(super) const PRIVATE_HISTORY: &str = "groups:history";
+/// Only where the policy names a group.
+const GROUPS_SCOPE: &str = "usergroups:read";
 /// What the bot token must be allowed to do, and what for.
-const SCOPES: [(&str, &str); 3] = [
+pub(super) const SCOPES: [(&str, &str); 3] = [
     ("chat:write", "to post and edit cards"),
     ("channels:history", "to find a card again whose post was cut off (groups:history for a private channel)"),
-    ("usergroups:read", "to read the members of groups that the policy names"),
+    (GROUPS_SCOPE, "to read the members of groups that the policy names"),
+];
+
+/// The accounts that act; each name follows the prefix.
+const ACCOUNTS: [(Account, &str); 3] = [
+    (Account::Preview, "preview"),
+    (Account::Write(Tier::Reversible), "write"),
+    (Account::Write(Tier::Destructive), "write-destructive"),
 ];
 
 struct Report {
@@ -60,28 +71,35 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
         }
     };
     report.passed("config", args.config.display());
+    for name in &config.unused_variables {
+        report.failed("config", format!("{name} fits no setting and is not read: correct it or unset it"));
+    }
+    let mut groups = false;
     match run::policy(&config) {
         Ok(policy) if policy.approvers.is_empty() => {
             report.skipped("policy", "nobody may approve anything: set policy_file to offer buttons");
         }
-        Ok(policy) => report.passed("policy", format!("{} approver rule(s)", policy.approvers.len())),
+        Ok(policy) => {
+            groups = policy.names_groups();
+            report.passed("policy", format!("{} approver rule(s)", policy.approvers.len()));
+        }
         Err(error) => report.failed("policy", format!("{error:#}")),
     }
     let redactor = Redactor::new(config.secrets());
     store(&config, &mut report).await;
     kubernetes(&config, &redactor, &mut report).await;
     sources(&config, &redactor, &mut report).await;
-    slack(&config, &redactor, args.send_card, &mut report).await;
+    slack(&config, &redactor, groups, args.send_card, &mut report).await;
     model(&config, &redactor, &mut report).await;
     Ok(if report.failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
 async fn store(config: &Config, report: &mut Report) {
-    let Ok(cluster) = config.cluster_name() else { return };
-    match Store::open(config.store_url(), Clock::system(), Options::new(cluster)).await {
-        Ok(store) => {
-            report.passed("store", "opened, migrated and writable");
-            store.close().await;
+    match Store::examine(config.store_url()).await {
+        Ok(Examined::New) => report.passed("store", "can be written; `run` makes its tables"),
+        Ok(Examined::Current) => report.passed("store", "can be written, its schema is this version's"),
+        Ok(Examined::Older { steps }) => {
+            report.passed("store", format!("can be written; `run` migrates its schema by {steps} step(s)"));
         }
         // The usual case inside the pod: the daemon itself holds the file.
         Err(OpenError::Locked { by, .. }) => report.passed("store", format!("in use by {by}")),
@@ -116,7 +134,7 @@ async fn kubernetes(config: &Config, redactor: &Redactor, report: &mut Report) {
         writes: true,
         redactor: redactor.clone(),
     };
-    for (account, name) in [(Account::Preview, "preview"), (Account::Write(Tier::Reversible), "write")] {
+    for (account, name) in ACCOUNTS {
         let what = format!("{}-{name}", config.kubernetes.account);
         match accounts.is_guarded(account).await {
             Ok(true) => report.passed("admission policy", &what),
@@ -184,7 +202,7 @@ async fn sources(config: &Config, redactor: &Redactor, report: &mut Report) {
     }
 }
 
-async fn slack(config: &Config, redactor: &Redactor, send_card: bool, report: &mut Report) {
+async fn slack(config: &Config, redactor: &Redactor, groups: bool, send_card: bool, report: &mut Report) {
     let Some(settings) = &config.slack else {
         return report.skipped("slack", "not configured: cards go to stdout");
     };
@@ -197,14 +215,25 @@ async fn slack(config: &Config, redactor: &Redactor, send_card: bool, report: &m
             report.passed("slack", format!("{} in {}", identity.user, identity.team));
             for (scope, purpose) in SCOPES {
                 let has = |scope: &str| identity.scopes.iter().any(|s| s.as_str() == scope);
-                if has(scope) || (scope == "channels:history" && has("groups:history")) {
+                if has(scope) || (scope == "channels:history" && has(PRIVATE_HISTORY)) {
                     report.passed("slack scope", scope);
+                } else if scope == GROUPS_SCOPE && !groups {
+                    report.skipped("slack scope", &format!("{scope} is not needed: the policy names no group"));
                 } else {
                     report.failed("slack scope", format!("{scope} is missing: add it to the app, {purpose}"));
                 }
             }
         }
         Err(error) => return report.failed("slack", format!("{error}; see slack.bot_token_file")),
+    }
+    if let Some(app_token) = &settings.app_token {
+        match client.open_link(app_token).await {
+            Ok(_) => report.passed("slack socket mode", "a connection may be opened"),
+            Err(error) => {
+                let remedy = "it wants Socket Mode on and an app-level token with connections:write";
+                report.failed("slack socket mode", format!("{error}; see slack.app_token_file: {remedy}"));
+            }
+        }
     }
     if send_card {
         test_card(&client, &settings.channel, report).await;

@@ -54,6 +54,7 @@ fn mind(args: &EvalArgs) -> Mind {
     match args.model.as_str() {
         "none" => Mind::None,
         "scripted" => Mind::Scripted,
+        // clap lets nothing else through.
         url => Mind::Server(LlmOptions {
             base_url: url.to_owned(),
             model: args.model_name.clone(),

@@ -44,11 +44,11 @@ enum Command {
     Prompt(PromptArgs),
     Check(CheckArgs),
     Mcp(McpArgs),
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  firstlook policy check policy.yaml")]
     Policy(policy::PolicyCommand),
     Rbac(rbac::RbacArgs),
     Report(report::ReportArgs),
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  firstlook audit verify --config firstlook.yaml")]
     Audit(audit::AuditCommand),
 }
 
@@ -119,7 +119,7 @@ pub struct EvalArgs {
     pub json: bool,
     /// `none`, `scripted` (the folder's own answers), or the base URL, with /v1, of an OpenAI-compatible server; its
     /// key comes from FIRSTLOOK_MODEL_API_KEY.
-    #[arg(long, value_name = "none|scripted|URL", default_value = "none")]
+    #[arg(long, value_name = "none|scripted|URL", default_value = "none", value_parser = mind)]
     pub model: String,
     /// The model's name on that server.
     #[arg(long, value_name = "NAME", default_value = "default")]
@@ -201,6 +201,9 @@ pub enum McpCommand {
 
 /// Makes a token for a caller of `/mcp`, and prints the entry for mcp_callers_file, which holds only its hash.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  firstlook mcp token --name kimi --for U024BE7LH --namespaces 'shop-*' --tiers read-only,reversible"
+)]
 pub struct TokenArgs {
     /// What the audit and the cards call the caller.
     #[arg(long, value_name = "NAME")]
@@ -226,6 +229,15 @@ pub struct TokenArgs {
     pub asks_per_hour: u32,
 }
 
+/// Who answers in a replay; any other word is a mistyped one.
+fn mind(text: &str) -> Result<String, String> {
+    match text {
+        "none" | "scripted" => Ok(text.to_owned()),
+        url if url.starts_with("http://") || url.starts_with("https://") => Ok(url.to_owned()),
+        _ => Err("write none, scripted, or the base URL of a server, such as http://127.0.0.1:11434/v1".into()),
+    }
+}
+
 /// `60s`, `2m`, or plain seconds.
 fn seconds(text: &str) -> Result<Duration, String> {
     let (digits, unit) = match text.strip_suffix('m') {
@@ -234,8 +246,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
     };
     digits
         .parse::<u64>()
-        .map(|n| Duration::from_secs(n * unit))
-        .map_err(|_| "write a duration such as 60s or 2m".into())
+        .ok()
+        .and_then(|n| n.checked_mul(unit))
+        .map(Duration::from_secs)
+        .ok_or_else(|| "write a duration such as 60s or 2m".into())
 }
 
 /// Runs the command line and says how it ended.
@@ -276,3 +290,6 @@ pub fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

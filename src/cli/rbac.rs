@@ -42,6 +42,7 @@ pub struct RbacArgs {
 #[derive(Debug, Subcommand)]
 pub enum RbacCommand {
     /// Says of every verb of every account what it is for.
+    #[command(after_help = "Example:\n  firstlook rbac explain")]
     Explain,
 }
 

@@ -17,7 +17,7 @@ use crate::app::{App, Listeners, Setup, Texts};
 use crate::cli::RunArgs;
 use crate::clock::Clock;
 use crate::config;
-use crate::config::Config;
+use crate::config::{Config, ENVIRONMENT_PREFIX};
 use crate::correlate::{Openers, Rules};
 use crate::govern::budget::Price;
 use crate::govern::callers::Callers;
@@ -36,6 +36,9 @@ use crate::telemetry::Metrics;
 pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     crate::telemetry::start_logging(true, "info");
     let config = Config::load(&args.config, &config::environment())?;
+    for name in &config.unused_variables {
+        tracing::warn!("{name} fits no setting and is not read: {ENVIRONMENT_PREFIX}SECTION__KEY sets a key");
+    }
     let setup = setup(&config).await?;
     let listeners = listeners(&config).await?;
     let addresses = addresses(&listeners);

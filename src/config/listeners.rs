@@ -88,6 +88,37 @@ pub struct McpListener {
     pub without_token: bool,
 }
 
+impl Listeners {
+    /// Nobody comes in from outside without a credential.
+    pub(super) fn check(&self, has_model: bool, has_callers: bool) -> Result<(), String> {
+        let (webhook, admin) = (&self.webhook, &self.admin);
+        let has_basic = webhook.basic_user.is_some() && webhook.basic_password.is_some();
+        if !webhook.address.ip().is_loopback() && webhook.bearer_token.is_none() && !has_basic {
+            return Err(exposed("listeners.webhook", webhook.address, "listeners.webhook.bearer_token_file"));
+        }
+        if webhook.basic_user.is_some() != webhook.basic_password.is_some() {
+            return Err("listeners.webhook: basic_user and basic_password_file go together".into());
+        }
+        // A model spends money on whatever comes in, so whoever may send is known even on loopback.
+        if has_model && webhook.bearer_token.is_none() && !has_basic {
+            return Err(
+                "listeners.webhook.bearer_token_file: needed with a model, since every alert spends tokens".into()
+            );
+        }
+        if !admin.address.ip().is_loopback() && admin.metrics_bearer_token.is_none() && !admin.metrics_open {
+            return Err(exposed(
+                "listeners.admin",
+                admin.address,
+                "listeners.admin.metrics_bearer_token_file (or metrics_open: true)",
+            ));
+        }
+        if let Some(mcp) = &self.mcp {
+            mcp.check(has_callers)?;
+        }
+        Ok(())
+    }
+}
+
 impl McpListener {
     /// What is missing before it may listen, if anything.
     pub(super) fn check(&self, has_callers: bool) -> Result<(), String> {
@@ -103,4 +134,9 @@ impl McpListener {
         }
         Ok(())
     }
+}
+
+/// A listener that whoever reaches it may use.
+pub(super) fn exposed(listener: &str, address: SocketAddr, setting: &str) -> String {
+    format!("{listener}: {address} is not loopback and has no credential; set {setting}")
 }

@@ -174,6 +174,11 @@ impl Limits {
 }
 
 impl Policy {
+    /// Whether an approver is a group, whose members Slack must tell.
+    pub fn names_groups(&self) -> bool {
+        self.approvers.iter().any(|rule| rule.who.iter().any(|who| who.starts_with("group:")))
+    }
+
     /// The file's JSON Schema.
     pub fn schema() -> serde_json::Value {
         schemars::schema_for!(Policy).to_value()
