@@ -17,7 +17,7 @@ use crate::observe::access;
 use crate::redact::Redactor;
 use crate::slack::client::Slack;
 use crate::slack::render;
-use crate::store::{Examined, OpenError, Store};
+use crate::store::{Examined, OpenError, Options, Store};
 use crate::telemetry::Metrics;
 
 /// One answer of the model is enough to see that it is there; local models need a while to load.
@@ -95,7 +95,8 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn store(config: &Config, report: &mut Report) {
-    match Store::examine(config.store_url()).await {
+    let Ok(cluster) = config.cluster_name() else { return };
+    match Store::examine(config.store_url(), Clock::system(), Options::new(cluster)).await {
         Ok(Examined::New) => report.passed("store", "can be written; `run` makes its tables"),
         Ok(Examined::Current) => report.passed("store", "can be written, its schema is this version's"),
         Ok(Examined::Older { steps }) => {

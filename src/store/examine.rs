@@ -4,11 +4,13 @@ use std::path::Path;
 
 use sqlx::migrate::Migrator;
 
-use crate::store::lite;
-use crate::store::lite::Readers;
+use crate::clock::Clock;
 use crate::store::lock::{Lock, Place};
 use crate::store::sql::{Conn, args};
-use crate::store::{OpenError, Store, postgres};
+use crate::store::{OpenError, Options, Store};
+
+static LITE: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
+static PG: Migrator = sqlx::migrate!("src/store/migrations/postgres");
 
 /// What a store is that could be opened and written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,31 +28,36 @@ impl Store {
     ///
     /// # Errors
     /// Those of opening it: a SQLite file that a daemon holds is `Locked`.
-    pub async fn examine(url: &str) -> Result<Examined, OpenError> {
-        match Place::parse(url)? {
-            Place::Sqlite(path) => {
-                if !path.exists() {
-                    return takes_files(&path).map(|()| Examined::New);
-                }
-                let _lock = Lock::take(&path)?;
-                std::fs::OpenOptions::new().append(true).open(&path).map_err(|error| unopened(&path, &error))?;
-                let mut reader = Readers::new(&path).acquire().await?;
-                const KNOWN: &str = "SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
-                schema(&mut Conn::Lite(&mut reader.conn), KNOWN, &lite::MIGRATIONS).await
+    pub async fn examine(url: &str, clock: Clock, options: Options) -> Result<Examined, OpenError> {
+        let mut lock = None;
+        if let Place::Sqlite(path) = Place::parse(url)? {
+            if !path.exists() {
+                return takes_files(&path).map(|()| Examined::New);
             }
-            Place::Postgres(url) => {
-                let pool = postgres::open(&url, true).await?;
-                let mut conn = pool.acquire().await?;
-                let mut conn = Conn::Pg(&mut conn);
-                const STANDBY: &str = "SELECT CAST(CAST(pg_is_in_recovery() AS INTEGER) AS BIGINT)";
-                if conn.number(STANDBY, args![]).await? != 0 {
-                    return Err(OpenError::Unopened(anyhow::anyhow!("the server is a standby: it takes no writes")));
-                }
-                const KNOWN: &str = "SELECT count(*) FROM information_schema.tables
-                    WHERE table_name = '_sqlx_migrations' AND table_schema = current_schema()";
-                schema(&mut conn, KNOWN, &postgres::MIGRATIONS).await
-            }
+            lock = Some(Lock::take(&path)?);
+            std::fs::OpenOptions::new().append(true).open(&path).map_err(|error| unopened(&path, &error))?;
         }
+        let store = Self::open_read_only(url, clock, options).await?;
+        let examined = store.schema().await;
+        store.close().await;
+        drop(lock);
+        examined
+    }
+
+    async fn schema(&self) -> Result<Examined, OpenError> {
+        let mut held = self.held().await?;
+        let conn = &mut held.conn();
+        if matches!(conn, Conn::Lite(_)) {
+            const KNOWN: &str = "SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
+            return schema(conn, KNOWN, &LITE).await;
+        }
+        const STANDBY: &str = "SELECT CAST(CAST(pg_is_in_recovery() AS INTEGER) AS BIGINT)";
+        if conn.number(STANDBY, args![]).await? != 0 {
+            return Err(OpenError::Unopened(anyhow::anyhow!("the server is a standby: it takes no writes")));
+        }
+        const KNOWN: &str = "SELECT count(*) FROM information_schema.tables
+            WHERE table_name = '_sqlx_migrations' AND table_schema = current_schema()";
+        schema(conn, KNOWN, &PG).await
     }
 }
 
@@ -81,33 +88,41 @@ fn unopened(path: &Path, error: &std::io::Error) -> OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ClusterName;
     use crate::store::ATTEMPTS_MAX;
     use crate::store::tests::world::on_each_engine;
 
     #[tokio::test]
     async fn looking_at_a_store_makes_migrates_and_unparks_nothing() {
         on_each_engine(async |world| {
-            assert_eq!(Store::examine(&world.url).await.unwrap(), Examined::New);
-            assert_eq!(Store::examine(&world.url).await.unwrap(), Examined::New, "it was left as it was");
+            let look = || {
+                Store::examine(
+                    &world.url,
+                    Clock::manual(crate::clock::from_ms(0)),
+                    Options::new(ClusterName::parse("prod").unwrap()),
+                )
+            };
+            assert_eq!(look().await.unwrap(), Examined::New);
+            assert_eq!(look().await.unwrap(), Examined::New, "it was left as it was");
             let store = world.open().await;
             for _ in 0..ATTEMPTS_MAX {
                 let claim = store.claim("deliver", "i1", std::time::Duration::from_secs(9)).await.unwrap().unwrap();
                 store.fail(claim, crate::clock::from_ms(0)).await.unwrap();
             }
             if world.is_lite() {
-                assert!(matches!(Store::examine(&world.url).await, Err(OpenError::Locked { .. })));
+                assert!(matches!(look().await, Err(OpenError::Locked { .. })));
             } else {
-                assert_eq!(Store::examine(&world.url).await.unwrap(), Examined::Current);
+                assert_eq!(look().await.unwrap(), Examined::Current);
                 assert_eq!(store.parked_count().await.unwrap(), 1, "it stays parked");
             }
             store.close().await;
-            assert_eq!(Store::examine(&world.url).await.unwrap(), Examined::Current);
+            assert_eq!(look().await.unwrap(), Examined::Current);
             world
                 .tamper("DELETE FROM _sqlx_migrations WHERE version = (SELECT max(version) FROM _sqlx_migrations)")
                 .await;
-            assert_eq!(Store::examine(&world.url).await.unwrap(), Examined::Older { steps: 1 });
+            assert_eq!(look().await.unwrap(), Examined::Older { steps: 1 });
             world.tamper("UPDATE _sqlx_migrations SET version = 9999 WHERE version = 1").await;
-            assert!(matches!(Store::examine(&world.url).await, Err(OpenError::Newer(9999))));
+            assert!(matches!(look().await, Err(OpenError::Newer(9999))));
         })
         .await;
     }

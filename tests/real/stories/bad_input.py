@@ -1,6 +1,8 @@
 """Bad input against the running binary: each gets a clear answer or a clear card; no panic, nothing lost."""
 import json
 import socket
+import sqlite3
+import threading
 import time
 
 import plot
@@ -53,14 +55,16 @@ def the_webhook_answers_every_bad_request_and_lives(run):
         assert answer.status < 400 or answer.body.strip(), f"{name}: a refusal says why"
     for method in ("GET", "PUT", "DELETE"):
         assert request(method, daemon.webhook_url, headers={"Authorization": f"Bearer {WEBHOOK_TOKEN}"}).status == 405
-    assert request("POST", daemon.webhook_url + "/x", b"{}", {"Authorization": f"Bearer {WEBHOOK_TOKEN}"}).status == 404
+    for elsewhere in ("/x", "/"):
+        assert request("POST", daemon.webhook_url + elsewhere, good, {"Authorization": f"Bearer {WEBHOOK_TOKEN}"}).status == 404
     basic = request("POST", daemon.webhook_url, good, {"Authorization": "Basic " + "x" * 9000})
     assert basic.status in (400, 401, 431), basic.status
     metrics = daemon.metrics()
-    for outcome in ("unauthorized", "bad_request", "too_large"):
+    for outcome in ("unauthorized", "bad_request", "too_large", "not_found", "wrong_method"):
         assert any(f'outcome="{outcome}"' in k and v > 0 for k, v in metrics.items()), f"no metric tells of {outcome}: {sorted(metrics)}"
     slow_clients_do_not_block_others(daemon, good)
     assert daemon.readyz().status == 200
+    half_a_request_holds_no_shutdown(daemon)
 
 
 def slow_clients_do_not_block_others(daemon, good):
@@ -76,6 +80,20 @@ def slow_clients_do_not_block_others(daemon, good):
     assert time.monotonic() - began < 2
     for s in sockets:
         s.close()
+
+
+def half_a_request_holds_no_shutdown(daemon):
+    """One that has sent half a head, one whose body does not come: the second gets its answer, and both are gone before the daemon is."""
+    host, port = daemon.address("webhook").split(":")
+    head = b"POST /webhook/alertmanager HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+    with socket.create_connection((host, int(port))) as half, socket.create_connection((host, int(port))) as late:
+        half.sendall(head)
+        late.sendall(head + f"Authorization: Bearer {WEBHOOK_TOKEN}\r\n\r\n{{".encode())
+        late.settimeout(10)
+        assert late.recv(100).startswith(b"HTTP/1.1 503 "), "an answer that Alertmanager repeats"
+        late.close()
+        code, took = daemon.stop()
+    assert code == 0 and took < 4, f"exit {code} after {took:.1f} s"
 
 
 def slack_requests_that_are_not_slacks_are_refused(run):
@@ -187,6 +205,61 @@ def a_model_that_talks_nonsense_leaves_a_card_from_the_rules(run):
             daemon.audit_verifies()
 
 
+def a_model_that_never_comes_to_an_end_leaves_a_card_from_the_rules(run):
+    """One that takes the question and says nothing, and one that drips a 200 for ever: each turn ends after turn_timeout_seconds."""
+    cluster = run.cluster()
+    kubeconfig = account(run, cluster)
+    plot.write_logs(cluster)
+    for name, drip in (("silent", b""), ("dripping", b" ")):
+        namespace = f"model-{name}"
+        plot.set_up(run, cluster, namespace)
+        slack, model = run.start(workspace(run)), Endless(drip)
+        run.story.callback(model.close)
+        with firstlook(run, kubeconfig, slack=slack.api, model=model.url, name=namespace, extra={"model": {"turn_timeout_seconds": 3}}) as daemon:
+            daemon.wait_synced()
+            plot.break_it(cluster, namespace)
+            assert daemon.alert(plot.alert(namespace)).status == 200
+            slack.wait_for_card("checkout", "revision 2", without=("Looking further",), timeout_s=100)
+            assert 1 <= model.asked <= 40, f"{name}: asked {model.asked} times"
+            assert len(slack.cards()) == 1
+            daemon.audit_verifies()
+
+
+class Endless:
+    """A model's server that never ends an answer: nothing at all, or a head and then a byte every tenth of a second."""
+
+    def __init__(self, drip):
+        self.asked, self.drip = 0, drip
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/v1"
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            self.asked += 1
+            threading.Thread(target=self.answer, args=(client,), daemon=True).start()
+
+    def answer(self, client):
+        try:
+            if self.drip:
+                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+            while client.fileno() >= 0:
+                if self.drip:
+                    client.sendall(b"1\r\n" + self.drip + b"\r\n")
+                elif not client.recv(1 << 16):
+                    return
+                time.sleep(0.1)
+        except OSError:
+            pass
+
+    def close(self):
+        self.listener.close()
+
+
 def an_api_server_that_hangs_or_breaks_in_a_watch_delays_nothing(run):
     cluster = run.cluster()
     kubeconfig = account(run, cluster)
@@ -241,10 +314,13 @@ def a_full_disk_refuses_with_5xx_and_loses_nothing(run):
             break
         stored.append(i)
     assert refused is not None and refused.status in (500, 503, 507), f"{refused and refused.status} after {len(stored)} alerts on a full disk"
-    assert daemon.readyz().status != 200 or "full" in daemon.readyz().text.lower() or "store" in daemon.readyz().text.lower(), daemon.readyz().text
     filler.unlink()
     wait_until(lambda: daemon.alert(body([one(pod="after")])).status == 200, "the webhook to work again once there is room", 30)
     daemon.kill()
+    with sqlite3.connect(f"file:{disk}/firstlook.db?mode=ro", uri=True) as store:
+        heard = " ".join(row[0] for row in store.execute("SELECT doc FROM signal"))
+    lost = [i for i in stored if f'"full-{i}"' not in heard]
+    assert not lost and '"after"' in heard, f"{len(lost)} of {len(stored)} alerts that got 200 are not in the store: {lost[:10]}"
     daemon.start()
     daemon.audit_verifies()
     daemon.no_panic()

@@ -1,6 +1,7 @@
 """Killed with -9 at named and at random moments: one card, one rollback, every time."""
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -14,7 +15,7 @@ from identities import NAMESPACE, install
 import parts
 from parts import request, tail, wait_until
 from proxy import Proxy, only
-from workspace import ONCALL, send_signed, workspace
+from workspace import BOT_TOKEN, CHANNEL, ONCALL, send_signed, workspace
 
 # Four worlds at once keep two cores busy; a world takes a few seconds, or half a minute where Slack has to be asked twice.
 AT_ONCE = 4
@@ -282,23 +283,51 @@ def database(server, name):
 
 
 def what_is_called_durable_is_synced(run):
-    """Counted from outside, by strace: each webhook's 200 and each click's 200 comes after at least one sync of its own."""
+    """Seen from outside, by strace: between the reading of each webhook, of each click, and the first byte of its 200 lies a sync."""
     cluster = run.cluster()
     install(cluster)
     plot.set_up(run, cluster, "synced")
     kubeconfig = cluster.kubeconfig_for(run.work / "kubeconfig", NAMESPACE, "firstlook")
-    trace = run.work / "syncs.txt"
-    daemon = Daemon(run, kubeconfig, wrapper=["strace", "-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", trace])
+    trace, slack = run.work / "syncs.txt", run.start(workspace(run))
+    calls = "fsync,fdatasync,read,recvfrom,sendto,write,writev"
+    daemon = Daemon(run, kubeconfig, slack=slack.api, wrapper=["strace", "-f", "-qq", "-s", "40", "-e", f"trace={calls}", "-o", trace])
     run.story.callback(lambda: kill_traced(daemon.process.pid))
     daemon.start(60)
+    posted = request("POST", f"{slack.api}/chat.postMessage", {"channel": CHANNEL, "text": "x", "blocks": [
+        {"type": "actions", "elements": [{"type": "button", "action_id": "nobody-knows", "value": "v", "text": {"type": "plain_text", "text": "x"}}]}]},
+        {"Authorization": f"Bearer {BOT_TOKEN}"}).json()
 
-    def syncs():
-        return sum(1 for line in trace.read_text().splitlines() if line.rstrip().endswith("= 0"))
-    for i in range(10):
-        before = syncs()
-        # A different alert each time, one after the other: nothing to share a sync with.
-        assert daemon.alert(plot.alert("synced", name=f"Alert{i}", pod=f"p{i}")).status == 200
-        wait_until(lambda: syncs() > before, f"a sync for webhook {i}", 1)
+    def webhook(i):
+        return daemon.alert(plot.alert("synced", name=f"Alert{i}", pod=f"p{i}"))
+
+    def click(_):
+        return send_signed(daemon.interactivity_url, slack.payload(posted["ts"], "nobody-knows", ONCALL))
+    for path, ask in (("/webhook/alertmanager", webhook), ("/slack/interactivity", click)):
+        for i in range(10):
+            # Longer than whatever is synced later (100 ms) takes: nothing of before falls between by chance.
+            time.sleep(0.5)
+            seen = len(trace.read_text(errors="replace").splitlines())
+            assert ask(i).status == 200
+            wait_until(lambda: synced_before_200(trace.read_text(errors="replace").splitlines()[seen:], path) is not None, f"request {i} of {path} in the trace", 5)
+            lines = trace.read_text(errors="replace").splitlines()[seen:]
+            assert synced_before_200(lines, path), f"no sync before the 200 of request {i} of {path}:\n" + "\n".join(lines[:60])
+
+
+def synced_before_200(lines, path):
+    """Whether a sync begins and succeeds between the request's first bytes and its 200; None while either is not in the trace."""
+    # A server may read the first bytes alone, to see which protocol it is.
+    read = next((n for n, line in enumerate(lines) if f'"POST {path[:12]}' in line), None)
+    answered = next((n for n, line in enumerate(lines) if read is not None and n > read and '"HTTP/1.1 200' in line), None)
+    if answered is None:
+        return None
+    begun = set()
+    for line in lines[read:answered]:
+        thread = line.split()[0]
+        if re.search(r" f(data)?sync\(\d+ <unfinished", line):
+            begun.add(thread)
+        elif re.search(r" f(data)?sync\(\d+\)\s+= 0$", line) or thread in begun and re.search(r"sync resumed>\)\s+= 0$", line):
+            return True
+    return False
 
 
 def kill_traced(strace):

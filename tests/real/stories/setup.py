@@ -11,9 +11,12 @@ def check_passes_where_all_is_right_and_sends_one_marked_card(run):
     install(cluster)
     slack, model = run.start(workspace(run)), run.start(llmock(run.work))
     kubeconfig = cluster.kubeconfig_for(run.work / "kubeconfig", NAMESPACE, "firstlook")
-    daemon = Daemon(run, kubeconfig, slack=slack.api, model=model.base_url)
+    daemon = Daemon(run, kubeconfig, slack=slack.api, model=model.base_url, clicks="socket")
     done = daemon.command("check")
     lines = [line for line in done.stdout.splitlines() if line.strip()]
+    for word in ("account: firstlook-preview", "account: firstlook-write", "account: firstlook-write-destructive", "slack socket mode", "make its tables"):
+        assert any(line.startswith("ok ") and word in line for line in lines), f"{word}:\n{done.stdout}"
+    assert not (daemon.folder / "firstlook.db").exists(), "it looks, and makes nothing"
     assert len(lines) >= 6, f"config, store, API server, identities, Slack, model: a line each:\n{done.stdout}"
     assert not slack.messages(), "without the flag nothing is posted"
     done = daemon.command("check", "--send-card")
@@ -29,6 +32,7 @@ def check_says_what_to_do_about_each_thing_that_is_wrong(run):
     stranger = cluster.kubeconfig_for(run.work / "stranger", "default", "default")
     cases = {
         "Slack does not know the token": (dict(kubeconfig=kubeconfig, slack=slack.api), "bot-token", "xoxb-wrong", "invalid_auth"),
+        "Slack does not know the app-level token": (dict(kubeconfig=kubeconfig, slack=slack.api, clicks="socket"), "app-token", "xapp-wrong", "slack.app_token_file"),
         "an account that may read nothing": (dict(kubeconfig=stranger, slack=slack.api), None, None, "pods"),
         "a model that is not there": (dict(kubeconfig=kubeconfig, slack=slack.api, model="http://127.0.0.1:9/v1"), None, None, "model"),
     }
