@@ -16,7 +16,7 @@ use crate::govern::callers::{Callers, token_hash};
 use crate::govern::gate::Gate;
 use crate::govern::policy::Policy;
 use crate::ingest::alertmanager;
-use crate::model::scene::At;
+use crate::model::scene::{At, ServiceLink};
 use crate::model::schedule::Schedule;
 use crate::model::{ApprovalId, ClusterName, EvidenceId, Kind, Name};
 use crate::observe::queries::Bounds;
@@ -210,7 +210,7 @@ fn objects_of_the_cluster_are_read_as_far_as_they_go() {
         drop((typed.revision(&value, at()), typed.neighbour(&value, at()), typed.node(&value, Some(&value), at())));
         drop((typed.config_map(&value, true, at()), typed.claim(&value, at()), typed.autoscaler(&value, at())));
         drop((typed.budget(&value, at()), typed.quota(&value, at()), typed.gitops(&value), typed.template(&value)));
-        drop((typed.service(&value, std::slice::from_ref(&value), "".into(), at()), typed.ingress(&value, at())));
+        drop((typed.service(&value, std::slice::from_ref(&value), (ServiceLink::Itself, "".into()), at()), typed.ingress(&value, at())));
         drop((objects::reference(&value), objects::created(&value), objects::spec_written(&value)));
         drop(objects::evidence(&value, &redactor));
     });
