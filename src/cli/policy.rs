@@ -1,5 +1,7 @@
 //! `firstlook policy`: the file's schema, what is wrong with it, what it decides, and what it would have decided.
 
+mod explain;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,16 +15,10 @@ use crate::cli::report::{days, open};
 use crate::clock::Clock;
 use crate::config;
 use crate::config::Config;
-use crate::govern::policy::{
-    Ask, Covering, Groups, LeaveRecord, May, Policy, Problem, Rehearsed, StandingLeave, Usage, covering, decide, may,
-    rehearse,
-};
+use crate::govern::policy::{Covering, Policy, Problem, Rehearsed, rehearse};
 use crate::govern::record::{Bar, Pair, records};
-use crate::mcp;
-use crate::model::{
-    Approval, ApprovalState, Caller, Incident, IncidentId, Kind, ObjectRef, Role, Severity, Tier, Verdict,
-};
-use crate::store::{Store, Suspension};
+use crate::model::{Approval, ApprovalState, Incident, IncidentId, Role, Severity, Tier, Verdict};
+use crate::store::Store;
 
 /// The policy file: who may approve what.
 #[derive(Debug, Subcommand)]
@@ -102,7 +98,7 @@ pub async fn run(command: PolicyCommand) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         PolicyCommand::Check(args) => check(args).await,
-        PolicyCommand::Explain(args) => explain(&args).await,
+        PolicyCommand::Explain(args) => explain::explain(&args).await,
         PolicyCommand::Test(args) => test(args).await,
     }
 }
@@ -206,103 +202,6 @@ fn store_now() -> Timestamp {
 
 fn days_ago(now: Timestamp, days: u32) -> anyhow::Result<Timestamp> {
     Ok(now.checked_sub(jiff::SignedDuration::from_hours(24 * i64::from(days)))?)
-}
-
-async fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let policy = read(&chosen(args.policy.as_ref(), &args.config)?)?;
-    let suspended = match policy.standing_leave.is_empty() {
-        true => Ok(BTreeMap::new()),
-        false => suspended(&args.config).await,
-    };
-    for line in explained(args, &policy, &suspended)? {
-        println!("{line}");
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The leaves that a bad outcome has suspended, by what makes each the same.
-async fn suspended(config: &Path) -> anyhow::Result<BTreeMap<String, Suspension>> {
-    let store = open(&Config::load(config, &config::environment())?, Clock::system()).await?;
-    let suspended = store.leaves_suspended().await;
-    store.close().await;
-    suspended
-}
-
-/// What the policy says, line by line.
-fn explained(
-    args: &ExplainArgs,
-    policy: &Policy,
-    suspended: &anyhow::Result<BTreeMap<String, Suspension>>,
-) -> anyhow::Result<Vec<String>> {
-    let mut lines = Vec::new();
-    let (tool, compiled) = match mcp::tool(&args.tool) {
-        Some(ours) => ours,
-        None if args.tool.contains(mcp::foreign::BETWEEN) => (args.tool.as_str(), Tier::ReadOnly),
-        None => {
-            let known: Vec<&str> = mcp::TOOLS.iter().map(|(name, ..)| *name).collect();
-            anyhow::bail!("there is no tool {}; the tools: {}", args.tool, known.join(", "));
-        }
-    };
-    // Any name does: policies speak of namespaces, not of objects.
-    let kind = if args.namespace.is_some() { Kind::Deployment } else { Kind::Node };
-    let object = ObjectRef::new(kind, args.namespace.as_deref(), "any").context("that is no namespace's name")?;
-    let tier = policy.tier_of(tool, compiled);
-    let raised = if tier > compiled { format!(", raised from {compiled} by tiers.{tool}") } else { String::new() };
-    let place = args.namespace.as_ref().map_or("an object without a namespace".to_owned(), |name| format!("`{name}`"));
-    lines.push(format!("{tool} in {place}: {tier}{raised}"));
-    let labels = BTreeMap::new();
-    let ask = Ask {
-        tool,
-        tier: compiled,
-        object: Some(&object),
-        namespace: None,
-        also: &[],
-        labels: &labels,
-        severity: args.severity,
-        caller: &Caller::Agent,
-        now: args.at.unwrap_or_else(store_now),
-    };
-    let verdict = decide(policy, &ask, &Usage::default());
-    match &verdict {
-        Verdict::Run => lines.push("runs: reads need no approval".to_owned()),
-        Verdict::Deny { rule, why } => lines.push(format!("refused by {rule}: {why}")),
-        Verdict::Nobody { missing } => lines.push(format!("refused: nobody may approve; {missing}")),
-        Verdict::Ask { rule, people, approvers } => {
-            let named: Vec<&str> = approvers.iter().map(|who| who.as_str()).collect();
-            lines.push(format!("asks by {rule}: {people} of {}", named.join(", ")));
-            if let Some(who) = &args.who {
-                lines.push(may_approve(who, &may(approvers, who, &Groups::new())));
-            }
-            let record = |leave: &StandingLeave| {
-                let suspension = suspended.as_ref().ok().and_then(|all| all.get(&leave.key()));
-                LeaveRecord { used_last_hour: 0, suspended: suspension.map(|suspension| suspension.why.clone()) }
-            };
-            match covering(policy, &ask, true, record) {
-                Covering::None => {}
-                Covering::Covers { by, rule, .. } => {
-                    lines.push(format!("{rule}: standing leave of {by}, where a finding supports the step"));
-                    if let Err(error) = suspended {
-                        lines.push(format!("whether a bad outcome has suspended it is not known: {error:#}"));
-                    }
-                }
-                Covering::NotNow { by, rule, why } => {
-                    lines.push(format!("{rule}: standing leave of {by} does not count: {why}"))
-                }
-            }
-        }
-    }
-    if tier != Tier::ReadOnly && policy.deny.iter().any(|rule| !rule.labels.is_empty()) {
-        lines.push("an object's labels may still deny it: they are read when it is asked for".to_owned());
-    }
-    Ok(lines)
-}
-
-fn may_approve(who: &str, may: &May) -> String {
-    match may {
-        May::Yes => format!("{who} may approve: named in the rule"),
-        May::No => format!("{who} may not approve: not named in the rule, and no group is"),
-        May::CannotTell { group } => format!("{who} may approve if Slack says that they are in {group}"),
-    }
 }
 
 async fn test(args: TestArgs) -> anyhow::Result<ExitCode> {
@@ -410,9 +309,10 @@ fn then(approval: &Approval) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::explain::explained;
     use super::*;
     use crate::model::ApprovalId;
-    use crate::store::Options;
+    use crate::store::{Options, Suspension};
 
     const POLICY: &str = r#"
 approvers:

@@ -210,7 +210,10 @@ fn objects_of_the_cluster_are_read_as_far_as_they_go() {
         drop((typed.revision(&value, at()), typed.neighbour(&value, at()), typed.node(&value, Some(&value), at())));
         drop((typed.config_map(&value, true, at()), typed.claim(&value, at()), typed.autoscaler(&value, at())));
         drop((typed.budget(&value, at()), typed.quota(&value, at()), typed.gitops(&value), typed.template(&value)));
-        drop((typed.service(&value, std::slice::from_ref(&value), (ServiceLink::Itself, "".into()), at()), typed.ingress(&value, at())));
+        drop((
+            typed.service(&value, std::slice::from_ref(&value), (ServiceLink::Itself, "".into()), at()),
+            typed.ingress(&value, at()),
+        ));
         drop((objects::reference(&value), objects::created(&value), objects::spec_written(&value)));
         drop(objects::evidence(&value, &redactor));
     });
