@@ -121,6 +121,8 @@ pub enum ServiceLink {
     Told,
     /// Its selector misses the subject's pods by one label.
     Misses,
+    /// It did not answer the subject, as its log says: the DNS.
+    Silent,
     /// Another namespace's, of a name that the subject's log does not find in its own.
     Namesake,
     /// Written by a version that did not note it.

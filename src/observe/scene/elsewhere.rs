@@ -89,7 +89,7 @@ impl Look<'_> {
             let because = text!("named in the log of {}", log.pod);
             let silent = |line: &LogLine| matches!(Lookup::of(&line.text), Some(Lookup::Silent(_)));
             if log.lines.iter().any(silent) {
-                add(DNS, ServiceLink::Logged, &text!("did not answer {}", log.pod));
+                add(DNS, ServiceLink::Silent, &text!("did not answer {}", log.pod));
             }
             log.lines.iter().for_each(|line| add(line.text.as_str(), ServiceLink::Logged, &because));
         }
