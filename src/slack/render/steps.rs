@@ -54,7 +54,11 @@ fn step(card: &Card, approval: &Approval, nth: usize, now: Timestamp) -> Step {
             text: format!("*Next step*  {}\n{}", ordered(action), nobody(approval, &because)),
             ..Step::default()
         },
-        (ApprovalState::Refused, Some(action)) if approval.preview.is_some() => shown(approval, action, &because),
+        (ApprovalState::Refused, Some(action))
+            if approval.preview.as_ref().is_some_and(|preview| preview.unguarded.is_some()) =>
+        {
+            shown(approval, action, &because)
+        }
         (ApprovalState::Refused, Some(_)) => text(format!(
             "*No action*  {} ({})",
             because_or("the policy refuses it"),

@@ -64,6 +64,7 @@ fn a_cluster_that_binds_no_writer_shows_the_step_without_a_button() {
         approval.because = "firstlook changes nothing here".into();
         let preview = approval.preview.as_mut().unwrap();
         preview.by_api_server = false;
+        preview.unguarded = Some(approval.because.clone());
         preview.note = Some("no dry run: the admission policy of the preview account is not installed".into());
     });
     let says = render(&refused);
