@@ -87,6 +87,40 @@ pub struct Setup {
     pub texts: Texts,
 }
 
+impl Setup {
+    /// What only reads: nobody is told anything, nothing may be changed, and no model is asked.
+    pub fn reading(
+        cluster: ClusterName,
+        clock: Clock,
+        redactor: Redactor,
+        store: Store,
+        kubernetes: kube::Config,
+    ) -> Self {
+        Self {
+            cluster,
+            clock,
+            redactor,
+            metrics: Metrics::new(),
+            store,
+            kubernetes,
+            sources: Sources::default(),
+            foreign: Vec::new(),
+            accounts: ("firstlook".into(), "firstlook".into(), false),
+            policy: Policy::default(),
+            llm: None,
+            price: None,
+            outlet: Outlet::Nowhere,
+            rules: Rules::default(),
+            patience: Patience::default(),
+            namespaces: Vec::new(),
+            keep_days: 30,
+            dashboard: None,
+            anchors: Anchors::default(),
+            texts: Texts::default(),
+        }
+    }
+}
+
 /// What the settings were read from, for the audit.
 #[derive(Clone, Debug, Default)]
 pub struct Texts {
@@ -313,28 +347,13 @@ mod tests {
 
     fn setup(store: &Store, config: &str, policy: &str) -> Setup {
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let cluster = ClusterName::parse("prod").unwrap();
+        let clock = Clock::manual(from_ms(1_800_000_000_000));
+        // Nothing listens there, and nothing is asked.
+        let kubernetes = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
         Setup {
-            cluster: ClusterName::parse("prod").unwrap(),
-            clock: Clock::manual(from_ms(1_800_000_000_000)),
-            redactor: Redactor::default(),
-            metrics: Metrics::new(),
-            store: store.clone(),
-            // Nothing listens there, and nothing is asked.
-            kubernetes: kube::Config::new("http://127.0.0.1:1".parse().unwrap()),
-            sources: Sources::default(),
-            foreign: Vec::new(),
-            accounts: ("firstlook".into(), "firstlook".into(), false),
-            policy: Policy::default(),
-            llm: None,
-            price: None,
-            outlet: Outlet::Nowhere,
-            rules: Rules::default(),
-            patience: Patience::default(),
-            namespaces: Vec::new(),
-            keep_days: 30,
-            dashboard: None,
-            anchors: Anchors::default(),
             texts: Texts { config: config.into(), policy: policy.into() },
+            ..Setup::reading(cluster, clock, Redactor::default(), store.clone(), kubernetes)
         }
     }
 

@@ -155,6 +155,15 @@ impl Stages {
         self.investigate.request(incident).await
     }
 
+    /// Takes the next turn of an investigation that waits, and steps no other stage.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn investigate(&self) -> anyhow::Result<Ran> {
+        // Boxed: with everything that a turn may lead to it is more than the stacks of debug builds hold.
+        Box::pin(self.investigate.run_once()).await
+    }
+
     /// Steps every stage until none has work, for replays and tests.
     ///
     /// # Errors

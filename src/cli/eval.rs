@@ -7,21 +7,16 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::agent::llm::LlmOptions;
 use crate::cli::EvalArgs;
-use crate::model::Room;
 use crate::sim::replay;
-use crate::sim::replay::{Mind, Replay};
-
-/// Where the key of `--model URL` comes from.
-const KEY_VARIABLE: &str = "FIRSTLOOK_MODEL_API_KEY";
+use crate::sim::replay::Replay;
 
 /// Runs the command: exit 1 only when a scenario could not be run.
 pub async fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
     crate::telemetry::start_logging(false, "error");
     let folders = scenarios(&args.dirs)?;
     anyhow::ensure!(!folders.is_empty(), "no folder with a cluster.json in {}", shown(&args.dirs));
-    let mind = mind(&args);
+    let mind = args.model.mind();
     let progress = std::io::stderr().is_terminal();
     let mut failed = false;
     for (i, folder) in folders.iter().enumerate() {
@@ -48,21 +43,6 @@ pub async fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         if args.json { writeln!(out, "{line}")? } else { writeln!(out, "{}", text(&line))? }
     }
     Ok(if failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
-}
-
-fn mind(args: &EvalArgs) -> Mind {
-    match args.model.as_str() {
-        "none" => Mind::None,
-        "scripted" => Mind::Scripted,
-        // clap lets nothing else through.
-        url => Mind::Server(LlmOptions {
-            base_url: url.to_owned(),
-            model: args.model_name.clone(),
-            api_key: std::env::var(KEY_VARIABLE).ok().map(Into::into),
-            turn_timeout: args.turn_timeout,
-            room: Room::default(),
-        }),
-    }
 }
 
 /// The folders that hold a cluster.json: those given, and those one level below them, in order of their names.

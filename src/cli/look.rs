@@ -1,5 +1,6 @@
 //! `firstlook look`: the cards of one object, or of all that is in trouble in a namespace, on the terminal.
 
+mod ask;
 mod card;
 mod paint;
 mod survey;
@@ -12,9 +13,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::{StreamExt, stream};
+use secrecy::ExposeSecret as _;
 
-use crate::app::clients;
+use crate::agent::llm::LlmOptions;
+use crate::app::{Setup, clients};
 use crate::cli::LookArgs;
+use crate::cli::look::ask::Asking;
 use crate::cli::look::card::Seen;
 use crate::cli::look::paint::Paint;
 use crate::cli::look::survey::Survey;
@@ -25,6 +29,7 @@ use crate::observe::owner::Owners;
 use crate::observe::scene;
 use crate::observe::{ReadError, Reader};
 use crate::redact::{Redacted, Redactor};
+use crate::sim::replay::Mind;
 use crate::sim::still::Still;
 
 /// Something is in trouble.
@@ -65,6 +70,8 @@ struct Place {
     /// The API server's address, for errors.
     server: String,
     namespace: String,
+    /// The model of `--model`.
+    asking: Option<Asking>,
     /// The simulated cluster ends with this.
     _still: Option<Still>,
 }
@@ -82,19 +89,29 @@ struct Sight {
 /// Runs the command: 0 healthy, 3 in trouble, 1 when what could be read does not tell.
 pub async fn run(args: LookArgs) -> anyhow::Result<ExitCode> {
     crate::telemetry::start_logging(false, "error");
-    let named = match args.object.as_deref().map(named).transpose() {
-        Ok(named) => named,
+    let told = args.object.as_deref().map(named).transpose();
+    let (named, llm) = match told.and_then(|named| Ok((named, llm(args.model.mind())?))) {
+        Ok(told) => told,
         Err(usage) => {
             eprintln!("firstlook: {usage}");
             return Ok(ExitCode::from(2));
         }
     };
-    let place = Place::find(&args, named).await?;
+    let place = Place::find(&args, named, llm).await?;
     let sight = place.look(named).await?;
     let mut out = std::io::stdout().lock();
     let text = if args.json { format!("{}\n", place.json(&sight)) } else { place.text(&sight, paint()) };
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("stdout")?;
     Ok(ExitCode::from(sight.exit()))
+}
+
+/// The model that is asked, if one is.
+fn llm(mind: Mind) -> Result<Option<LlmOptions>, String> {
+    match mind {
+        Mind::None => Ok(None),
+        Mind::Server(options) => Ok(Some(options)),
+        Mind::Scripted => Err("--model scripted is for eval alone: write none, or a URL".into()),
+    }
 }
 
 impl Sight {
@@ -149,7 +166,7 @@ fn named(text: &str) -> Result<(Kind, &str), String> {
 }
 
 impl Place {
-    async fn find(args: &LookArgs, named: Option<(Kind, &str)>) -> anyhow::Result<Self> {
+    async fn find(args: &LookArgs, named: Option<(Kind, &str)>, llm: Option<LlmOptions>) -> anyhow::Result<Self> {
         let (kubernetes, name, clock, still) = match &args.scenario {
             Some(scenario) => {
                 let still = Still::open(scenario).await?;
@@ -171,19 +188,37 @@ impl Place {
         let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
         let cluster = name.chars().map(plain).take(128).collect::<String>();
         let cluster = ClusterName::parse(&cluster).context("the context has no name")?;
-        let reader = Reader::new(client, cluster.clone(), Redactor::default(), clock.clone());
-        Ok(Self { reader, clock, cluster, server: kubernetes.cluster_url.to_string(), namespace, _still: still })
+        let key = llm.iter().filter_map(|llm| Some(llm.api_key.as_ref()?.expose_secret().to_owned()));
+        let redactor = Redactor::new(key);
+        let reader = Reader::new(client, cluster.clone(), redactor.clone(), clock.clone());
+        let server = kubernetes.cluster_url.to_string();
+        let asking = match llm {
+            Some(llm) => {
+                let (store, scratch) = ask::store(&cluster, &clock).await?;
+                let setup = Setup::reading(cluster.clone(), clock.clone(), redactor, store, kubernetes);
+                Some(Asking::new(setup, llm, scratch)?)
+            }
+            None => None,
+        };
+        Ok(Self { reader, clock, cluster, server, namespace, asking, _still: still })
     }
 
     async fn look(&self, named: Option<(Kind, &str)>) -> anyhow::Result<Sight> {
-        match named {
-            None | Some((Kind::Namespace, _)) => self.everything(&self.namespace).await,
+        let mut sight = match named {
+            None | Some((Kind::Namespace, _)) => self.everything(&self.namespace).await?,
             Some((kind, name)) => {
                 let object = ObjectRef::new(kind, Some(&self.namespace), name)
                     .with_context(|| format!("`{}` is no name of a namespace", self.namespace))?;
-                self.one(object).await
+                self.one(object).await?
             }
+        };
+        // What is well is not paid for.
+        let worst = sight.seen.iter_mut().find(|seen| seen.in_trouble);
+        if let Some((asking, worst)) = self.asking.as_ref().zip(worst) {
+            // Boxed: a look without a model need not hold it.
+            Box::pin(asking.about(worst)).await?;
         }
+        Ok(sight)
     }
 
     /// One object, upward to what a person deploys, and what explains its trouble from outside it.

@@ -6,6 +6,7 @@ pub mod demo;
 pub mod eval;
 pub mod look;
 pub mod mcp;
+pub mod model;
 pub mod policy;
 pub mod prompt;
 pub mod rbac;
@@ -18,6 +19,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::cli::model::ModelArgs;
 
 /// Takes the first look at an incident.
 #[derive(Debug, Parser)]
@@ -54,13 +57,15 @@ enum Command {
 
 /// A first look at your own cluster: the card of one object, or of all that is in trouble in a namespace.
 ///
-/// It only reads, with the kubeconfig's rights: nothing is installed, stored, changed or sent anywhere.
+/// It only reads, with the kubeconfig's rights: nothing is installed, stored, changed, or sent to anybody but the model of
+/// --model, which is asked about the worst of what is in trouble.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  firstlook look                            the context's namespace, worst first\n  \
                         firstlook look deploy/checkout -n shop    one object; a pod leads to what made it\n  \
                         firstlook look node/ip-10-0-3-7\n  \
                         firstlook look -n shop --json | jq '.objects[].report.headline'\n  \
+                        firstlook look deploy/checkout --model http://127.0.0.1:11434/v1 --model-name qwen3\n  \
                         firstlook look --scenario oom-loop        a simulated cluster: needs none of your own\n\n\
                         Exit codes: 0 healthy, 3 in trouble, 1 failed, 2 wrong usage."
 )]
@@ -80,6 +85,8 @@ pub struct LookArgs {
     /// The reports as one JSON object, instead of text.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
 }
 
 /// The daemon: hears of trouble, investigates, posts cards, acts when a person said yes.
@@ -117,16 +124,8 @@ pub struct EvalArgs {
     /// One JSON line for each scenario, instead of text.
     #[arg(long)]
     pub json: bool,
-    /// `none`, `scripted` (the folder's own answers), or the base URL, with /v1, of an OpenAI-compatible server; its
-    /// key comes from FIRSTLOOK_MODEL_API_KEY.
-    #[arg(long, value_name = "none|scripted|URL", default_value = "none", value_parser = mind)]
-    pub model: String,
-    /// The model's name on that server.
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    pub model_name: String,
-    /// Time for one answer of the model.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = seconds)]
-    pub turn_timeout: Duration,
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Scenario folders, or folders of them.
     #[arg(required = true, value_name = "DIR")]
     pub dirs: Vec<PathBuf>,
@@ -227,29 +226,6 @@ pub struct TokenArgs {
     pub calls_per_minute: u32,
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub asks_per_hour: u32,
-}
-
-/// Who answers in a replay; any other word is a mistyped one.
-fn mind(text: &str) -> Result<String, String> {
-    match text {
-        "none" | "scripted" => Ok(text.to_owned()),
-        url if url.starts_with("http://") || url.starts_with("https://") => Ok(url.to_owned()),
-        _ => Err("write none, scripted, or the base URL of a server, such as http://127.0.0.1:11434/v1".into()),
-    }
-}
-
-/// `60s`, `2m`, or plain seconds.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let (digits, unit) = match text.strip_suffix('m') {
-        Some(digits) => (digits, 60),
-        None => (text.strip_suffix('s').unwrap_or(text), 1),
-    };
-    digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|n| n.checked_mul(unit))
-        .map(Duration::from_secs)
-        .ok_or_else(|| "write a duration such as 60s or 2m".into())
 }
 
 /// Runs the command line and says how it ended.

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::app::Stages;
+use crate::cli::model::tokens;
 use crate::cli::{PromptArgs, run};
 use crate::clock::Clock;
 use crate::config;
@@ -95,11 +96,10 @@ fn tool(tool: &Value) -> String {
     format!("{name}: {}\n  {}", function["description"].as_str().unwrap_or_default(), function["parameters"])
 }
 
-/// What it weighs. Tokens depend on the model: three and a half bytes each is what such text takes with most.
+/// What it weighs.
 fn weight(request: &Value) -> String {
     let part = |key: &str| request.get(key).map_or(0, |value| value.to_string().len());
     let (messages, tools, whole) = (part("messages"), part("tools"), request.to_string().len());
-    let tokens = |bytes: usize| bytes * 2 / 7;
     format!(
         "about {} tokens (messages {}, tools {}), {whole} bytes; nothing was sent",
         tokens(whole),

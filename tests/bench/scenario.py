@@ -13,6 +13,21 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}
 VERSIONS = 10_000_000
 
 
+def in_one_namespace(folder, copies):
+    """The same with all of them in one namespace: its name, and how many pods are in it."""
+    make(folder, copies)
+    file = folder / "cluster.json"
+    text = file.read_text()
+    (first, *others) = dict.fromkeys(item["metadata"]["namespace"] for item in json.loads(text)["items"] if item["kind"] == "Pod")
+    for other in others:
+        text = text.replace(f'"namespace": "{other}"', f'"namespace": "{first}"')
+    file.write_text(text)
+    for log in folder.glob("logs/*/"):
+        if log.name in others:
+            shutil.copytree(log, folder / "logs" / first, dirs_exist_ok=True)
+    return first, sum(item["kind"] == "Pod" for item in json.loads(text)["items"])
+
+
 def make(folder, copies):
     """Writes `cluster.json` and `logs/` of `copies` broken Deployments; the alert bodies of each copy."""
     shutil.rmtree(folder, ignore_errors=True)

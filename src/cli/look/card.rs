@@ -10,7 +10,7 @@ use crate::findings;
 use crate::findings::Health;
 use crate::model::finding::{Certainty, Role};
 use crate::model::scene::Condition;
-use crate::model::{Card, ClusterName, Heard, Incident, Kind, ObjectRef, Part, Proposal, Scene, Severity};
+use crate::model::{Card, ClusterName, Heard, Incident, Kind, ObjectRef, Origin, Part, Proposal, Scene, Severity};
 use crate::redact::Redacted;
 use crate::slack::render;
 use crate::text;
@@ -78,10 +78,17 @@ impl Seen {
         // Nothing was opened here that could have taken in another.
         shown.incident.absorbed.clear();
         if let Some(report) = &mut shown.report {
-            report.advice = report.advice.take().or_else(|| report.proposals.first().and_then(by_hand));
+            let step = report.proposals.first().and_then(by_hand);
+            report.advice = match (step, report.advice.take()) {
+                // Beside what a model asks for its advice is what more there is to do.
+                (Some(step), Some(advice)) if report.origin == Origin::Model => Some(text!("{}. {}", step, advice)),
+                (step, advice) => advice.or(step),
+            };
         }
         let mut message = render::card(&shown, &render::Options { now });
         message.blocks.pop();
+        // Here is nothing to press.
+        message.blocks.retain(|block| serde_json::to_value(block).is_ok_and(|block| block["type"] != "actions"));
         // There is no thread here.
         let text = render::flatten(&message).replace(" more in the thread", " more");
         let text = if self.in_trouble { text } else { self.quiet(&text) };
@@ -131,16 +138,35 @@ fn by_hand(proposal: &Proposal) -> Option<Redacted> {
         Kind::Deployment => "deployment",
         Kind::StatefulSet => "statefulset",
         Kind::DaemonSet => "daemonset",
+        Kind::CronJob => "cronjob",
+        Kind::Pod => "pod",
+        Kind::Node => "node",
         _ => return None,
     };
-    let target = text!("{}/{} -n {}", kind, object.name, object.namespace.as_ref()?);
+    let target = match &object.namespace {
+        Some(namespace) => text!("{}/{} -n {}", kind, object.name, namespace),
+        None => text!("{}/{}", kind, object.name),
+    };
     Some(match proposal {
         Proposal::RolloutUndo { to_revision: Some(revision), .. } => {
             text!("Roll back: kubectl rollout undo {} --to-revision={}", target, *revision)
         }
         Proposal::RolloutUndo { to_revision: None, .. } => text!("Roll back: kubectl rollout undo {}", target),
         Proposal::RolloutRestart { .. } => text!("Restart: kubectl rollout restart {}", target),
-        // The findings propose nothing else.
+        Proposal::Scale { replicas, .. } => text!("Scale: kubectl scale {} --replicas={}", target, *replicas),
+        Proposal::PauseRollout { .. } => text!("Pause the rollout: kubectl rollout pause {}", target),
+        Proposal::ResumeRollout { .. } => text!("Resume the rollout: kubectl rollout resume {}", target),
+        Proposal::SuspendCronjob { .. } => {
+            text!("Suspend it: kubectl patch {} -p '{{\"spec\":{{\"suspend\":true}}}}'", target)
+        }
+        Proposal::ResumeCronjob { .. } => {
+            text!("Resume it: kubectl patch {} -p '{{\"spec\":{{\"suspend\":false}}}}'", target)
+        }
+        Proposal::Cordon { .. } => text!("Cordon it: kubectl cordon {}", object.name),
+        Proposal::Uncordon { .. } => text!("Uncordon it: kubectl uncordon {}", object.name),
+        Proposal::DeletePod { .. } => text!("Delete the pod: kubectl delete {}", target),
+        Proposal::Drain { .. } => text!("Drain it: kubectl drain {} --ignore-daemonsets", object.name),
+        // What no one command does is left to the report's own words.
         _ => return None,
     })
 }

@@ -7,7 +7,7 @@ use crate::cli::look::paint::Paint;
 use crate::cli::look::survey::Survey;
 use crate::cli::look::{Place, Sight};
 use crate::findings::Health;
-use crate::model::ObjectRef;
+use crate::model::{InvestigationState, ObjectRef};
 
 /// Names of what is healthy in the last line.
 const NAMES_MAX: usize = 8;
@@ -86,14 +86,19 @@ impl Place {
             let incident = &seen.card.incident;
             let hit = seen.hit.iter().map(|(object, because)| json!({"object": object, "because": because}));
             let hit: Vec<Value> = hit.collect();
-            json!({
+            let mut object = json!({
                 "object": incident.subject,
                 "in_trouble": seen.in_trouble,
                 "severity": incident.severity,
                 "began_at": incident.began_at,
                 "report": seen.card.report,
                 "hit": hit,
-            })
+            });
+            // The one that a model was asked about.
+            if incident.investigation.state != InvestigationState::Off {
+                object["investigation"] = json!(incident.investigation);
+            }
+            object
         });
         let mut value =
             json!({"cluster": self.cluster, "namespace": self.namespace, "objects": told.collect::<Vec<_>>()});
