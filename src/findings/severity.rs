@@ -13,6 +13,7 @@ use super::recovered;
 use super::rollout;
 use super::say;
 use super::view;
+use crate::model::finding;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::incident::{Severity, Weight};
 use crate::model::object::Kind;
@@ -141,11 +142,10 @@ fn reaches_others(scene: &Scene, now: Timestamp) -> (Severity, Redacted) {
     found.extend(backends::find(scene, now));
     found.extend(ports::find(scene, now));
     found.extend(policies::find(scene, now));
-    let causes = found.into_iter().filter(|finding| finding.role == Role::Cause);
-    match causes.max_by_key(|finding| finding.certainty) {
-        Some(cause) if cause.certainty == Certainty::Proved => (Severity::High, cause.brief),
+    match finding::cause(&found) {
+        Some(cause) if cause.certainty == Certainty::Proved => (Severity::High, cause.brief.clone()),
         // How many calls fail is not known from here.
-        Some(cause) if cause.certainty == Certainty::Likely => (Severity::Medium, cause.brief),
+        Some(cause) if cause.certainty == Certainty::Likely => (Severity::Medium, cause.brief.clone()),
         // Its own pods are ready, yet something is the matter: calls that may fail, no more growth, a drain that waits.
         _ => match super::find(scene, now).into_iter().find(is_live) {
             Some(cause) => (Severity::Low, cause.brief),
