@@ -70,6 +70,11 @@ impl Dialect {
     /// What most servers take.
     const COMMON: Self = Self { limit: Some(LIMIT), temperature: true };
 
+    /// Tokens that an answer may take; where no limit is taken, what a model thinks at most for a report.
+    fn answer_tokens_max(self) -> u32 {
+        if self.limit == Some(LIMIT) { OUTPUT_TOKENS_MAX } else { THOUGHT_TOKENS_MAX }
+    }
+
     fn speak(self, body: &mut Value) {
         let Some(fields) = body.as_object_mut() else { return };
         if !self.temperature {
@@ -186,6 +191,11 @@ impl Llm {
             Ok(reply) => reply,
             Err(_) => Err(LlmError::Unavailable(text!("no answer within {} s", self.turn_timeout.as_secs()))),
         }
+    }
+
+    /// Tokens that its next answer may take.
+    pub fn answer_tokens_max(&self) -> u32 {
+        self.dialect.lock().unwrap_or_else(PoisonError::into_inner).answer_tokens_max()
     }
 
     /// Asks in the server's dialect, once more for each field that it turns out not to take.

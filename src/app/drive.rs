@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,18 +35,19 @@ pub(super) async fn investigate(
     metrics: Metrics,
     tasks: TaskTracker,
 ) {
-    let slots = Arc::new(tokio::sync::Semaphore::new(RUNS_AT_ONCE));
+    let slots = Arc::new(Semaphore::new(RUNS_AT_ONCE));
     let failed = move |error: anyhow::Error| {
         metrics.stage_errors.get_or_create(&StageLabels { stage: "investigate" }).inc();
         tracing::error!(stage = "investigate", "turn failed, it is tried again: {error:#}");
     };
     while !stop.is_cancelled() {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        match stages.investigate.next().await {
+        match caught(stages.investigate.next()).await {
             Ok(Some(run)) => {
-                let (stages, stop, failed) = (Arc::clone(&stages), stop.clone(), failed.clone());
+                let (stages, slots) = (Arc::clone(&stages), Arc::clone(&slots));
+                let (stop, failed) = (stop.clone(), failed.clone());
                 tasks.spawn(async move {
-                    turn_by_turn(&stages, run, &stop).await.unwrap_or_else(failed);
+                    turn_by_turn(&stages, run, &slots, &stop).await.unwrap_or_else(failed);
                     drop(slot);
                 });
                 continue;
@@ -58,9 +60,9 @@ pub(super) async fn investigate(
     }
 }
 
-/// Takes the turns of one investigation until it ends or waits. After a stop a turn has a moment to end; then it is handed
-/// back for the next start, with what it has cost so far.
-async fn turn_by_turn(stages: &Stages, run: Run, stop: &CancellationToken) -> anyhow::Result<()> {
+/// Takes the turns of one investigation until it ends or waits, or a more severe one needs its place. After a stop a turn
+/// has a moment to end; then it is handed back for the next start.
+async fn turn_by_turn(stages: &Stages, run: Run, slots: &Semaphore, stop: &CancellationToken) -> anyhow::Result<()> {
     let stopped = async {
         stop.cancelled().await;
         tokio::time::sleep(GRACE).await;
@@ -69,7 +71,8 @@ async fn turn_by_turn(stages: &Stages, run: Run, stop: &CancellationToken) -> an
     let mut next = Some(run);
     while let Some(run) = next {
         let claim = run.claim().clone();
-        if stop.is_cancelled() {
+        let is_full = slots.available_permits() == 0;
+        if stop.is_cancelled() || (is_full && stages.investigate.is_outranked(&run).await?) {
             return stages.investigate.hand_back(claim).await;
         }
         next = tokio::select! {

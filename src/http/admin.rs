@@ -79,7 +79,8 @@ async fn store_answers(store: &Store) -> anyhow::Result<u64> {
     }
 }
 
-/// Ready means: the store answers, to a read and a write, and this listener and the others are bound (they are bound before any is served).
+/// Ready means: the store answers, to a read and a write, and this listener and the others are bound (they are bound before
+/// any is served).
 async fn ready(State(admin): State<Admin>) -> Response {
     let size = store_answers(&admin.store).await;
     let mut body = serde_json::Map::new();

@@ -42,6 +42,7 @@ const WAITS_MAX: u32 = ATTEMPTS_MAX - 1;
 const CANDIDATES_MAX: u32 = 32;
 /// A card with more buttons is a question, not an answer.
 const PROPOSALS_MAX: usize = 2;
+
 /// An investigation whose claim is held, with what was read for it: kept from turn to turn, and read anew by whoever
 /// claims it next.
 pub struct Run {
@@ -120,6 +121,16 @@ impl Investigate {
             self.store.fail(claim, now.checked_add(RETRY_AFTER).unwrap_or(now)).await?;
         }
         result
+    }
+
+    /// Whether a more severe incident waits to be investigated.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn is_outranked(&self, run: &Run) -> anyhow::Result<bool> {
+        let Some(first) = self.store.to_investigate(1).await?.pop() else { return Ok(false) };
+        let first = self.store.incident(&first).await?;
+        Ok(first.is_some_and(|first| first.severity > run.card.incident.severity))
     }
 
     /// Gives an investigation back undone, for whoever claims it next; no attempt is counted.

@@ -63,16 +63,18 @@ impl Store {
 }
 
 impl Store {
-    /// Brings what an investigation stands on up to date: the incident, its findings and its report. The rest of the card
-    /// stays as it was read. False when the incident is not stored any more.
+    /// Brings what an investigation stands on up to date: the incident, its scene, findings and report. The rest of the
+    /// card stays as it was read. False when the incident is not stored any more.
     pub async fn refresh(&self, card: &mut Card) -> anyhow::Result<bool> {
         const SQL: &str = "SELECT doc, investigation,
             (SELECT doc FROM findings WHERE findings.incident = incident.id),
             (SELECT doc FROM report WHERE report.incident = incident.id)
             FROM incident WHERE id = $1";
-        let row = self.held().await?.conn().first(SQL, args![card.incident.id.as_str()]).await?;
-        let Some(row) = row else { return Ok(false) };
+        let mut held = self.held().await?;
+        let mut conn = held.conn();
+        let Some(row) = conn.first(SQL, args![card.incident.id.as_str()]).await? else { return Ok(false) };
         card.incident = read::whole_incident(&row)?;
+        card.scene = self.scene_over(&mut conn, &card.incident.subject).await?;
         card.findings = row.maybe_doc(2)?.unwrap_or_default();
         card.report = row.maybe_doc(3)?;
         Ok(true)

@@ -217,12 +217,12 @@ impl Store {
         self.operate(operation, durability == Durability::Durable).await.map(|_| ())
     }
 
-    /// Does nothing on the write side, as a commit does it: an error where no commit would go through.
+    /// Writes and syncs what means nothing, to learn whether a commit would go through.
     ///
     /// # Errors
     /// Those of a commit.
     pub async fn answers(&self) -> Result<(), CommitError> {
-        self.operate(Operation::Commit { writes: Vec::new(), claim: None }, false).await.map(|_| ())
+        self.operate(Operation::Beat, true).await.map(|_| ())
     }
 
     /// What the database may take, in bytes.

@@ -40,17 +40,45 @@ impl Context {
     }
 }
 
+/// A change of the SQLite file that nothing reads: there must be one for a commit to be synced.
+pub(super) const BEAT: &str = "UPDATE pulse SET beats = beats + 1";
+
 /// One thing to do in one transaction.
 #[derive(Debug)]
 pub(super) enum Operation {
-    Commit { writes: Vec<Write>, claim: Option<Claim> },
-    Claim { stage: &'static str, unit: String, lease_ms: i64 },
-    Renew { claim: Claim, lease_ms: i64 },
-    Release { claim: Claim },
-    Postpone { claim: Claim, wait_ms: i64 },
-    Fail { claim: Claim, retry_in_ms: i64 },
-    Seal { limit: u32 },
-    Prune { before_ms: i64, limit: u32 },
+    Commit {
+        writes: Vec<Write>,
+        claim: Option<Claim>,
+    },
+    Claim {
+        stage: &'static str,
+        unit: String,
+        lease_ms: i64,
+    },
+    Renew {
+        claim: Claim,
+        lease_ms: i64,
+    },
+    Release {
+        claim: Claim,
+    },
+    Postpone {
+        claim: Claim,
+        wait_ms: i64,
+    },
+    Fail {
+        claim: Claim,
+        retry_in_ms: i64,
+    },
+    Seal {
+        limit: u32,
+    },
+    /// Changes nothing that is read.
+    Beat,
+    Prune {
+        before_ms: i64,
+        limit: u32,
+    },
 }
 
 /// What came of it.
@@ -120,6 +148,15 @@ impl Operation {
             }
             Operation::Prune { before_ms, limit } => {
                 Ok(Outcome::Pruned(prune::prune(conn, context, *before_ms, *limit).await?))
+            }
+            Operation::Beat => {
+                let sql = match conn {
+                    Conn::Lite(_) => BEAT,
+                    // A server that only stands by refuses it.
+                    Conn::Pg(_) => "SELECT pg_current_xact_id()",
+                };
+                conn.fetch(sql, vec![]).await?;
+                Ok(Outcome::Done)
             }
             Operation::Seal { limit } => Ok(Outcome::Sealed(audit::seal(conn, *limit).await?)),
         }

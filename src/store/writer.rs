@@ -1,5 +1,6 @@
-//! The one writer of a SQLite file: a task that commits all waiting operations together, with one sync.
+//! The one writer of a SQLite file: a thread that commits all waiting operations together, with one sync.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::store::claims;
 use crate::store::lite;
 use crate::store::lock::Lock;
 use crate::store::news::{News, Waiters};
-use crate::store::operation::{Context, Fault, Operation, Outcome};
+use crate::store::operation::{BEAT, Context, Fault, Operation, Outcome};
 use crate::store::signals;
 use crate::store::sql;
 use crate::store::sql::Conn;
@@ -26,6 +27,8 @@ const QUEUE_MAX: usize = 1_024;
 const BATCH_MAX: usize = 256;
 /// What was committed without a sync is synced after this at the latest (design: durability).
 const UNSYNCED_MAX: Duration = Duration::from_millis(100);
+/// A sync that failed is tried again after this long; whatever is durable tries by itself.
+const SYNC_AGAIN: Duration = Duration::from_secs(5);
 /// How long the writer waits for those it has just answered, who mostly come again at once: less than a sync takes.
 const RETURN_WAIT: Duration = Duration::from_micros(50);
 
@@ -60,7 +63,12 @@ pub(super) async fn start(
     let runtime = runtime.map_err(OpenError::Unopened)?;
     // A thread of its own: whoever waits for the disk here holds nobody else.
     let thread = std::thread::Builder::new().name("firstlook-store".into());
-    thread.spawn(move || runtime.block_on(writer.run())).map_err(|error| OpenError::Unopened(error.into()))?;
+    let run = move || {
+        let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(writer.run())));
+        // Without it nothing can be stored: started again, the process goes on from what is on disk.
+        ended.unwrap_or_else(|_| std::process::abort());
+    };
+    thread.spawn(run).map_err(|error| OpenError::Unopened(error.into()))?;
     Ok(sender)
 }
 
@@ -247,14 +255,14 @@ impl Writer {
     /// Syncs what was committed without one; tried again later when it fails.
     fn sync(&mut self) {
         let synced = match self.set_synced(true) {
-            Ok(()) => self.plain("UPDATE pulse SET beats = beats + 1"),
+            Ok(()) => self.plain(BEAT),
             failed => failed,
         };
         self.unsynced_since = match synced {
             Ok(()) => None,
             Err(error) => {
                 tracing::warn!(%error, "the store could not be synced; will try again");
-                Some(Instant::now())
+                Some(Instant::now() + SYNC_AGAIN)
             }
         };
     }

@@ -19,9 +19,6 @@ use crate::stages::investigate::transcript;
 use crate::store::{Claim, Durability, Turn, Write};
 use crate::text;
 
-/// Reserved for an answer before it is asked for, in tokens: what the client allows a reply to take.
-const ANSWER_RESERVE_TOKENS: u64 = 4_096;
-
 /// The times over which budgets count; they end now, so that no hour of the day has twice the budget.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 const MONTH: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -112,7 +109,9 @@ impl Investigate {
         claim: &Claim,
     ) -> anyhow::Result<Result<(Investigation, String), Redacted>> {
         let limits = &self.gate.policy().limits;
-        let reserved = Spend::of(compact::tokens(request), ANSWER_RESERVE_TOKENS, self.price.as_ref());
+        // What the client allows the answer to take is reserved before it is asked for.
+        let answer = self.llm.as_ref().map_or(0, Llm::answer_tokens_max);
+        let reserved = Spend::of(compact::tokens(request), u64::from(answer), self.price.as_ref());
         let mut investigation = card.incident.investigation.clone();
         let started_at = *investigation.started_at.get_or_insert(self.clock.now());
         let late = time_spent(started_at, self.clock.now(), limits.minutes_per_incident);
@@ -121,7 +120,8 @@ impl Investigate {
         if let Some(why) = late.or(self.budget_spent(card, reserved).await?) {
             return Ok(Err(why));
         }
-        let charge = format!("turn-{}-{}", investigation.turns, claim.attempt);
+        // An owner is never the same twice: what was cut off stays charged beside what is asked again.
+        let charge = format!("turn-{}-{}", investigation.turns, claim.owner);
         investigation.state = InvestigationState::Running;
         investigation.turns_max = limits.model_turns_per_incident;
         let id = card.incident.id.clone();
