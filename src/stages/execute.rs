@@ -201,12 +201,8 @@ impl Execute {
             let leave = leave.await.map_err(|error| Stall::Away(redactor.redact(&format!("{error:#}")).cut(300)))?;
             let permit = match leave {
                 Leave::Permit(permit) => permit,
-                Leave::Withdraw { why } | Leave::Refuse { why } if under_way => {
-                    let why = text!("it was stopped on its way: {}", why);
-                    return Ok(self.end(current, ApprovalState::Failed, why, claim).await?);
-                }
                 Leave::Withdraw { why } | Leave::Refuse { why } => {
-                    return Ok(self.end(current, ApprovalState::Withdrawn, why, claim).await?);
+                    return Box::pin(self.stop(current, &action, why, under_way, claim)).await;
                 }
             };
             let Some(sight) = sight else { return Err(anyhow::anyhow!("the object was not read").into()) };
@@ -229,6 +225,30 @@ impl Execute {
         }
         let why = "the object kept changing while it was tried".into();
         Ok(self.end(current, ApprovalState::Failed, why, claim).await?)
+    }
+
+    /// Ends what has no leave any more. A request that hung when it was looked for may have come through since: what was
+    /// done in our name is never said to be withdrawn.
+    async fn stop(
+        &self,
+        approval: Approval,
+        action: &Action,
+        why: Redacted,
+        under_way: bool,
+        claim: &Claim,
+    ) -> Result<(), Stall> {
+        if approval.execution.is_some() {
+            match self.actor.recover(action, &approval).await {
+                Ok(Recovered::Done(done)) => return Ok(self.done(approval, done, claim).await?),
+                Ok(Recovered::NotDone | Recovered::Unclear(_)) | Err(Refusal::Refused(_)) => {}
+                Err(Refusal::Later(why)) => return Err(Stall::Away(why)),
+            }
+        }
+        let (state, why) = match under_way {
+            true => (ApprovalState::Failed, text!("it was stopped on its way: {}", why)),
+            false => (ApprovalState::Withdrawn, why),
+        };
+        Ok(self.end(approval, state, why, claim).await?)
     }
 
     /// Puts the intent on disk and seals it, before anything is sent. The body is fixed from here on.

@@ -1,10 +1,13 @@
 //! An API server that is away while something was approved: nothing is given up, and nothing is done twice.
 
+use std::time::Duration;
+
 use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::World;
 use super::changes::{web, world};
+use crate::act::change::APPROVAL_ANNOTATION;
 use crate::model::{Approval, ApprovalState, Pressed, Proposal};
 use crate::sim::cluster::Fault;
 use crate::stages::Ran;
@@ -41,6 +44,23 @@ impl World {
         asked
     }
 
+    /// The same, where the process ends with the intent on disk and nothing sent yet.
+    async fn intended_and_ended(&self) -> Approval {
+        let asked = self.ask(Proposal::Scale { object: web(), replicas: 4 }).await;
+        self.press(Pressed::Approve { approval: asked.id.clone() }).await;
+        self.cluster.fault(no_token());
+        tokio::select! {
+            ran = Box::pin(self.execute.run_once()) => panic!("{ran:?}"),
+            () = self.cluster.holding() => {}
+        }
+        self.cluster.release();
+        while tokio::time::timeout(Duration::from_millis(10), self.cluster.holding()).await.is_ok() {}
+        assert_eq!((self.now(&asked).await.state, self.writes()), (ApprovalState::Executing, 0));
+        // Its claim runs out.
+        self.clock.set(self.clock.now() + SignedDuration::from_secs(60));
+        asked
+    }
+
     fn replicas(&self) -> Value {
         self.get(&web())["spec"]["replicas"].clone()
     }
@@ -50,6 +70,11 @@ impl World {
         let wrote = |sent: &&crate::sim::cluster::Request| sent.method == "PATCH" && !sent.path.contains("dryRun");
         self.cluster.requests().iter().filter(wrote).count()
     }
+}
+
+/// The next request for a token, which comes before each write, hangs.
+fn no_token() -> Fault {
+    Fault::Hang { path: "/api/v1/namespaces/firstlook/serviceaccounts".into() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,4 +133,23 @@ async fn what_cannot_be_read_for_minutes_is_told_as_unknown_and_blocks_nothing()
     // The object is free again.
     let next = world.ask(Proposal::Scale { object: web(), replicas: 2 }).await;
     assert_eq!(world.approve(&next).await.state, ApprovalState::Executed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_comes_through_after_it_was_looked_for_is_found_done() {
+    let world = world(web()).await;
+    let asked = world.intended_and_ended().await;
+    world.cluster.fault(no_token());
+    let comes_through = async {
+        world.cluster.holding().await;
+        world.edit(&web(), |web| {
+            web["spec"]["replicas"] = 4.into();
+            web["metadata"]["annotations"][APPROVAL_ANNOTATION] = asked.id.as_str().into();
+        });
+        world.cluster.release();
+    };
+    let (ran, ()) = tokio::join!(Box::pin(world.execute.run_once()), comes_through);
+    assert_eq!(ran.unwrap(), Ran::Worked);
+    let done = world.now(&asked).await;
+    assert_eq!((done.state, world.writes()), (ApprovalState::Executed, 1), "{}", done.because);
 }
