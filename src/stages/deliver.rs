@@ -186,7 +186,15 @@ impl Deliver {
             return Ok(false);
         }
         for (key, reply) in replies {
-            self.bring(way, PostKind::Reply { key }, &reply, Some(&ts)).await?;
+            match self.bring(way, PostKind::Reply { key }, &reply, Some(&ts)).await {
+                Ok(_) => {}
+                // The card stands: what changes on it must not wait for a thread that somebody has locked.
+                Err(Trouble::Shut(why)) => {
+                    tracing::warn!("a card's thread takes nothing until this is mended: {why}");
+                    break;
+                }
+                Err(trouble) => return Err(trouble),
+            }
         }
         Ok(true)
     }

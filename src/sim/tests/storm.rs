@@ -219,6 +219,24 @@ async fn what_is_critical_or_asks_for_leave_has_a_card_in_the_channel_however_ma
 }
 
 #[tokio::test]
+async fn a_digest_whose_thread_is_locked_hides_nothing() {
+    on_each_engine(async |database| {
+        let mut storm = Storm::over(depot(8, &[]), database).await;
+        storm.hear(0..8).await;
+        storm.calm().await;
+        let nth = storm.on_digest(1)[0];
+        storm.town.world.slack.fail_next("chat.update", Fault::Error("restricted_action_thread_locked".into()));
+        let again =
+            alert("KubePodCrashLooping", storm.town.now(), &[("namespace", "depot"), ("deployment", &name(nth))]);
+        storm.town.hear(&body(&[again])).await;
+        storm.calm().await;
+        let own = format!("{} in depot", name(nth));
+        assert!(storm.town.channel().iter().any(|card| card.text.contains(&own)), "{:#?}", storm.town.channel());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_digest_that_somebody_deleted_hides_nothing() {
     on_each_engine(async |database| {
         let mut storm = Storm::over(depot(8, &[]), database).await;

@@ -10,7 +10,7 @@ use crate::slack::client::SlackError;
 use crate::slack::render;
 use crate::slack::render::Options;
 use crate::stages::deliver::PROGRESS_EVERY;
-use crate::stages::deliver::posting::{Trouble, Way, unsent};
+use crate::stages::deliver::posting::{Trouble, Way, is_unsent, unsent};
 use crate::stages::deliver::{Deliver, Job};
 use crate::stages::lease;
 use crate::stages::lease::LEASE;
@@ -71,7 +71,9 @@ impl Deliver {
     /// then stands in the channel.
     pub(super) async fn in_digest(&self, way: Way<'_>, job: Job<'_>, digest: &IncidentId) -> Result<bool, Trouble> {
         let posts = self.store.posts_of(way.of).await?;
-        let stands_alone = job.card.stands_alone() || posts.iter().any(|post| post.kind == PostKind::Card);
+        // A card that Slack has refused in the channel as well stands nowhere yet.
+        let stands = |post: &Post| post.kind == PostKind::Card && !is_unsent(post);
+        let stands_alone = job.card.stands_alone() || posts.iter().any(stands);
         if stands_alone && !self.in_channel(way, job).await? {
             return Ok(false);
         }
@@ -85,6 +87,11 @@ impl Deliver {
         match told.unwrap_or_else(|lost| Err(Trouble::Failed(lost))) {
             Err(Trouble::Failed(error)) if error.is::<SlackError>() => {
                 tracing::warn!("a digest does not take a card, which stands in the channel instead: {error:#}");
+                if stands_alone { Ok(true) } else { self.in_channel(way, job).await }
+            }
+            // It may be the thread alone, which somebody has locked: if it is all of Slack, the channel tells it.
+            Err(Trouble::Shut(why)) => {
+                tracing::warn!("a digest takes no card until this is mended; the card stands in the channel: {why}");
                 if stands_alone { Ok(true) } else { self.in_channel(way, job).await }
             }
             told => told.map(|()| true),

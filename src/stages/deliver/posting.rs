@@ -141,6 +141,11 @@ pub(super) fn unsent(post: Post) -> Post {
     Post { absent_reads: ABSENT_READS, ..post }
 }
 
+/// Whether it certainly stands nowhere.
+pub(super) fn is_unsent(post: &Post) -> bool {
+    post.ts.is_none() && post.absent_reads >= ABSENT_READS
+}
+
 /// Why a card is not up to date yet.
 pub(super) enum Trouble {
     /// By itself it will be, after this long.
