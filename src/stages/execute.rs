@@ -87,11 +87,11 @@ impl Execute {
             let result = lease::hold(&self.store, &claim, act).instrument(span.clone()).await;
             let result = match result.unwrap_or_else(|lost| Err(Stall::Failed(lost))) {
                 Ok(()) => Ok(()),
-                Err(Stall::Away(why)) => match self.waits(&id, &why, &claim).instrument(span).await? {
+                Err(Stall::Failed(error)) => Err(error),
+                Err(stall) => match self.waits(&id, stall, &claim).instrument(span).await? {
                     true => return Ok(Ran::Worked),
                     false => Ok(()),
                 },
-                Err(Stall::Failed(error)) => Err(error),
             };
             self.away.forget(id.as_str());
             self.give_back(claim, result).await?;
@@ -198,7 +198,7 @@ impl Execute {
             }));
             // Whatever could not be asked: nothing was sent for it.
             let redactor = self.actor.reader().redactor();
-            let leave = leave.await.map_err(|error| Stall::Away(redactor.redact(&format!("{error:#}")).cut(300)))?;
+            let leave = leave.await.map_err(|error| Stall::Unsent(redactor.redact(&format!("{error:#}")).cut(300)))?;
             let permit = match leave {
                 Leave::Permit(permit) => permit,
                 Leave::Withdraw { why } | Leave::Refuse { why } => {
@@ -218,7 +218,7 @@ impl Execute {
                 Applied::Going { moved, of, held } => return Ok(self.go_on(current, (moved, of), held, claim).await?),
                 Applied::Conflict => {}
                 Applied::Failed(why) => return Ok(self.end(current, ApprovalState::Failed, why, claim).await?),
-                Applied::NotSent(why) => return Err(Stall::Away(text!("not sent: {}", why))),
+                Applied::NotSent(why) => return Err(Stall::Unsent(why)),
                 // The object tells, next time.
                 Applied::Unknown(why) => return Err(Stall::Away(text!("the answer to the write was lost: {}", why))),
             }

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use crate::model::{ApprovalId, ApprovalState};
+use crate::model::{ApprovalId, ApprovalState, Verification};
 use crate::redact::Redacted;
 use crate::stages::away;
 use crate::stages::execute::Execute;
@@ -19,8 +19,10 @@ const UNREADABLE_MAX: SignedDuration = SignedDuration::from_mins(10);
 
 /// Why an approved action did not get to an end now.
 pub(super) enum Stall {
-    /// Something could not be read or sent: it is no failure of the action.
+    /// Something could not be read: it is no failure of the action, which may have been done.
     Away(Redacted),
+    /// What leads to a request could not be asked, or the request not be sent: it was certainly not done.
+    Unsent(Redacted),
     Failed(anyhow::Error),
 }
 
@@ -32,15 +34,33 @@ impl<E: Into<anyhow::Error>> From<E> for Stall {
 
 impl Execute {
     /// Lets an action wait for what could not be asked: one that is only approved until its time runs out, which is
-    /// asked first each time; one that was begun for some minutes, then its outcome is unknown. False if it ended so.
-    pub(super) async fn waits(&self, id: &ApprovalId, why: &Redacted, claim: &Claim) -> anyhow::Result<bool> {
+    /// asked first each time; one that was begun for some minutes, then it has failed if it is known that nothing was
+    /// sent, and else its outcome is unknown. False if it ended so.
+    pub(super) async fn waits(&self, id: &ApprovalId, stall: Stall, claim: &Claim) -> anyhow::Result<bool> {
+        let (why, is_unsent) = match stall {
+            Stall::Away(why) => (why, false),
+            Stall::Unsent(why) => (why, true),
+            Stall::Failed(error) => return Err(error),
+        };
         let now = self.clock.now();
-        let lasted = self.away.note(id.as_str(), why, now);
+        let lasted = self.away.note(id.as_str(), &why, now);
         if lasted >= UNREADABLE_MAX
             && let Some(begun) = self.store.approval(id).await?.filter(|it| it.state == ApprovalState::Executing)
         {
-            let why = text!("it could not be read for {} min whether it was done: {}", lasted.as_mins(), why);
-            self.end(begun, ApprovalState::OutcomeUnknown, why, claim).await?;
+            let (state, why) = match (is_unsent, &begun.verification) {
+                (false, _) => {
+                    let why = text!("it could not be read for {} min whether it was done: {}", lasted.as_mins(), why);
+                    (ApprovalState::OutcomeUnknown, why)
+                }
+                // Of several requests some were done.
+                (true, Verification::Watching { ready, wanted }) => {
+                    let (moved, of, mins) = (*ready, *wanted, lasted.as_mins());
+                    let why = text!("{} of {} pods moved; not sent for {} min: {}", moved, of, mins, why);
+                    (ApprovalState::Failed, why)
+                }
+                (true, _) => (ApprovalState::Failed, text!("not sent for {} min: {}", lasted.as_mins(), why)),
+            };
+            self.end(begun, state, why, claim).await?;
             return Ok(false);
         }
         let wait = away::again(lasted, AWAY_FIRST, AWAY_LONGEST);

@@ -5,12 +5,17 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde_json::Value;
 
-use super::World;
 use super::changes::{web, world};
+use super::{POLICY, World};
 use crate::act::change::APPROVAL_ANNOTATION;
+use crate::govern::gate::{Gate, GateOptions};
+use crate::govern::policy::Policy;
 use crate::model::{Approval, ApprovalState, Pressed, Proposal};
+use crate::observe::Sources;
+use crate::redact::Redactor;
 use crate::sim::cluster::Fault;
 use crate::stages::Ran;
+use crate::telemetry::Metrics;
 
 impl World {
     /// Time goes by in steps, and after each the stage does what it can.
@@ -152,4 +157,26 @@ async fn a_write_that_comes_through_after_it_was_looked_for_is_found_done() {
     assert_eq!(ran.unwrap(), Ran::Worked);
     let done = world.now(&asked).await;
     assert_eq!((done.state, world.writes()), (ApprovalState::Executed, 1), "{}", done.because);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_be_sent_for_minutes_is_told_as_failed_for_it_is_known_not_to_be_done() {
+    let mut world = world(web()).await;
+    let asked = world.intended_and_ended().await;
+    // From now on a group decides, and nobody says who is in it.
+    let options = GateOptions {
+        store: world.store.clone(),
+        reader: world.reader.clone(),
+        sources: Sources::default(),
+        foreign: Vec::new(),
+        policy: Policy::parse(&POLICY.replace("[U024BE7LH]", "[\"group:S0614TZR7\"]"), "policy.yaml").unwrap(),
+        redactor: Redactor::default(),
+        clock: world.clock.clone(),
+        metrics: Metrics::new(),
+    };
+    world.execute.gate = Gate::start(options).await.unwrap();
+    world.pass(670).await;
+    let ended = world.now(&asked).await;
+    assert_eq!((ended.state, world.writes()), (ApprovalState::Failed, 0), "{}", ended.because);
+    assert!(ended.because.as_str().starts_with("not sent for 10 min: "), "{}", ended.because);
 }
