@@ -266,7 +266,8 @@ impl Execute {
         };
         let ready_before = change::ready(action, &sight.object);
         let execution = Execution { body, ready_before, ..unsent(now) };
-        let executing = Approval { state: ApprovalState::Executing, execution: Some(execution), ..approval.clone() };
+        let (state, because) = (ApprovalState::Executing, Redacted::default());
+        let executing = Approval { state, because, execution: Some(execution), ..approval.clone() };
         let writes = vec![
             Write::Audit(audit::execution(now, &executing)),
             Write::Approval { approval: Box::new(executing.clone()), was: Some(ApprovalState::Approved) },

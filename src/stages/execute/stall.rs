@@ -2,11 +2,11 @@
 
 use jiff::SignedDuration;
 
-use crate::model::{ApprovalId, ApprovalState, Verification};
+use crate::model::{Approval, ApprovalId, ApprovalState, Verification};
 use crate::redact::Redacted;
 use crate::stages::away;
 use crate::stages::execute::Execute;
-use crate::store::Claim;
+use crate::store::{Claim, CommitError, Durability, Write};
 use crate::text;
 
 /// What could not be read or sent is tried again after waits that grow between these two: the outage of one API server
@@ -16,6 +16,10 @@ const AWAY_LONGEST: SignedDuration = SignedDuration::from_secs(30);
 /// What was begun and can be neither read nor sent for so long is said to be unknown: a person must look, and the object
 /// must not be kept from them any longer.
 const UNREADABLE_MAX: SignedDuration = SignedDuration::from_mins(10);
+/// A wait that is longer is told on the card: a person who said yes looks for what came of it.
+const TOLD_AFTER: SignedDuration = SignedDuration::from_secs(15);
+/// How the card's words for it begin.
+const WAITS: &str = "waits: ";
 
 /// Why an approved action did not get to an end now.
 pub(super) enum Stall {
@@ -63,9 +67,29 @@ impl Execute {
             self.end(begun, state, why, claim).await?;
             return Ok(false);
         }
+        if lasted >= TOLD_AFTER {
+            self.tell_wait(id, &why, claim).await?;
+        }
         let wait = away::again(lasted, AWAY_FIRST, AWAY_LONGEST);
         tracing::warn!(approval = %id, "an approved action waits, next try in {} s: {why}", wait.as_secs());
         self.store.postpone(claim.clone(), now.checked_add(wait)?).await?;
         Ok(true)
+    }
+
+    /// Puts on the card that it waits: once, until it goes on or ends, which says something else there.
+    async fn tell_wait(&self, id: &ApprovalId, why: &Redacted, claim: &Claim) -> anyhow::Result<()> {
+        let Some(waiting) = self.store.approval(id).await? else { return Ok(()) };
+        let was = waiting.state;
+        let goes_on = matches!(was, ApprovalState::Approved | ApprovalState::Executing);
+        if !goes_on || waiting.because.as_str().starts_with(WAITS) {
+            return Ok(());
+        }
+        let told = Approval { because: text!("{}{}", WAITS, why), ..waiting };
+        let write = Write::Approval { approval: Box::new(told), was: Some(was) };
+        match self.store.commit(vec![write], Durability::Soon, Some(claim)).await {
+            // It ended meanwhile, and its card says how.
+            Ok(()) | Err(CommitError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }

@@ -86,8 +86,12 @@ fn no_token() -> Fault {
 async fn what_was_approved_waits_for_the_api_server_and_is_then_done() {
     let world = world(web()).await;
     let asked = world.approved_while_away().await;
-    world.pass(90).await;
-    assert_eq!(world.now(&asked).await.state, ApprovalState::Approved);
+    world.pass(10).await;
+    assert_eq!(world.now(&asked).await.because.as_str(), "", "what is over in seconds is not told");
+    world.pass(80).await;
+    let waits = world.now(&asked).await;
+    assert_eq!(waits.state, ApprovalState::Approved);
+    assert!(waits.because.as_str().starts_with("waits: "), "{}", waits.because);
     assert_eq!(world.store.parked_count().await.unwrap(), 0);
     assert!(world.execute.away.why().is_some());
     world.cluster.release();
@@ -95,6 +99,7 @@ async fn what_was_approved_waits_for_the_api_server_and_is_then_done() {
     let done = world.now(&asked).await;
     assert_eq!((done.state, world.replicas(), world.writes()), (ApprovalState::Executed, 4.into(), 1));
     assert!(world.execute.away.why().is_none());
+    assert_eq!(done.because.as_str(), "");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
