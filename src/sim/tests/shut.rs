@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::sim::slack::Fault;
+use crate::stages::deliver::Outlet;
 
 #[tokio::test]
 async fn a_card_waits_until_somebody_has_mended_the_token() {
@@ -22,5 +23,22 @@ async fn a_card_waits_until_somebody_has_mended_the_token() {
     assert_eq!(town.store.parked_count().await.unwrap(), 0);
     town.restart(20).await;
     assert_eq!(town.channel().len(), 1, "{:#?}", town.channel());
+    assert!(town.stages.undelivered().why().is_none());
+}
+
+#[tokio::test]
+async fn a_card_in_a_channel_that_was_archived_begins_anew_in_the_one_that_is_set_now() {
+    let mut town = Town::of(Scenario::find("bad-image-rollout").unwrap()).await;
+    town.hear(&town.body("alert.json")).await;
+    town.pass(20).await;
+    assert_eq!(town.channel().len(), 1);
+    // The same channel under its name: to what is stored it is another one.
+    let Outlet::Slack { channel, .. } = &mut town.setup.outlet else { panic!("no Slack") };
+    *channel = "incidents".into();
+    town.stages = Stages::new(&town.setup).await.unwrap();
+    town.world.slack.fail_next("chat.update", Fault::Error("is_archived".into()));
+    town.hear(&resolved(town.body("alert.json"), town.now())).await;
+    town.pass(20).await;
+    assert_eq!(town.channel().len(), 2, "{:#?}", town.channel());
     assert!(town.stages.undelivered().why().is_none());
 }

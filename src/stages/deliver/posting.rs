@@ -27,17 +27,32 @@ impl Deliver {
         message: &Message,
         thread: Option<&str>,
     ) -> Result<Post, Trouble> {
-        let rendered = message.digest();
         let posts = self.store.posts_of(way.of).await?;
-        let post = match posts.into_iter().find(|post| post.kind == kind) {
-            Some(post) if post.ts.is_some() => post,
-            Some(post) => self.settle(way, post, message, thread).await?,
+        let before = posts.into_iter().find(|post| post.kind == kind);
+        let elsewhere = before.clone().filter(|post| post.channel != way.channel);
+        let post = match before {
+            Some(post) => self.renew(way, post, message, thread).await,
             None => {
                 let post = self.begun(way, kind);
                 self.put(way, &post).await?;
-                self.post(way, post, message, thread).await?
+                self.post(way, post, message, thread).await
             }
         };
+        match (post, elsewhere) {
+            (Err(Trouble::Shut(why)), Some(before)) => {
+                tracing::warn!(
+                    "a message begins anew in the channel that is set now, for the one of before is shut: {why}"
+                );
+                Box::pin(self.begin_anew(way, before, message, thread)).await
+            }
+            (post, _) => post,
+        }
+    }
+
+    /// Edits a message that was begun before; posts it first where it does not stand yet.
+    async fn renew(&self, way: Way<'_>, post: Post, message: &Message, thread: Option<&str>) -> Result<Post, Trouble> {
+        let post = if post.ts.is_some() { post } else { self.settle(way, post, message, thread).await? };
+        let rendered = message.digest();
         if post.rendered == rendered {
             return Ok(post);
         }
@@ -46,6 +61,25 @@ impl Deliver {
         let post = Post { rendered, ..post };
         self.put(way, &post).await?;
         Ok(post)
+    }
+
+    /// Posts a message in the channel that is configured now, because the one where it was takes nothing any more.
+    async fn begin_anew(
+        &self,
+        way: Way<'_>,
+        before: Post,
+        message: &Message,
+        thread: Option<&str>,
+    ) -> Result<Post, Trouble> {
+        // One message of a kind has one nonce; the channel of before is not read for it again.
+        let anew = Post { nonce: before.nonce.clone(), ..self.begun(way, before.kind.clone()) };
+        self.put(way, &anew).await?;
+        let posted = self.post(way, anew, message, thread).await;
+        if matches!(posted, Err(Trouble::Shut(_))) {
+            // It is not that channel alone: what stands there is edited once Slack takes it.
+            self.put(way, &before).await?;
+        }
+        posted
     }
 
     /// A message that is about to be posted.
