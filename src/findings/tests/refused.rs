@@ -61,6 +61,16 @@ fn a_full_disk_and_a_refused_certificate_are_told_by_the_last_words() {
         ("x509: certificate signed by unknown authority", "certificate-refused", "its authority is not trusted"),
         ("Error: unable to get local issuer certificate", "certificate-refused", "its authority is not trusted"),
         (
+            "TLS client: generated CLIENT ALERT: Fatal - Unknown CA",
+            "certificate-refused",
+            "its authority is not trusted",
+        ),
+        (
+            "error:0A000418:SSL routines::tlsv1 alert unknown ca:SSL alert number 48",
+            "certificate-refused",
+            "the other side does not trust its certificate",
+        ),
+        (
             "x509: certificate is valid for a.example, not b.example",
             "certificate-refused",
             "it is made out for another name",
