@@ -195,10 +195,13 @@ fn is_missing_object(text: &str) -> bool {
 
 /// A process that ends because its disk is full, as its log says.
 fn full(scene: &Scene) -> Option<Finding> {
-    const WORDS: [&str; 3] = ["no space left on device", "ENOSPC", "disk quota exceeded"];
+    const WORDS: [&str; 3] = ["no space left on device", "enospc", "disk quota exceeded"];
+    // The kernel says the same where another table of its own is full: no disk is.
+    const TABLES: [&str; 4] = ["watch", "inotify", "semaphore", "shared memory"];
     let said = |line: &LogLine| {
-        let text = line.text.as_str();
-        WORDS.iter().any(|words| text.to_ascii_lowercase().contains(&words.to_ascii_lowercase()))
+        let text = line.text.as_str().to_ascii_lowercase();
+        let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
+        says(&WORDS) && !says(&TABLES)
     };
     let (pod, container, log, line) = view::failing(scene).find_map(|(pod, container)| {
         let logs = view::logs(scene, pod, &container.name);
