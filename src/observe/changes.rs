@@ -69,8 +69,9 @@ impl Diff<'_> {
     fn containers(&mut self, before: &Container, after: &Container) {
         let start = self.lines.len();
         self.value("image", &before.image, &after.image);
-        self.value("command", &words(&before.command), &words(&after.command));
-        self.value("args", &words(&before.args), &words(&after.args));
+        let redactor = self.redactor;
+        self.value("command", &words(&before.command, redactor), &words(&after.command, redactor));
+        self.value("args", &words(&before.args, redactor), &words(&after.args, redactor));
         self.maps("env", &before.env, &after.env);
         let from = |c: &Container| c.env_from.iter().map(|r| text!("{} {}", r.kind, r.name)).collect::<Vec<_>>();
         self.sets("envFrom", &from(before), &from(after));
@@ -140,8 +141,9 @@ fn one_sided(before: BTreeSet<String>, after: BTreeSet<String>) -> Vec<String> {
     before.symmetric_difference(&after).cloned().collect()
 }
 
-fn words(words: &[Redacted]) -> Redacted {
-    Redacted::join(words, " ")
+/// The words in a row, and redacted so: a password may be the word after the one that names it.
+fn words(words: &[Redacted], redactor: &Redactor) -> Redacted {
+    redactor.redact(Redacted::join(words, " ").as_str())
 }
 
 /// One change for each of the newest revisions against the one before it, newest first. `revisions` are sorted by
@@ -280,6 +282,17 @@ mod tests {
                 "restart: - > 2026-03-24T16:00:00Z",
             ]
         );
+    }
+
+    #[test]
+    fn a_password_that_is_a_word_of_its_own_is_not_told() {
+        let template = |words: &[&str]| {
+            json!({"spec": {"containers": [{"name": "app", "image": "a:1", "command": words, "args": words,
+                "lifecycle": {"preStop": {"exec": {"command": words}}}}]}})
+        };
+        let told = lines(template(&["run"]), template(&["redis-cli", "--password", "hunter22x"]));
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told.iter().all(|line| line.contains("--password") && !line.contains("hunter22x")), "{told:?}");
     }
 
     #[test]

@@ -69,7 +69,9 @@ impl Typed<'_> {
             }
             Value::Array(items) => {
                 let words: Vec<Redacted> = items.iter().map(|item| self.redactor.redact(&plain(item))).collect();
-                found.insert(path.to_owned(), Redacted::join(&words, ", "));
+                // Once more as a whole: a password may be the word after the one that names it.
+                let words = Redacted::join(&words, ", ");
+                found.insert(path.to_owned(), self.redactor.redact_value(key, words.as_str()));
             }
             value => drop(found.insert(path.to_owned(), self.redactor.redact_value(key, &plain(value)))),
         }
