@@ -22,8 +22,16 @@ const MUTED_AFTER: SignedDuration = SignedDuration::from_secs(60);
 /// Restarts of one container in the new revision that are no start-up hiccup.
 const RESTARTS_MAX: u32 = 2;
 /// What a container waits for that Kubernetes has tried already and that no time mends.
-const STUCK: [&str; 5] =
-    ["ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError"];
+const STUCK: [&str; 8] = [
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "RegistryUnavailable",
+    "ImageInspectError",
+    "SignatureValidationFailed",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+];
 /// Warnings that keep a new pod from starting, and for how long they must have come: Kubernetes tries again by itself, and
 /// a volume that is still held by the pod before, or a quota, is often free within seconds.
 const KEEPING: [&str; 4] = ["FailedMount", "FailedAttachVolume", "FailedCreate", "FailedCreatePodSandBox"];
@@ -336,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_new_pod_that_cannot_start_is_told_without_waiting_for_the_deadline() {
-        for reason in ["ImagePullBackOff", "CreateContainerConfigError", "InvalidImageName"] {
+        for reason in ["ImagePullBackOff", "CreateContainerConfigError", "InvalidImageName", "ImageInspectError"] {
             let why = format!("new pods do not start: container app waits ({reason})");
             assert_eq!(says(&scene(&container(0, reason), &[])), Some(why));
         }
