@@ -117,7 +117,7 @@ fn weighed(approval: &Approval, scene: &Scene, came: Verification) -> Verificati
         (Verification::NotBetter { at, why }, Some(before), Some(workload))
             if workload.ready < before.min(workload.wanted) =>
         {
-            Verification::Worse { at, why, before, ready: workload.ready }
+            Verification::Worse { at, why, before: before.min(workload.wanted), ready: workload.ready }
         }
         (came, ..) => came,
     }
