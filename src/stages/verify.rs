@@ -91,12 +91,14 @@ impl Verify {
             open.iter().any(|incident| incident.id.as_str() == unit) || executed.iter().any(|a| a.id.as_str() == unit)
         });
         for approval in executed {
-            // What has helped is looked at less often, and for a while.
+            // What has helped, or has not, is looked at less often, and for a while.
             let followed = match approval.verification {
-                Verification::Better { at, .. } => {
+                Verification::Better { at, .. }
+                | Verification::NotBetter { at, .. }
+                | Verification::Worse { at, .. } => {
                     outcome::is_provisional(&approval, now).then(|| News { at: Some(at), ..News::default() })
                 }
-                _ => (!approval.verification.is_judged()).then(News::default),
+                _ => Some(News::default()),
             };
             let Some(news) = followed else { continue };
             if self.is_due(approval.id.as_str(), approval.action.as_ref().map(Action::object), news)

@@ -36,7 +36,8 @@ const STUCK: [&str; 8] = [
 /// a volume that is still held by the pod before, or a quota, is often free within seconds.
 const KEEPING: [&str; 4] = ["FailedMount", "FailedAttachVolume", "FailedCreate", "FailedCreatePodSandBox"];
 const KEPT_FOR: SignedDuration = SignedDuration::from_secs(30);
-/// What has helped is looked at for this long: a leak, or a cache that runs empty, tells only then.
+/// What has helped is looked at for this long: a leak, or a cache that runs empty, tells only then. What has not may yet
+/// come right by then.
 pub(super) const FOLLOWED: SignedDuration = SignedDuration::from_mins(10);
 /// A pod that is not ready for so long is no hiccup of a probe.
 const RELAPSED_AFTER: SignedDuration = SignedDuration::from_secs(60);
@@ -54,6 +55,9 @@ pub(super) async fn of(
     scene: &Scene,
     now: Timestamp,
 ) -> Verification {
+    if matches!(approval.verification, Verification::NotBetter { .. } | Verification::Worse { .. }) {
+        return mended(approval, scene, now);
+    }
     let came = match action {
         _ if matches!(approval.verification, Verification::Better { .. }) => held(approval, scene, now),
         Action::RerunJob { object } => ran(reader, approval, object, now).await,
@@ -71,15 +75,34 @@ pub(super) async fn of(
     weighed(approval, scene, came)
 }
 
-/// Whether what has helped may still turn out otherwise, and is looked at.
+/// Whether what is known to have helped or not may still turn out otherwise, and is looked at.
 pub(super) fn is_provisional(approval: &Approval, now: Timestamp) -> bool {
     let follows =
         |action: &Action| action.rolls() || matches!(action, Action::Scale { .. } | Action::ResumeRollout { .. });
-    match approval.verification {
-        Verification::Better { at, .. } => {
-            approval.action.as_ref().is_some_and(follows) && now.duration_since(at) < FOLLOWED
+    let since = match &approval.verification {
+        Verification::Better { at, .. } => Some(*at),
+        // From its end on, however often it was judged: what comes and goes has not helped.
+        Verification::NotBetter { .. } | Verification::Worse { .. } => {
+            approval.execution.as_ref().and_then(|execution| execution.finished_at)
         }
-        _ => false,
+        _ => None,
+    };
+    approval.action.as_ref().is_some_and(follows) && since.is_some_and(|since| now.duration_since(since) < FOLLOWED)
+}
+
+/// Whether the workload is as the action left it.
+fn is_own(approval: &Approval, scene: &Scene) -> bool {
+    let workload = scene.workload.known().and_then(Option::as_ref);
+    let left = approval.execution.as_ref().and_then(|execution| execution.generation);
+    workload.is_some_and(|workload| Some(workload.generation) == left)
+}
+
+/// Whether what had not helped has come right: a new pod may fail twice, and then stay. What somebody changed since is no
+/// longer this action's.
+fn mended(approval: &Approval, scene: &Scene, now: Timestamp) -> Verification {
+    match progress(approval, scene, now) {
+        better @ Verification::Better { .. } if is_own(approval, scene) => better,
+        _ => approval.verification.clone(),
     }
 }
 
@@ -88,13 +111,11 @@ fn held(approval: &Approval, scene: &Scene, now: Timestamp) -> Verification {
     let (Verification::Better { at, .. }, Some(execution)) = (&approval.verification, &approval.execution) else {
         return approval.verification.clone();
     };
-    let workload = scene.workload.known().and_then(Option::as_ref);
-    let own = workload.is_some_and(|workload| Some(workload.generation) == execution.generation);
     let failing = || {
         let pod = scene.pods.items().iter().find(|pod| !pod.deleting && is_down(pod, now))?;
         Some(text!("pod {} is not ready any more", pod.object.name))
     };
-    match stuck(scene, execution.started_at).or_else(failing).filter(|_| own) {
+    match stuck(scene, execution.started_at).or_else(failing).filter(|_| is_own(approval, scene)) {
         Some(why) => {
             let held = now.duration_since(*at).as_mins();
             Verification::NotBetter { at: now, why: text!("it held for {} min only: {}", held, why) }
