@@ -19,6 +19,9 @@ use crate::text;
 
 /// One request: Alertmanager answers within milliseconds.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// A silence that was made is looked for so often, at this distance: its replicas tell each other within a second.
+const LOOKS: u32 = 3;
+const LOOKS_APART: Duration = Duration::from_millis(500);
 
 /// The way to Alertmanager. Its API knows no rehearsal and no guard by version.
 pub struct Silencer {
@@ -34,6 +37,20 @@ impl Silencer {
     pub fn new(alertmanager: Alertmanager) -> anyhow::Result<Self> {
         let http = alertmanager.options().web.client()?.timeout(REQUEST_TIMEOUT).build()?;
         Ok(Self { http, alertmanager })
+    }
+
+    /// The silence with this id, once it is listed.
+    async fn listed(&self, id: &str) -> Option<Silence> {
+        for look in 0..LOOKS {
+            if look > 0 {
+                tokio::time::sleep(LOOKS_APART).await;
+            }
+            let standing = self.alertmanager.silences().await.unwrap_or_default();
+            if let Some(made) = standing.into_iter().find(|one| one.id == id) {
+                return Some(made);
+            }
+        }
+        None
     }
 
     /// Sends one request; what it answered, or what that means.
@@ -138,14 +155,10 @@ impl Actor {
         let Some(id) = answer["silenceID"].as_str() else {
             return Applied::Done(Done { generation: 0, left: None });
         };
-        // What is there now is what an Undo may end. Unread, it is looked for by its comment.
-        match silencer.alertmanager.silences().await {
-            Ok(standing) => {
-                let made = standing.iter().find(|one| one.id == id);
-                Applied::Done(Done { generation: 0, left: made.map(|made| bound(action, made)) })
-            }
-            Err(error) => Applied::Unknown(text!("the silence is made, and cannot be read: {}", error.reason())),
-        }
+        // What is there now is what an Undo may end. Unread, it is made all the same: looked for by its comment where a
+        // replica has not heard of it, it would be made twice.
+        let left = silencer.listed(id).await.map(|made| bound(action, &made));
+        Applied::Done(Done { generation: 0, left })
     }
 
     /// Reads what became of a silence whose answer was lost: it is found by the approval in its comment.

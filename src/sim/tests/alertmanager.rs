@@ -24,8 +24,8 @@ pub(crate) struct Held {
     pub(crate) ended: usize,
     /// The next silence is made, and its answer is not given.
     pub(crate) loses_answer: bool,
-    /// The next list of silences is not given.
-    pub(crate) loses_list: bool,
+    /// So many of the next lists of silences are not given.
+    pub(crate) loses_lists: u32,
     /// Silences are listed by another of its replicas, which has not heard of them.
     pub(crate) is_behind: bool,
 }
@@ -76,7 +76,8 @@ async fn alerts(State(fake): State<Fake>) -> Json<Value> {
 
 async fn silences(State(fake): State<Fake>) -> (StatusCode, Json<Value>) {
     let mut held = fake.lock().unwrap();
-    if std::mem::take(&mut held.loses_list) {
+    if held.loses_lists > 0 {
+        held.loses_lists -= 1;
         return (StatusCode::BAD_GATEWAY, Json(Value::Null));
     }
     (StatusCode::OK, Json(if held.is_behind { json!([]) } else { json!(held.silences) }))

@@ -150,22 +150,36 @@ async fn of_a_node_the_namespace_of_its_alert_is_judged_too() {
 async fn a_silence_that_could_not_be_read_is_looked_for_again_and_one_that_is_unknown_has_no_undo() {
     let (world, fake, _stop) = Box::pin(world()).await;
     let asked = world.ask(silence(PRINT, 1)).await;
-    fake.lock().unwrap().loses_list = true;
-    world.press(Pressed::Approve { approval: asked.id.clone() }).await;
-    Box::pin(world.execute.run_once()).await.unwrap();
-    assert_eq!(world.now(&asked).await.state, ApprovalState::Executing);
-    world.clock.set(world.clock.now() + SignedDuration::from_secs(60));
-    while Box::pin(world.execute.run_once()).await.unwrap() == Ran::Worked {}
-    let done = world.now(&asked).await;
-    assert_eq!((done.state, fake.lock().unwrap().made), (ApprovalState::Executed, 1));
-    assert!(done.inverse().is_some(), "it was found by its comment: {:?}", done.execution);
-
-    fake.lock().unwrap().silences.clear();
-    let asked = world.ask(silence(PRINT, 2)).await;
-    fake.lock().unwrap().is_behind = true;
+    fake.lock().unwrap().loses_lists = 1;
     let done = Box::pin(world.approve(&asked)).await;
-    assert_eq!((done.state, done.inverse()), (ApprovalState::Executed, None));
-    assert_eq!(world.press(Pressed::Undo { approval: done.id.clone() }).await, "That cannot be taken back.");
+    assert_eq!((done.state, fake.lock().unwrap().made), (ApprovalState::Executed, 1));
+    assert!(done.inverse().is_some(), "it was looked for again: {:?}", done.execution);
+
+    for (hours, loses_lists, is_behind) in [(2, 3, false), (3, 0, true)] {
+        fake.lock().unwrap().silences.clear();
+        let asked = world.ask(silence(PRINT, hours)).await;
+        {
+            let mut held = fake.lock().unwrap();
+            (held.loses_lists, held.is_behind) = (loses_lists, is_behind);
+        }
+        let done = Box::pin(world.approve(&asked)).await;
+        assert_eq!((done.state, done.inverse()), (ApprovalState::Executed, None));
+        assert_eq!(fake.lock().unwrap().made as u32, hours, "none was made twice");
+        assert_eq!(world.press(Pressed::Undo { approval: done.id.clone() }).await, "That cannot be taken back.");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alert_that_another_silence_covers_is_not_heard_again() {
+    let (world, fake, _stop) = Box::pin(world()).await;
+    let done = Box::pin(world.carry_out(silence(PRINT, 2))).await;
+    let mut twice = fake.lock().unwrap().silences[0].clone();
+    twice["id"] = json!("made-twice");
+    fake.lock().unwrap().silences.push(twice);
+    world.press(Pressed::Undo { approval: done.id.clone() }).await;
+    let undone = Box::pin(world.approve(&world.undoing(&done).await)).await;
+    assert_eq!(undone.state, ApprovalState::Executed, "{}", undone.because);
+    world.verified(&undone, 61, |came| matches!(came, Verification::NotBetter { .. })).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

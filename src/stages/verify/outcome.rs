@@ -5,10 +5,10 @@ use jiff::{SignedDuration, Timestamp};
 use crate::act::{again, change};
 use crate::correlate::ending::Health;
 use crate::model::scene::{Event, Pod, State};
-use crate::model::{Action, Approval, Kind, Moved, ObjectRef, Scene, Verification};
+use crate::model::{Action, Approval, Kind, Moved, Name, ObjectRef, Proposal, Scene, Verification};
 use crate::observe::reader::Selector;
 use crate::observe::typed::Typed;
-use crate::observe::{Alertmanager, Reader, json};
+use crate::observe::{Alertmanager, ReadError, Reader, json};
 use crate::redact::Redacted;
 use crate::stages::verify::health;
 use crate::text;
@@ -151,9 +151,7 @@ pub(super) async fn muted(from: &Alertmanager, approval: &Approval, action: &Act
             let print = alert.fingerprint.as_str();
             held.iter().find(|held| held.fingerprint == print).is_none_or(|held| !held.silenced_by.is_empty())
         }),
-        Action::ExpireSilence { silence, .. } => {
-            from.silences().await.map(|all| all.iter().all(|one| one.id != silence.as_str()))
-        }
+        Action::ExpireSilence { silence, .. } => is_heard(from, approval, silence).await,
         _ => return approval.verification.clone(),
     };
     let ended = approval.execution.as_ref().and_then(|execution| execution.finished_at).unwrap_or(now);
@@ -161,8 +159,22 @@ pub(super) async fn muted(from: &Alertmanager, approval: &Approval, action: &Act
         Err(_) => approval.verification.clone(),
         Ok(true) => Verification::Better { at: now, ready: 0, wanted: 0 },
         Ok(false) if now.duration_since(ended) < MUTED_AFTER => Verification::Watching { ready: 0, wanted: 0 },
+        Ok(false) if matches!(action, Action::ExpireSilence { .. }) => {
+            Verification::NotBetter { at: now, why: "the alert is still silenced".into() }
+        }
         Ok(false) => Verification::NotBetter { at: now, why: "Alertmanager does not hold to it".into() },
     }
+}
+
+/// Whether this silence has ended, and no other one covers its alert.
+async fn is_heard(from: &Alertmanager, approval: &Approval, silence: &Name) -> Result<bool, ReadError> {
+    if from.silences().await?.iter().any(|one| one.id == silence.as_str()) {
+        return Ok(false);
+    }
+    // The proposal names the alert by its fingerprint, the action only as it is shown.
+    let Proposal::ExpireSilence { alert, .. } = &approval.proposal else { return Ok(true) };
+    let held = from.alerts().await?;
+    Ok(held.iter().all(|one| one.fingerprint != alert.as_str() || one.silenced_by.is_empty()))
 }
 
 /// Whether what an action set without moving a pod still stands.
