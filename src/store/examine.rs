@@ -29,18 +29,16 @@ impl Store {
     /// # Errors
     /// Those of opening it: a SQLite file that a daemon holds is `Locked`.
     pub async fn examine(url: &str, clock: Clock, options: Options) -> Result<Examined, OpenError> {
-        let mut lock = None;
         if let Place::Sqlite(path) = Place::parse(url)? {
             if !path.exists() {
                 return takes_files(&path).map(|()| Examined::New);
             }
-            lock = Some(Lock::take(&path)?);
+            Lock::probe(&path)?;
             std::fs::OpenOptions::new().append(true).open(&path).map_err(|error| unopened(&path, &error))?;
         }
         let store = Self::open_read_only(url, clock, options).await?;
         let examined = store.schema().await;
         store.close().await;
-        drop(lock);
         examined
     }
 
@@ -117,6 +115,10 @@ mod tests {
             }
             store.close().await;
             assert_eq!(look().await.unwrap(), Examined::Current);
+            let lock = format!("{}.lock", world.url.trim_start_matches("sqlite:"));
+            let _ = std::fs::remove_file(&lock);
+            assert_eq!(look().await.unwrap(), Examined::Current);
+            assert!(!Path::new(&lock).exists(), "no lock is made");
             world
                 .tamper("DELETE FROM _sqlx_migrations WHERE version = (SELECT max(version) FROM _sqlx_migrations)")
                 .await;

@@ -1,7 +1,7 @@
 //! Where a store lives (its URL), and the lock that keeps a second daemon from a SQLite file.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::store::OpenError;
@@ -35,26 +35,49 @@ pub(super) struct Lock {
 impl Lock {
     /// Takes the lock, or says who holds it.
     pub(super) fn take(database: &Path) -> Result<Self, OpenError> {
-        let mut path = database.as_os_str().to_owned();
-        path.push(".lock");
-        let path = PathBuf::from(path);
-        let unopened = |error: std::io::Error| OpenError::Unopened(anyhow::anyhow!("{}: {error}", path.display()));
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(unopened)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut by = String::new();
-                let _ = (&mut file).take(200).read_to_string(&mut by);
-                let by = if by.is_empty() { "another process".to_owned() } else { by.trim().to_owned() };
-                return Err(OpenError::Locked { path: database.to_owned(), by });
-            }
-            Err(TryLockError::Error(error)) => return Err(unopened(error)),
-        }
+        let path = beside(database);
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = opened.map_err(|error| unopened(&path, &error))?;
+        locked(file.try_lock(), &file, database)?;
         // Who holds it is only a help for the reader of the refusal: a disk that is full must not keep a daemon down.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "firstlook, process {}", std::process::id()));
         Ok(Self { _file: file })
     }
+
+    /// Whether nobody holds the lock. Nothing is made, written or kept: a daemon may start meanwhile.
+    pub(super) fn probe(database: &Path) -> Result<(), OpenError> {
+        let path = beside(database);
+        match File::open(&path) {
+            // Shared, which a file that is opened for reading allows everywhere.
+            Ok(file) => locked(file.try_lock_shared(), &file, database),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(unopened(&path, &error)),
+        }
+    }
+}
+
+fn beside(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
+}
+
+/// What came of trying the lock: who holds it is read from `file`.
+fn locked(tried: Result<(), TryLockError>, file: &File, database: &Path) -> Result<(), OpenError> {
+    match tried {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            let mut by = String::new();
+            let _ = file.take(200).read_to_string(&mut by);
+            let by = if by.is_empty() { "another process".to_owned() } else { by.trim().to_owned() };
+            Err(OpenError::Locked { path: database.to_owned(), by })
+        }
+        Err(TryLockError::Error(error)) => Err(unopened(&beside(database), &error)),
+    }
+}
+
+fn unopened(path: &Path, error: &std::io::Error) -> OpenError {
+    OpenError::Unopened(anyhow::anyhow!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]
