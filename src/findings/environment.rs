@@ -10,6 +10,7 @@ use super::rollout;
 use super::rollout::Blame;
 use super::say;
 use super::view;
+use crate::model::evidence::Citation;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::object::Kind;
 use crate::model::scene::{Container, ContainerState, LogLine, LogTail, Pod, Reference, Scene};
@@ -114,12 +115,7 @@ fn cause(
     let mut citations: Vec<_> = proof::line(scene, log, line).into_iter().collect();
     let (says, brief, certainty) = match (&blame, &taken) {
         (Some(blame), Some(taken)) => {
-            let changed = blame.lines(|line| {
-                let said = |text: &Redacted| text.as_str().contains(taken.name.as_str());
-                rollout::is_field(line, &["env", "envfrom"])
-                    && (said(&line.field) || line.before.as_ref().is_some_and(said))
-            });
-            citations.extend(changed.iter().filter_map(|line| blame.citation(scene, Some(line))));
+            citations.extend(taken.citations(scene, blame));
             let since = say::at(blame.since(), now);
             (
                 text!(
@@ -168,6 +164,18 @@ struct Taken {
     /// The variable, or the source that held it.
     name: Redacted,
     certainty: Certainty,
+}
+
+impl Taken {
+    /// The lines of the revision's difference by which it went.
+    fn citations(&self, scene: &Scene, blame: &Blame<'_>) -> Vec<Citation> {
+        let said = |text: &Redacted| text.as_str().contains(self.name.as_str());
+        let changed = blame.lines(|line| {
+            rollout::is_field(line, &["env", "envfrom"])
+                && (said(&line.field) || line.before.as_ref().is_some_and(said))
+        });
+        changed.iter().filter_map(|line| blame.citation(scene, Some(line))).collect()
+    }
 }
 
 fn taken(scene: &Scene, blame: &Blame<'_>, container: &ContainerState, variable: &Redacted) -> Option<Taken> {

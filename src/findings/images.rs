@@ -10,6 +10,7 @@ use super::rollout;
 use super::rollout::Blame;
 use super::say;
 use super::view;
+use crate::model::evidence::Citation;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::scene::{ContainerState, DiffLine, Event, Pod, Scene};
 use crate::redact::Redacted;
@@ -127,8 +128,22 @@ struct Told<'a> {
     stuck: u32,
 }
 
+impl Told<'_> {
+    /// What was answered, the line of the revision's difference that `change` quotes, and the state of the container.
+    fn citations(&self, scene: &Scene, change: Option<Citation>) -> Vec<Citation> {
+        let Told { pod, container, words, .. } = *self;
+        let event = view::warnings(scene, &pod.object)
+            .find(|event| words.is_empty() || event.message.part(words.as_str()).is_some());
+        let said = event.and_then(|event| proof::quote(scene, event.at, &clause(&event.message, words)));
+        let (reason, message) = view::waiting(container);
+        let state = message.and_then(|message| message.part(reason));
+        let state = state.and_then(|reason| proof::quote(scene, pod.at, &reason));
+        [said, change, state].into_iter().flatten().collect()
+    }
+}
+
 fn cause(scene: &Scene, now: Timestamp, told: &Told<'_>, blame: Option<&Blame<'_>>) -> Finding {
-    let Told { pod, container, answer, words, stuck } = *told;
+    let Told { container, answer, words, stuck, .. } = *told;
     let image = &container.image;
     let (host, repository, tag) = view::image_parts(image.as_str());
     let [host, repository, tag] = [host, repository, tag].map(|part| image.part(part).unwrap_or_default());
@@ -137,7 +152,6 @@ fn cause(scene: &Scene, now: Timestamp, told: &Told<'_>, blame: Option<&Blame<'_
         blame.lines(|line| rollout::is_field(line, &["image"]) && line.after.as_ref() == Some(image))
     });
     let waiting = text!("{} of {}", say::all(stuck, "new pod", "new pods"), scene.subject.name);
-    let waits = if stuck == 1 { "s" } else { "" };
     let difference = lines.first().map(|line| difference(image, line.before.as_ref()));
     let blamed = blame.zip(difference.as_ref()).filter(|(_, difference)| answer.blames(difference.part));
     let (says, brief, proposal, change) = match blamed {
@@ -149,7 +163,7 @@ fn cause(scene: &Scene, now: Timestamp, told: &Told<'_>, blame: Option<&Blame<'_
                 difference.says,
                 pull_says,
                 waiting,
-                waits,
+                if stuck == 1 { "s" } else { "" },
                 rollout::earlier(blame),
             );
             let of_the_image = matches!(answer, Answer::Missing | Answer::Hidden | Answer::Unclear);
@@ -169,18 +183,10 @@ fn cause(scene: &Scene, now: Timestamp, told: &Told<'_>, blame: Option<&Blame<'_
             (says, brief, None, None)
         }
     };
-    let event = view::warnings(scene, &pod.object)
-        .find(|event| words.is_empty() || event.message.part(words.as_str()).is_some());
-    let said = event.and_then(|event| proof::quote(scene, event.at, &clause(&event.message, words)));
-    let mut citations: Vec<_> = said.into_iter().collect();
-    citations.extend(change);
-    let (reason, message) = view::waiting(container);
-    let state = message.and_then(|message| message.part(reason));
-    citations.extend(state.and_then(|reason| proof::quote(scene, pod.at, &reason)));
     // Who else pulls from a registry that is down has the same cause, whatever image.
     let of_the_registry = matches!(answer, Answer::Unreachable | Answer::Untrusted | Answer::Limited);
     Finding {
-        citations,
+        citations: told.citations(scene, change),
         revision: blamed.map(|(blame, _)| blame.newest.number),
         advice: proposal.is_none().then(|| answer.advice(&host, image)),
         proposal,

@@ -72,8 +72,7 @@ pub(super) fn explained(
         caller: &Caller::Agent,
         now: args.at.unwrap_or_else(store_now),
     };
-    let verdict = decide(policy, &ask, &Usage::default());
-    match &verdict {
+    match &decide(policy, &ask, &Usage::default()) {
         Verdict::Run => lines.push("runs: reads need no approval".to_owned()),
         Verdict::Deny { rule, why } => lines.push(format!("refused by {rule}: {why}")),
         Verdict::Nobody { missing } => lines.push(format!("refused: nobody may approve; {missing}")),
@@ -83,28 +82,32 @@ pub(super) fn explained(
             if let Some(who) = &args.who {
                 lines.push(may_approve(who, &may(approvers, who, &Groups::new())));
             }
-            let record = |leave: &StandingLeave| {
-                let suspension = suspended.as_ref().ok().and_then(|all| all.get(&leave.key()));
-                LeaveRecord { used_last_hour: 0, suspended: suspension.map(|suspension| suspension.why.clone()) }
-            };
-            match covering(policy, &ask, true, record) {
-                Covering::None => {}
-                Covering::Covers { by, rule, .. } => {
-                    lines.push(format!("{rule}: standing leave of {by}, where a finding supports the step"));
-                    if let Err(error) = suspended {
-                        lines.push(format!("whether a bad outcome has suspended it is not known: {error:#}"));
-                    }
-                }
-                Covering::NotNow { by, rule, why } => {
-                    lines.push(format!("{rule}: standing leave of {by} does not count: {why}"))
-                }
-            }
+            lines.extend(leave(policy, &ask, suspended));
         }
     }
     if tier != Tier::ReadOnly && policy.deny.iter().any(|rule| !rule.labels.is_empty()) {
         lines.push("an object's labels may still deny it: they are read when it is asked for".to_owned());
     }
     Ok(lines)
+}
+
+/// What a standing leave says to what has to be asked for.
+fn leave(policy: &Policy, ask: &Ask<'_>, suspended: &anyhow::Result<BTreeMap<String, Suspension>>) -> Vec<String> {
+    let record = |leave: &StandingLeave| {
+        let suspension = suspended.as_ref().ok().and_then(|all| all.get(&leave.key()));
+        LeaveRecord { used_last_hour: 0, suspended: suspension.map(|suspension| suspension.why.clone()) }
+    };
+    match covering(policy, ask, true, record) {
+        Covering::None => Vec::new(),
+        Covering::Covers { by, rule, .. } => {
+            let covers = format!("{rule}: standing leave of {by}, where a finding supports the step");
+            let unknown = suspended.as_ref().err();
+            let unknown =
+                unknown.map(|error| format!("whether a bad outcome has suspended it is not known: {error:#}"));
+            std::iter::once(covers).chain(unknown).collect()
+        }
+        Covering::NotNow { by, rule, why } => vec![format!("{rule}: standing leave of {by} does not count: {why}")],
+    }
 }
 
 fn may_approve(who: &str, may: &May) -> String {
