@@ -2,7 +2,7 @@
 
 import json
 
-from parts import ROOT, namespace_object
+from parts import ROOT, namespace_object, wait_until
 
 # What the server itself sets, and refuses to be given or overwrites.
 OF_THE_SERVER = ("resourceVersion", "uid", "creationTimestamp", "generation", "managedFields", "deletionTimestamp", "deletionGracePeriodSeconds")
@@ -20,6 +20,8 @@ def every_object_of_the_scenarios_passes_a_real_api_server(run):
         objects += len(items)
         places = {item["metadata"]["namespace"] for item in items if "namespace" in item["metadata"]}
         places |= {item["metadata"]["name"] for item in items if item["kind"] == "Namespace"}
+        # What another story used may still be going away.
+        wait_until(lambda: not places & ending(cluster), f"the namespaces of {folder.name} to be gone", 120)
         cluster.apply(*(namespace_object(place) for place in sorted(places)), *accounts(items))
         said = rehearse(cluster, [item for item in items if item["kind"] != "Namespace"])
         if said:
@@ -30,6 +32,11 @@ def every_object_of_the_scenarios_passes_a_real_api_server(run):
     # The server is awake: a field that does not exist is refused.
     broken = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "default"}, "spec": {"prts": []}}
     assert rehearse(cluster, [broken]), "a field that does not exist was taken"
+
+
+def ending(cluster):
+    """The namespaces that are being deleted."""
+    return {item["metadata"]["name"] for item in cluster.get("namespaces")["items"] if item["status"]["phase"] == "Terminating"}
 
 
 def as_if_new(item):

@@ -14,7 +14,7 @@ def check_passes_where_all_is_right_and_sends_one_marked_card(run):
     daemon = Daemon(run, kubeconfig, slack=slack.api, model=model.base_url, clicks="socket")
     done = daemon.command("check")
     lines = [line for line in done.stdout.splitlines() if line.strip()]
-    for word in ("account: firstlook-preview", "account: firstlook-write", "account: firstlook-write-destructive", "slack socket mode", "make its tables"):
+    for word in ("account: firstlook-preview", "account: firstlook-write", "account: firstlook-write-destructive", "slack socket mode", "makes its tables"):
         assert any(line.startswith("ok ") and word in line for line in lines), f"{word}:\n{done.stdout}"
     assert not (daemon.folder / "firstlook.db").exists(), "it looks, and makes nothing"
     assert len(lines) >= 6, f"config, store, API server, identities, Slack, model: a line each:\n{done.stdout}"
