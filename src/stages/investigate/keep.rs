@@ -16,7 +16,7 @@ use crate::telemetry::{ModelLabels, TokenLabels};
 impl Investigate {
     /// Stores what a turn gave, and ends the investigation when it is at its end; gives it back where another turn is to
     /// follow.
-    pub(super) async fn keep(&self, mut run: Run, prepared: Prepared, turned: Turned) -> anyhow::Result<Option<Run>> {
+    pub(super) async fn keep(&self, run: Run, prepared: Prepared, turned: Turned) -> anyhow::Result<Option<Run>> {
         let Prepared { conversation, opening, mut investigation, charge } = prepared;
         let sent = turned.resent.unwrap_or(conversation);
         let id = run.card.incident.id.clone();
@@ -49,28 +49,15 @@ impl Investigate {
         let at = self.clock.now();
         let spent = Spend::of(turned.input_tokens, turned.output_tokens, self.price.as_ref());
         let audited = audit::turn(at, &facts);
-        let messages = Value::Array(messages);
+        let turn = store::Turn { number, at, messages: Value::Array(messages), usage };
         let mut writes = vec![
             Write::Audit(audited),
-            Write::Turn { incident: id.clone(), number, messages: messages.clone(), usage },
+            Write::Turn { incident: id.clone(), number, messages: turn.messages.clone(), usage },
             charged(&id, &charge, spent),
             Write::Investigation { incident: id.clone(), investigation },
         ];
         let state = match turned.ended {
-            Ended::NotYet => {
-                if run.claim.attempt > 1 {
-                    // Claimed anew, so that the attempts of this turn do not count against the next.
-                    writes.push(Write::Release(run.claim.clone()));
-                    return Ok(self.store.commit(writes, Durability::Soon, Some(&run.claim)).await.map(|()| None)?);
-                }
-                self.store.commit(writes, Durability::Soon, Some(&run.claim)).await?;
-                // While the turn ran signals came, and code may have found more.
-                if !self.store.refresh(&mut run.card).await? {
-                    return self.store.release(run.claim).await.map(|()| None);
-                }
-                run.transcript.push(store::Turn { number, at, messages, usage });
-                return Ok(Some(run));
-            }
+            Ended::NotYet => return self.go_on(run, turn, writes).await,
             Ended::Report(report) => {
                 writes.push(Write::Report { incident: id.clone(), report });
                 InvestigationState::Done
@@ -80,6 +67,22 @@ impl Investigate {
         // The report is on disk before anything is proposed: a crash in between goes on from here.
         self.store.commit(writes, Durability::Durable, Some(&run.claim)).await?;
         self.conclude(&id, state, &run.claim).await.map(|()| None)
+    }
+
+    /// Stores a turn that another is to follow.
+    async fn go_on(&self, mut run: Run, turn: store::Turn, mut writes: Vec<Write>) -> anyhow::Result<Option<Run>> {
+        if run.claim.attempt > 1 {
+            // Claimed anew, so that the attempts of this turn do not count against the next.
+            writes.push(Write::Release(run.claim.clone()));
+            return Ok(self.store.commit(writes, Durability::Soon, Some(&run.claim)).await.map(|()| None)?);
+        }
+        self.store.commit(writes, Durability::Soon, Some(&run.claim)).await?;
+        // While the turn ran signals came, and code may have found more.
+        if !self.store.refresh(&mut run.card).await? {
+            return self.store.release(run.claim).await.map(|()| None);
+        }
+        run.transcript.push(turn);
+        Ok(Some(run))
     }
 
     fn count(&self, outcome: &'static str, input: u64, output: u64) {
