@@ -7,10 +7,7 @@ use sqlx::migrate::Migrator;
 use crate::clock::Clock;
 use crate::store::lock::{Lock, Place};
 use crate::store::sql::{Conn, args};
-use crate::store::{OpenError, Options, Store};
-
-static LITE: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
-static PG: Migrator = sqlx::migrate!("src/store/migrations/postgres");
+use crate::store::{OpenError, Options, Store, lite, postgres};
 
 /// What a store is that could be opened and written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +44,7 @@ impl Store {
         let conn = &mut held.conn();
         if matches!(conn, Conn::Lite(_)) {
             const KNOWN: &str = "SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
-            return schema(conn, KNOWN, &LITE).await;
+            return schema(conn, KNOWN, &lite::MIGRATIONS).await;
         }
         const STANDBY: &str = "SELECT CAST(CAST(pg_is_in_recovery() AS INTEGER) AS BIGINT)";
         if conn.number(STANDBY, args![]).await? != 0 {
@@ -55,7 +52,7 @@ impl Store {
         }
         const KNOWN: &str = "SELECT count(*) FROM information_schema.tables
             WHERE table_name = '_sqlx_migrations' AND table_schema = current_schema()";
-        schema(conn, KNOWN, &PG).await
+        schema(conn, KNOWN, &postgres::MIGRATIONS).await
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard, OwnedSemaphoreP
 use crate::store::OpenError;
 use crate::store::sql;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 
 /// Somebody else may look into the file for a moment (a backup, a command).
 const BUSY_WAIT: Duration = Duration::from_secs(5);

@@ -158,7 +158,7 @@ impl Inner {
 }
 
 enum Engine {
-    /// Writes go to the one writer task; none when opened to read only.
+    /// Writes go to the one writer; none when opened to read only.
     Lite {
         writer: Option<mpsc::Sender<Message>>,
         readers: Readers,

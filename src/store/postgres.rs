@@ -11,7 +11,7 @@ use crate::store::operation::{Context, Fault, Operation, Outcome};
 use crate::store::sql::{Conn, SqlError};
 use crate::store::{CommitError, OpenError};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
 
 /// Connections of one process: its stages work one unit each at a time.
 const CONNECTIONS_MAX: u32 = 8;

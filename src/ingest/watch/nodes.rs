@@ -11,6 +11,7 @@ use crate::ingest::watch::condition::Condition;
 use crate::ingest::watch::follow::Happened;
 use crate::ingest::watch::seen::{Ignored, Seen};
 use crate::model::patience::seconds;
+use crate::model::scene::PRESSURES;
 use crate::model::{Kind, ObjectRef, Signal, SignalBody, SignalId, Warning, WarningSource};
 
 /// As much of a node's status as is looked at.
@@ -24,8 +25,6 @@ type Node = Seen<Ignored, Status>;
 
 /// The condition that is bad when it is anything but true.
 const READY: &str = "Ready";
-/// Conditions that are bad when they are true.
-const PRESSURES: [&str; 4] = ["MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
 
 /// The nodes that are not well, and in what.
 pub(super) struct Nodes {

@@ -39,6 +39,8 @@ pub struct Node {
     pub at: At,
 }
 
+/// Conditions of a node that are bad when they are true.
+pub const PRESSURES: [&str; 4] = ["MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
 /// Conditions of a node for which its kubelet puts pods out.
 const EVICTING: [&str; 3] = ["MemoryPressure", "DiskPressure", "PIDPressure"];
 /// A kubelet puts the first pods out before its node's condition is written: it reports its status every 10 s, and a

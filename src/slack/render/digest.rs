@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use slack_morphism::prelude::*;
 
 use crate::clock;
-use crate::model::scene::{Node, Scene};
+use crate::model::scene::{Node, PRESSURES, Scene};
 use crate::model::{Bond, BondKind, Card, Digest, DigestLine, IncidentState, Link, Member, Severity};
 use crate::redact::Redacted;
 use crate::slack::render::Message;
@@ -20,8 +20,6 @@ use crate::text;
 const LINES_MAX: usize = 20;
 /// Fewer incidents that have something in common are no pattern.
 const ALIKE_MIN: usize = 3;
-/// Conditions of a node that are bad when they are true.
-const PRESSURES: [&str; 4] = ["MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
 
 /// What a digest tells of this incident.
 pub fn member(card: &Card) -> Member {
