@@ -319,17 +319,24 @@ fn service(world: &mut World, near: bool, selected: u32) {
         of: Some(named(Kind::Deployment, "prices-api")),
         at,
     };
-    world.scene.services = Part::Known(vec![Service {
+    let near = if near { vec![miss] } else { Vec::new() };
+    let service = logged(object, &[("app", "prices"), ("track", "blue")], selected, at);
+    world.scene.services = Part::Known(vec![Service { near, ..service }]);
+}
+
+/// A Service that the log names, with so many pods, all of them ready.
+fn logged(object: ObjectRef, selector: &[(&str, &str)], pods: u32, at: At) -> Service {
+    Service {
         object,
         created_at: ago(90_000),
         changed_at: None,
         changed_by: None,
-        selector: map(&[("app", "prices"), ("track", "blue")]),
+        selector: map(selector),
         ports: vec![r("80->8080")],
-        ready_endpoints: selected,
+        ready_endpoints: pods,
         not_ready_endpoints: 0,
-        pods_selected: selected,
-        near: if near { vec![miss] } else { Vec::new() },
+        pods_selected: pods,
+        near: Vec::new(),
         behind: None,
         failing: None,
         astray: Vec::new(),
@@ -337,5 +344,14 @@ fn service(world: &mut World, near: bool, selected: u32) {
         link: ServiceLink::Logged,
         because: "named in the log".into(),
         at,
-    }]);
+    }
+}
+
+/// A pod that ends with this line.
+fn ends_with(line: &str) -> World {
+    let mut world = World::cart(1, 0);
+    world.revision(3, 9000, 0, template());
+    world.pod("cart-h3-a", 3, 9000, crashes("Error", 1));
+    world.log("cart-h3-a", &[("starting", 3), (line, 1)]);
+    world
 }

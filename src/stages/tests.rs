@@ -1,6 +1,7 @@
 //! Actions from the proposal to their verification, over the simulated cluster and a SQLite store.
 
 mod changes;
+mod drains;
 mod outage;
 mod rollouts;
 mod sequences;

@@ -2,38 +2,11 @@
 
 use super::*;
 
-/// A pod that ends with this line.
-fn ends_with(line: &str) -> World {
-    let mut world = World::cart(1, 0);
-    world.revision(3, 9000, 0, template());
-    world.pod("cart-h3-a", 3, 9000, crashes("Error", 1));
-    world.log("cart-h3-a", &[("starting", 3), (line, 1)]);
-    world
-}
-
 fn stands(world: &mut World, namespace: &str, name: &str, ready: u32) {
     let object = ObjectRef::new(Kind::Service, Some(namespace), name).unwrap();
     let at = world.stands(ScenePart::Network, Source::Object { object: object.clone() }, "{}");
     let Part::Known(services) = &mut world.scene.services else { panic!() };
-    services.push(Service {
-        object,
-        created_at: ago(90_000),
-        changed_at: None,
-        changed_by: None,
-        selector: map(&[("app", name)]),
-        ports: vec![r("80->8080")],
-        ready_endpoints: ready,
-        not_ready_endpoints: 0,
-        pods_selected: ready,
-        near: Vec::new(),
-        behind: None,
-        failing: None,
-        astray: Vec::new(),
-        barred: None,
-        link: ServiceLink::Logged,
-        because: "named in the log".into(),
-        at,
-    });
+    services.push(logged(object, &[("app", name)], ready, at));
 }
 
 const ABSENT: &str = "dial tcp: lookup ledger on 10.9.0.10:53: no such host";

@@ -46,14 +46,6 @@ fn a_mount_of_something_that_is_missing_is_told_by_what_is_missing() {
     assert!(!world.causes().contains(&"volume-mount".to_owned()), "it has run since");
 }
 
-fn ends_with(line: &str) -> World {
-    let mut world = World::cart(1, 0);
-    world.revision(3, 9000, 0, template());
-    world.pod("cart-h3-a", 3, 9000, crashes("Error", 1));
-    world.log("cart-h3-a", &[("starting", 3), (line, 1)]);
-    world
-}
-
 #[test]
 fn a_full_disk_and_a_refused_certificate_are_told_by_the_last_words() {
     for (line, rule, says) in [
