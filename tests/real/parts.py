@@ -7,6 +7,7 @@ import ctypes
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -34,11 +35,21 @@ class CannotStart(Exception):
     """A counterpart did not come up: its name, what was waited for, the end of its log."""
 
 
+# Below the range that the kernel gives outgoing connections (from 32768) and below `consecutive_ports`: one that is free stays
+# free while its owner is restarted. Many more than the stories use.
+PORTS = random.sample(range(10_000, 28_000), 4_000)
+
+
 def free_port():
-    """A loopback port that nobody listened on a moment ago."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A loopback port that nobody listens on and that nobody was given before."""
+    while True:
+        port = PORTS.pop()
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def wait_until(condition, what, timeout_s=30.0, every_s=0.05):
