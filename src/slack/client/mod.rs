@@ -111,7 +111,7 @@ impl Slack {
         nonce: &Nonce,
     ) -> Result<String, SlackError> {
         let now = Instant::now();
-        self.pace().take(channel, now).map_err(SlackError::Wait)?;
+        self.pace().take(channel, thread.is_some(), now).map_err(SlackError::Wait)?;
         let payload = [("incident", incident.as_str()), ("nonce", nonce.as_str())];
         let payload = payload.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let metadata = SlackMessageMetadata::new(EVENT_TYPE.to_owned()).with_event_payload(payload);

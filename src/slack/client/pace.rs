@@ -35,8 +35,9 @@ impl Bucket {
 }
 
 impl Pace {
-    /// Takes leave for one post, or says how long to wait for it.
-    pub(super) fn take(&mut self, channel: &str, now: Instant) -> Result<(), Duration> {
+    /// Takes leave for one post, or says how long to wait for it. A reply waits until the channel has a whole burst: the
+    /// first cards of other incidents, which may come any moment, are worth more than the thread of one.
+    pub(super) fn take(&mut self, channel: &str, is_reply: bool, now: Instant) -> Result<(), Duration> {
         if self.channels.len() >= CHANNELS_MAX {
             self.channels.retain(|_, bucket| {
                 bucket.fill(now);
@@ -49,8 +50,9 @@ impl Pace {
         {
             return Err(wait);
         }
-        if bucket.tokens < 1.0 {
-            return Err(Duration::from_secs_f64((1.0 - bucket.tokens) / PER_SECOND));
+        let needed = if is_reply { BURST } else { 1.0 };
+        if bucket.tokens < needed {
+            return Err(Duration::from_secs_f64((needed - bucket.tokens) / PER_SECOND));
         }
         bucket.tokens -= 1.0;
         Ok(())
@@ -76,13 +78,25 @@ mod tests {
         let mut pace = Pace::default();
         let start = Instant::now();
         for _ in 0..5 {
-            assert!(pace.take("C1", start).is_ok());
+            assert!(pace.take("C1", false, start).is_ok());
         }
-        let wait = pace.take("C1", start).unwrap_err();
+        let wait = pace.take("C1", false, start).unwrap_err();
         assert!(wait <= Duration::from_secs(1) && wait > Duration::from_millis(900));
-        assert!(pace.take("C2", start).is_ok(), "channels do not slow each other");
-        assert!(pace.take("C1", start + Duration::from_millis(1_001)).is_ok());
+        assert!(pace.take("C2", false, start).is_ok(), "channels do not slow each other");
+        assert!(pace.take("C1", false, start + Duration::from_millis(1_001)).is_ok());
         pace.rest("C2", start, Duration::from_secs(7));
-        assert_eq!(pace.take("C2", start + Duration::from_secs(2)).unwrap_err(), Duration::from_secs(5));
+        assert_eq!(pace.take("C2", false, start + Duration::from_secs(2)).unwrap_err(), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_reply_leaves_the_burst_to_first_cards() {
+        let mut pace = Pace::default();
+        let start = Instant::now();
+        assert!(pace.take("C1", false, start).is_ok());
+        assert_eq!(pace.take("C1", true, start).unwrap_err(), Duration::from_secs(1));
+        for _ in 0..4 {
+            assert!(pace.take("C1", false, start).is_ok(), "the reply that waits took nothing");
+        }
+        assert!(pace.take("C1", true, start + Duration::from_secs(5)).is_ok());
     }
 }
