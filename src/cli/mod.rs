@@ -31,7 +31,7 @@ use crate::cli::model::ModelArgs;
     after_help = "Examples:\n  firstlook demo                          try it in a browser: no cluster, no key\n  \
                   firstlook look -n shop                  what is in trouble in a namespace, here and now\n  \
                   firstlook check --config firstlook.yaml what is missing before it can run\n  \
-                  firstlook run --config firstlook.yaml   the daemon\n\nExit codes: 0 done, 1 failed, 2 wrong usage."
+                  firstlook run --config firstlook.yaml   the daemon\n\nExit codes: 0 done, 1 failed, 2 wrong usage; look: 3 in trouble."
 )]
 struct Cli {
     #[command(subcommand)]

@@ -34,6 +34,19 @@ def validate(path, check=True):
     return run_tool([parts.PYTHON_PART / "bin" / "kubernetes-validate", "--strict", "-k", "1.36", path], check=check, env=parts.python_environment())
 
 
+def a_real_api_server_takes_everything_that_deploy_makes(run):
+    cluster = run.cluster()
+    install(cluster)  # the namespace, without which nothing in it is rehearsed
+    rendered = run.work / "all.yaml"
+    rendered.write_text(run_tool([parts.KUBECTL, "kustomize", ROOT / "deploy"]).stdout)
+    told = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", rendered).stdout
+    for made in ("deployment.apps/firstlook", "service/firstlook", "persistentvolumeclaim/", "configmap/firstlook-config-"):
+        assert made in told, f"{made} is not among {told}"
+    rendered.write_text(rendered.read_text().replace("containerPort: 8080", "containerPort: 808080", 1))
+    refused = cluster.kubectl("apply", "--dry-run=server", "-f", rendered, check=False)
+    assert refused.returncode != 0 and "containerPort" in refused.stderr, f"a port that is none was taken: {refused.stdout}"
+
+
 def each_account_may_do_what_it_is_for_and_nothing_else(run):
     cluster = run.cluster()
     install(cluster)
