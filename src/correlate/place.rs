@@ -10,6 +10,7 @@ use crate::correlate::{
     alert_severity, apart, began_at, fault, fires_always, named, opens, rank, said_severity, stand_in,
 };
 use crate::correlate::{changed, root};
+use crate::model::scene;
 use crate::model::{
     AlertStatus, Cause, Ending, Incident, IncidentState, Investigation, InvestigationState, Kind, Name, ObjectRef,
     Scene, Severity, Signal, SignalBody, Weight, Why,
@@ -35,6 +36,8 @@ struct About {
     subject: ObjectRef,
     /// What joins the two, where they differ.
     because: Option<Redacted>,
+    /// The CronJob, where it was heard of one of its runs.
+    cron_job: Option<ObjectRef>,
 }
 
 impl Plan<'_> {
@@ -70,9 +73,12 @@ impl Plan<'_> {
     }
 
     fn about(&self, heard_of: ObjectRef) -> About {
-        match self.scenes.get(&heard_of).and_then(|scene| root::of(scene)) {
-            Some(root) => About { heard_of, subject: root.object, because: Some(root.because) },
-            None => About { subject: heard_of.clone(), heard_of, because: None },
+        let scene = self.scenes.get(&heard_of);
+        let workload = scene.and_then(|scene| scene.workload.known()?.as_ref());
+        let cron_job = workload.and_then(|workload| workload.cron_job.clone());
+        match scene.and_then(|scene| root::of(scene)) {
+            Some(root) => About { heard_of, subject: root.object, because: Some(root.because), cron_job },
+            None => About { subject: heard_of.clone(), heard_of, because: None, cron_job },
         }
     }
 
@@ -82,12 +88,15 @@ impl Plan<'_> {
         let at_fault = |incident: &Incident| holds(incident, &about.subject) && self.may_join(incident);
         // A cause that is not visible yet: the incident of the signal's own subject takes it.
         let of_its_own = |incident: &Incident| {
-            // That an incident may read a namespace makes trouble of the namespace no part of it.
-            let also = about.heard_of.kind != Kind::Namespace && incident.also.contains(&about.heard_of);
+            // That an incident may read a namespace makes trouble of the namespace no part of it; nor is one of its
+            // objects ill of it that was given a revision since and is not well.
+            let own = about.heard_of.kind == Kind::Namespace || self.has_trouble_since(incident, about);
+            let also = !own && incident.also.contains(&about.heard_of);
             let took_in = incident.absorbed.iter().any(|merge| merge.subject == about.heard_of);
             (holds(incident, &about.heard_of) || also) && is_open(incident) || took_in && self.may_join(incident)
         };
         let found = self.known.iter().position(at_fault).or_else(|| self.known.iter().position(of_its_own));
+        let found = found.or_else(|| self.of_an_earlier_run(about));
         if found.is_some() || !matches!(signal.body, SignalBody::Rollout(_)) {
             return found;
         }
@@ -99,6 +108,31 @@ impl Plan<'_> {
             });
         let (at, because) = felt?;
         about.because = Some(because);
+        Some(at)
+    }
+
+    /// Whether what it was heard of had a rollout after the incident began, has pods that are not ready, and nothing
+    /// outside explains them.
+    fn has_trouble_since(&self, incident: &Incident, about: &About) -> bool {
+        let Some(scene) = self.scenes.get(&about.heard_of).filter(|_| about.because.is_none()) else { return false };
+        let since = |change: &scene::Change| {
+            change.to_revision.is_some() && change.object == about.heard_of && change.changed_at > incident.began_at
+        };
+        scene.changes.items().iter().any(since) && scene.pods.items().iter().any(|pod| !pod.ready && !pod.is_finished())
+    }
+
+    /// The incident of an earlier run of the same CronJob. Runs that fail further apart than what is taken for flapping
+    /// are each news: of a job of every night nobody would hear again while the card of the first stands.
+    fn of_an_earlier_run(&self, about: &mut About) -> Option<usize> {
+        let cron_job = about.cron_job.as_ref()?;
+        let lately = |incident: &Incident| {
+            incident.why.last().is_some_and(|why| self.now.duration_since(why.at) <= self.rules.reopen)
+        };
+        let is_it = |incident: &Incident| {
+            incident.subject.kind == Kind::Job && incident.also.contains(cron_job) && self.may_join(incident)
+        };
+        let at = self.known.iter().position(|incident| is_it(incident) && lately(incident))?;
+        about.because = Some(text!("another run of {}, as {}", cron_job, self.known[at].subject));
         Some(at)
     }
 
@@ -145,14 +179,14 @@ impl Plan<'_> {
             fault: ARRIVAL.to_owned(),
             severity: Severity::Low,
             severity_why: Redacted::default(),
-            ..self.open(signal, About { heard_of: heard_of.clone(), subject, because: None })
+            ..self.open(signal, About { heard_of: heard_of.clone(), subject, because: None, cron_job: None })
         };
         self.known.push(incident.clone());
         Change::Open { incident: Box::new(incident), signal: signal_id }
     }
 
     fn open(&self, signal: &Signal, about: About) -> Incident {
-        let About { heard_of, subject, because } = about;
+        let About { heard_of, subject, because, cron_job } = about;
         let scene = self.scenes.get(&subject).or_else(|| self.scenes.get(&heard_of));
         let sentence = match &because {
             Some(because) => text!("{} opened it: {}", named(signal), because),
@@ -164,7 +198,7 @@ impl Plan<'_> {
             severity_why: why,
             alert_severity: alert_severity(signal),
             began_at: began_at(signal).min(self.now),
-            also: if heard_of == subject { Vec::new() } else { vec![heard_of.clone()] },
+            also: Some(heard_of.clone()).filter(|object| *object != subject).into_iter().chain(cron_job).collect(),
             why: vec![Why { signal: signal.id.clone(), at: self.now, sentence, joined: joined(heard_of, because) }],
             investigation: Investigation::unbegun(InvestigationState::Waiting),
             ..Incident::opened(signal.cluster.clone(), subject.clone(), &fault(&subject), self.now)
@@ -175,6 +209,12 @@ impl Plan<'_> {
 
     fn join(&self, incident: &mut Incident, signal: &Signal, about: About) {
         let (heard_of, because, rules) = (about.heard_of, about.because, self.rules);
+        // Of the runs of a CronJob the newest is looked at: older ones are deleted.
+        let is_run = about.cron_job.is_some_and(|cron_job| incident.also.contains(&cron_job));
+        if is_run && incident.subject.kind == Kind::Job && !incident.also.contains(&heard_of) {
+            let earlier = std::mem::replace(&mut incident.subject, heard_of.clone());
+            list(&mut incident.also, &earlier, rules);
+        }
         let apart = apart(began_at(signal), incident.began_at);
         let sentence = match &because {
             Some(because) => text!("{}: {}", named(signal), because),

@@ -1,7 +1,12 @@
 //! Stories of signals that become incidents.
 
+use serde_json::json;
+
 use super::*;
-use crate::model::{Ending, Heard, Warning, WarningSource};
+use crate::model;
+use crate::model::scene::{At, Part};
+use crate::model::{Ending, EvidenceId, Heard, Warning, WarningSource};
+use crate::observe::typed::Typed;
 use crate::redact::Redactor;
 
 fn weight(severity: Severity) -> Weight {
@@ -59,14 +64,20 @@ fn workload(namespace: &str, name: &str) -> ObjectRef {
 
 /// Plans signals one after the other and returns the incidents and how many signals were ignored.
 fn run(signals: &[(Signal, Option<ObjectRef>)]) -> (Vec<Incident>, usize) {
+    run_over(signals, &BTreeMap::new())
+}
+
+/// The same, with what was read around the subjects.
+fn run_over(
+    signals: &[(Signal, Option<ObjectRef>)],
+    scenes: &BTreeMap<ObjectRef, Arc<Scene>>,
+) -> (Vec<Incident>, usize) {
     let mut incidents: Vec<Incident> = Vec::new();
     let mut ignored = 0;
     for (signal, subject) in signals {
         let resolved = [Resolved { signal: signal.clone(), subject: subject.clone() }];
         let now = signal.heard_at;
-        for change in
-            plan(&incidents, &resolved, &BTreeMap::new(), &|_| weight(Severity::Medium), &Rules::default(), now)
-        {
+        for change in plan(&incidents, &resolved, scenes, &|_| weight(Severity::Medium), &Rules::default(), now) {
             match change {
                 Change::Ignore { .. } => ignored += 1,
                 Change::Open { incident, .. } => incidents.push(*incident),
@@ -290,4 +301,81 @@ fn the_order_of_arrival_makes_no_other_incidents() {
         shuffle(&mut heard, 0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
         assert_eq!(shape(&heard), first, "seed {seed}");
     }
+}
+
+const STANDS: At = At { evidence: EvidenceId(1), segment: 0 };
+
+/// A run that is controlled by an object of this kind, as the API server has it.
+fn run_of(owner: &str, name: &str) -> (ObjectRef, Arc<Scene>) {
+    let job = ObjectRef::new(Kind::Job, Some("shop"), name).unwrap();
+    let owner = json!({"kind": owner, "name": "sync", "uid": "u", "controller": true});
+    let value = json!({"apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {"name": name, "namespace": "shop", "ownerReferences": [owner]}});
+    let mut scene = Scene::unread(job.clone(), at(0), &"not read".into());
+    scene.workload = Part::Known(Typed { redactor: &Redactor::default() }.workload(&value, STANDS));
+    (job, Arc::new(scene))
+}
+
+/// A workload with a revision of this instant and a pod that is not ready.
+fn revised(object: &ObjectRef, changed_at: Timestamp) -> Scene {
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": object.namespace()},
+        "status": {"phase": "Running"}});
+    let pod = Typed { redactor: &Redactor::default() }.pod(&pod, Some(object.clone()), STANDS);
+    let change = model::scene::Change {
+        object: object.clone(),
+        changed_at,
+        by: None,
+        from_revision: Some(1),
+        to_revision: Some(2),
+        lines: Vec::new(),
+        at: STANDS,
+    };
+    let mut scene = Scene::unread(object.clone(), at(30), &"not read".into());
+    (scene.pods, scene.changes) = (Part::Known(pod.into_iter().collect()), Part::Known(vec![change]));
+    scene
+}
+
+#[test]
+fn the_runs_of_a_cron_job_that_fail_one_after_the_other_are_one_incident_about_the_newest() {
+    let job = |name: &str| ObjectRef::new(Kind::Job, Some("shop"), name).unwrap();
+    let scenes = |owner: &str| ["sync-1", "sync-2", "sync-3", "sync-4"].map(|name| run_of(owner, name)).into();
+    let failed = |name: &str, second: i64| {
+        (alert("KubeJobFailed", &[("job_name", name)], AlertStatus::Firing, second), Some(job(name)))
+    };
+    let heard = [
+        failed("sync-1", 0),
+        failed("sync-2", 300),
+        failed("sync-3", 600),
+        failed("sync-1", 620),
+        failed("sync-4", 4_000),
+    ];
+    let (incidents, ignored) = run_over(&heard, &scenes("CronJob"));
+    assert_eq!((incidents.len(), ignored), (2, 0), "what fails again much later is news");
+    assert_eq!(incidents[0].subject, job("sync-3"));
+    let cron_job = ObjectRef::new(Kind::CronJob, Some("shop"), "sync").unwrap();
+    assert_eq!(incidents[0].also, [cron_job, job("sync-1"), job("sync-2")]);
+    assert_eq!(
+        incidents[0].why[1].sentence.as_str(),
+        "alert KubeJobFailed: another run of CronJob shop/sync, as Job shop/sync-1"
+    );
+    assert_eq!(incidents[1].subject, job("sync-4"));
+    assert_eq!(run_over(&heard, &scenes("Workflow")).0.len(), 4, "Jobs of something else have nothing in common");
+}
+
+#[test]
+fn an_object_of_an_incident_that_was_given_a_bad_revision_since_has_an_incident_of_its_own() {
+    let (node, cart) = (ObjectRef::new(Kind::Node, None, "n1").unwrap(), workload("shop", "cart"));
+    let lost = (alert("KubeNodeNotReady", &[("node", "n1")], AlertStatus::Firing, 0), Some(node.clone()));
+    let of_cart = (alert("KubePodNotReady", &[("namespace", "shop")], AlertStatus::Firing, 30), Some(cart.clone()));
+    let (mut incidents, _) = run(&[lost]);
+    incidents[0].also.push(cart.clone());
+    let after = |scene: Option<Scene>| {
+        let scenes = scene.map(|scene| (cart.clone(), Arc::new(scene))).into_iter().collect();
+        let resolved = [Resolved { signal: of_cart.0.clone(), subject: of_cart.1.clone() }];
+        plan(&incidents, &resolved, &scenes, &|_| weight(Severity::Medium), &Rules::default(), at(40))
+    };
+    let opens = |scene: Option<Scene>| matches!(after(scene)[..], [Change::Open { .. }]);
+    assert!(!opens(None), "nothing was read that tells otherwise");
+    assert!(opens(Some(revised(&cart, at(20)))));
+    assert!(!opens(Some(revised(&cart, at(-20)))), "the revision was there before");
 }

@@ -72,6 +72,7 @@ impl World {
             deadline_seconds: None,
             last_scheduled_at: None,
             last_succeeded_at: None,
+            cron_job: None,
             at,
         }));
         world

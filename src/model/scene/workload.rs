@@ -48,6 +48,9 @@ pub struct Workload {
     pub last_scheduled_at: Option<Timestamp>,
     #[serde(default)]
     pub last_succeeded_at: Option<Timestamp>,
+    /// The CronJob that made this Job.
+    #[serde(default)]
+    pub cron_job: Option<ObjectRef>,
     pub at: At,
 }
 

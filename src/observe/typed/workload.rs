@@ -46,6 +46,9 @@ impl Typed<'_> {
                 .or_else(|| json::number(value, "/spec/startingDeadlineSeconds")),
             last_scheduled_at: json::time(value, "/status/lastScheduleTime"),
             last_succeeded_at: json::time(value, "/status/lastSuccessfulTime"),
+            cron_job: json::controller(value)
+                .filter(|(kind, _, _)| *kind == "CronJob")
+                .and_then(|(_, name, _)| ObjectRef::new(Kind::CronJob, Some(object.namespace()), name)),
             object,
             at,
         })
