@@ -13,7 +13,7 @@ use crate::correlate::{changed, root};
 use crate::model::scene;
 use crate::model::{
     AlertStatus, Cause, Ending, Incident, IncidentState, Investigation, InvestigationState, Kind, Name, ObjectRef,
-    Scene, Severity, Signal, SignalBody, Weight, Why,
+    Scene, Severity, Signal, SignalBody, WarningSource, Weight, Why,
 };
 use crate::redact::Redacted;
 use crate::text;
@@ -61,7 +61,7 @@ impl Plan<'_> {
         if let Some(at) = self.belongs_to(signal, &mut about) {
             return self.join_at(at, signal, about);
         }
-        match opens(signal, self.rules) {
+        match opens(signal, self.rules).and_then(|()| self.is_meant(signal, &about)) {
             Ok(()) if resolved.subject.is_none() && is_old(signal) => self.arrive(signal, &about.heard_of),
             Ok(()) => {
                 let incident = self.open(signal, about);
@@ -69,6 +69,18 @@ impl Plan<'_> {
                 Change::Open { incident: Box::new(incident), signal: signal.id.clone() }
             }
             Err(why) => ignore(why),
+        }
+    }
+
+    /// Refuses a Service without endpoints whose workload is scaled to nothing.
+    fn is_meant(&self, signal: &Signal, about: &About) -> Result<(), Redacted> {
+        let watched = matches!(&signal.body, SignalBody::Warning(w) if w.source == WarningSource::ObjectState);
+        let scene = self.scenes.get(&about.heard_of).filter(|_| watched && about.heard_of.kind == Kind::Service);
+        let mut services = scene.into_iter().flat_map(|scene| scene.services.items());
+        let own = services.find(|service| service.object == about.heard_of);
+        match own.and_then(|service| service.behind.as_ref()).filter(|behind| behind.wanted == 0) {
+            Some(behind) => Err(text!("{} behind it is scaled to 0", behind.object)),
+            None => Ok(()),
         }
     }
 

@@ -379,3 +379,32 @@ fn an_object_of_an_incident_that_was_given_a_bad_revision_since_has_an_incident_
     assert!(opens(Some(revised(&cart, at(20)))));
     assert!(!opens(Some(revised(&cart, at(-20)))), "the revision was there before");
 }
+
+#[test]
+fn a_service_whose_workload_rests_opens_nothing_and_one_that_selects_nothing_does() {
+    let service = ObjectRef::new(Kind::Service, Some("shop"), "web").unwrap();
+    let mut empty = warning(&service, false);
+    let SignalBody::Warning(body) = &mut empty.body else { panic!() };
+    (body.source, body.reason) = (WarningSource::ObjectState, "NoReadyEndpoints".into());
+    let scene = |behind: Option<u32>| {
+        let value = json!({"apiVersion": "v1", "kind": "Service", "spec": {"selector": {"app": "web"}},
+            "metadata": {"name": "web", "namespace": "shop"}});
+        let typed = Typed { redactor: &Redactor::default() };
+        let mut read = typed.service(&value, &[], (model::scene::ServiceLink::Selects, "".into()), STANDS).unwrap();
+        read.behind = behind.map(|wanted| model::scene::Neighbour {
+            object: workload("shop", "web"),
+            wanted,
+            ready: 0,
+            rolled_out_at: None,
+            images: Vec::new(),
+            cpu_milli: 0,
+            at: STANDS,
+        });
+        let mut scene = Scene::unread(service.clone(), at(0), &"not read".into());
+        scene.services = Part::Known(vec![read]);
+        BTreeMap::from([(service.clone(), Arc::new(scene))])
+    };
+    let heard = [(empty, Some(service.clone()))];
+    let opened = |behind| run_over(&heard, &scene(behind)).0.len();
+    assert_eq!((opened(Some(0)), opened(Some(2)), opened(None)), (0, 1, 1));
+}

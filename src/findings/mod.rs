@@ -46,6 +46,7 @@ mod severity;
 mod situation;
 mod storage;
 mod trust;
+mod unadmitted;
 mod view;
 
 #[cfg(test)]
@@ -75,6 +76,7 @@ pub fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     let mut found = nodes::find(scene, now);
     found.extend(storage::find(scene, now));
     found.extend(scheduling::find(scene, now));
+    found.extend(unadmitted::find(scene, now));
     found.extend(refusals::find(scene, now));
     found.extend(images::find(scene, now));
     found.extend(config::find(scene, now));

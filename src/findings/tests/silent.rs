@@ -1,6 +1,6 @@
 //! Rules where they must not fire: what looks like their fault and is none.
 
-use super::workloads::{fires, silent};
+use super::workloads::{fires, says, silent};
 use super::*;
 
 fn cron_job() -> World {
@@ -99,4 +99,26 @@ fn a_network_that_is_there_or_hurts_nobody_is_no_pressure() {
     silent(&with("False", false), "node-pressure");
     silent(&with("Unknown", false), "node-pressure");
     silent(&with("True", true), "node-pressure");
+}
+
+/// A pod of `shop/cart` that the kubelet of `n1` did not take so many minutes ago.
+fn refused(reason: &str, message: &str, minutes: i64) -> World {
+    let mut world = World::cart(2, 1);
+    world.pod("cart-2", 7, minutes, state(State::Unknown, None, 0));
+    let object = world.last_pod().object.clone();
+    let at = world.stands(ScenePart::Pods, Source::Object { object }, message);
+    let pod = world.last_pod();
+    (pod.phase, pod.reason, pod.message, pod.at) = (r("Failed"), r(reason), r(message), at);
+    world
+}
+
+#[test]
+fn what_a_kubelet_does_not_take_is_named_and_what_it_evicts_or_refused_long_ago_is_not_that() {
+    const SAID: &str =
+        "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices, which is unexpected";
+    let found = fires(&refused("UnexpectedAdmissionError", SAID, 5), "kubelet-refuses");
+    says(&found, &["1 pod was not taken by the kubelet", "node n1", "no healthy devices present"]);
+    assert!(found.advice.is_some_and(|advice| advice.as_str().contains("device plugins")));
+    silent(&refused("UnexpectedAdmissionError", SAID, 300), "kubelet-refuses");
+    silent(&refused("Evicted", "The node was low on resource: memory. ", 5), "kubelet-refuses");
 }

@@ -42,7 +42,7 @@ impl Asleep {
         }
     }
 
-    /// Whether any workload of a namespace is at rest: what a Service selects that never had an endpoint is not seen here.
+    /// Whether any workload of a namespace is at rest.
     fn in_namespace(&self, namespace: &str) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|(place, _)| place == namespace)
     }
@@ -183,7 +183,9 @@ impl Backings {
             let is_due = now.duration_since(since) >= seconds(holds);
             let at_rest = match &backing.last {
                 Some(pod) => asleep.made(namespace, pod),
-                None => is_due && asleep.in_namespace(namespace),
+                // What it selects is not seen here. Of those found on arrival nothing else is read; of the others the
+                // scene tells whether their workload rests.
+                None => is_due && backing.on_arrival && asleep.in_namespace(namespace),
             };
             if at_rest {
                 // Its time begins when the workload is woken.

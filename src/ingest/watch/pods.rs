@@ -8,16 +8,21 @@ use kube::ResourceExt;
 use crate::ingest::watch::Speaker;
 use crate::ingest::watch::follow::Happened;
 use crate::ingest::watch::sights;
-use crate::ingest::watch::sights::{Pod, Sight};
+use crate::ingest::watch::sights::{Class, Pod, Sight};
 use crate::model::patience::seconds;
 use crate::model::{Kind, ObjectRef, Patience, Signal, SignalBody, SignalId, Warning, WarningSource};
 
+/// A kubelet that does not take a pod makes its controller create another, which may go elsewhere: so many lately of one
+/// controller are trouble. As controllers try three times within seconds.
+const REFUSALS_MIN: usize = 3;
 /// Pods in trouble that are remembered; a cluster with more has one cause that others tell.
 const TROUBLED_MAX: usize = 20_000;
 
 /// One class of trouble of one container.
 struct Trouble {
     object: ObjectRef,
+    /// The uid of its controller, else its own.
+    owner: String,
     sight: Sight,
     /// When it began; a crash loop that runs for a moment does not begin anew.
     first: Timestamp,
@@ -90,29 +95,60 @@ impl Pods {
         let on_arrival = self.speaker.arrival && !self.whole;
         // What is in a list has been so for a while: since when is not known, so half the pod's life counts.
         let since = if self.listed.is_some() { listed_since(pod, now) } else { now };
+        let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+        let owner = owner.map_or_else(|| uid.clone(), |owner| owner.uid.clone());
         let known = self.troubles.entry(uid).or_default();
         for sight in sights {
             if let Some(trouble) = known.iter_mut().find(|trouble| trouble.is(&sight)) {
                 trouble.seen_again(sight, &patience, now);
                 continue;
             }
-            let (object, since) = (object.clone(), sight.since.unwrap_or(since));
+            let (object, owner, since) = (object.clone(), owner.clone(), sight.since.unwrap_or(since));
             let (present, again, said) = (true, false, false);
-            known.push(Trouble { object, sight, first: since, since, last_bad: now, present, again, said, on_arrival });
+            let (first, last_bad) = (since, now);
+            known.push(Trouble { object, owner, sight, first, since, last_bad, present, again, said, on_arrival });
         }
     }
 
     fn due(&mut self) -> Vec<Signal> {
         let (now, speaker) = (self.speaker.now(), &self.speaker);
         let mut signals = Vec::new();
+        let refused = self.refused_often();
         for (uid, troubles) in &mut self.troubles {
             for trouble in troubles.iter_mut().filter(|trouble| trouble.is_due(&speaker.patience, now)) {
-                trouble.said = true;
-                signals.push(signal(speaker, uid, trouble, now));
+                let is_news = match trouble.sight.class {
+                    // One of them speaks for all.
+                    Class::Refusal => refused.get(&trouble.owner).is_some_and(|newest| newest == uid),
+                    _ => true,
+                };
+                if is_news {
+                    trouble.said = true;
+                    signals.push(signal(speaker, uid, trouble, now));
+                }
             }
         }
         signals.sort_by(|a, b| a.id.cmp(&b.id));
         signals
+    }
+
+    /// Controllers whose pods were refused often lately and of which no such pod was told: the uid of one of them.
+    fn refused_often(&self) -> HashMap<String, String> {
+        let (now, fresh) = (self.speaker.now(), seconds(self.speaker.patience.fresh_seconds));
+        let counts = |trouble: &&Trouble| {
+            trouble.sight.class == Class::Refusal && trouble.present && now.duration_since(trouble.since) <= fresh
+        };
+        let mut refused: HashMap<&str, Vec<(&Trouble, &str)>> = HashMap::new();
+        for (uid, troubles) in &self.troubles {
+            for trouble in troubles.iter().filter(counts) {
+                refused.entry(&trouble.owner).or_default().push((trouble, uid));
+            }
+        }
+        refused.retain(|_, pods| pods.len() >= REFUSALS_MIN && pods.iter().all(|(trouble, _)| !trouble.said));
+        let newest = |pods: Vec<(&Trouble, &str)>| {
+            let newest = pods.into_iter().max_by_key(|(trouble, uid)| (trouble.since, *uid));
+            newest.map(|(_, uid)| uid.to_owned()).unwrap_or_default()
+        };
+        refused.into_iter().map(|(owner, pods)| (owner.to_owned(), newest(pods))).collect()
     }
 
     /// Troubles that have gone quiet are dropped.

@@ -8,6 +8,7 @@ use crate::ingest::watch::condition::Condition;
 use crate::ingest::watch::seen::{Ignored, Seen};
 use crate::model::Patience;
 use crate::model::patience::seconds;
+use crate::model::scene::is_refusal;
 
 /// A pod as far as it is looked at.
 pub(super) type Pod = Seen<Ignored, Status>;
@@ -72,6 +73,8 @@ pub(super) enum Class {
     Schedule,
     Init,
     Eviction,
+    /// The kubelet did not take it.
+    Refusal,
     Deletion,
 }
 
@@ -85,6 +88,7 @@ impl Class {
             Class::Schedule => "schedule",
             Class::Init => "init",
             Class::Eviction => "eviction",
+            Class::Refusal => "refusal",
             Class::Deletion => "deletion",
         }
     }
@@ -95,7 +99,8 @@ impl Class {
             Class::Schedule => patience.unschedulable_seconds,
             Class::Init => patience.init_seconds,
             Class::Deletion => patience.terminating_seconds,
-            Class::Crash | Class::Memory | Class::Image | Class::Config | Class::Eviction => patience.pod_seconds,
+            Class::Crash | Class::Memory | Class::Image | Class::Config => patience.pod_seconds,
+            Class::Eviction | Class::Refusal => patience.pod_seconds,
         }
     }
 
@@ -148,7 +153,10 @@ pub(super) fn all(pod: &Pod, patience: &Patience, now: Timestamp) -> Vec<Sight> 
         return Vec::new();
     }
     if status.phase == "Failed" && status.reason == "Evicted" {
-        return eviction(pod, patience, now).into_iter().collect();
+        return put_out(Class::Eviction, pod, patience, now).into_iter().collect();
+    }
+    if status.phase == "Failed" && is_refusal(&status.reason) {
+        return put_out(Class::Refusal, pod, patience, now).into_iter().collect();
     }
     let mut found = Vec::new();
     let waits = |c: &&Condition| c.kind == "PodScheduled" && c.status == "False" && c.reason == "Unschedulable";
@@ -171,14 +179,14 @@ fn deletion(pod: &Pod, deadline: Timestamp) -> Sight {
     Sight { since: Some(deadline), ..Sight::of_pod(Class::Deletion, "StuckTerminating", message) }
 }
 
-/// Evicted pods stay for show until somebody deletes them: only a new one is news.
-fn eviction(pod: &Pod, patience: &Patience, now: Timestamp) -> Option<Sight> {
+/// Pods that a kubelet put out or did not take stay for show until somebody deletes them: only a new one is news.
+fn put_out(class: Class, pod: &Pod, patience: &Patience, now: Timestamp) -> Option<Sight> {
     let status = &pod.status;
     let said = |kind: &str| status.conditions.iter().find(|condition| condition.kind == kind)?.last_transition_time;
     let at = said("DisruptionTarget").or_else(|| said("Ready"));
     let at = at.or_else(|| pod.creation_timestamp().map(|time| time.0))?;
     let fresh = now.duration_since(at) <= seconds(patience.fresh_seconds);
-    let sight = Sight::of_pod(Class::Eviction, &status.reason, status.message.clone());
+    let sight = Sight::of_pod(class, &status.reason, status.message.clone());
     fresh.then_some(Sight { since: Some(at), sure: true, ..sight })
 }
 

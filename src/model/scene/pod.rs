@@ -47,6 +47,11 @@ impl Pod {
         matches!(self.phase.as_str(), "Succeeded" | "Failed")
     }
 
+    /// Whether the kubelet did not take it, though it was scheduled there.
+    pub fn was_refused(&self) -> bool {
+        self.phase.as_str() == "Failed" && is_refusal(self.reason.as_str())
+    }
+
     /// When it was put out because its node was short of something, as far as the pod itself tells.
     pub fn put_out_at(&self) -> Option<Timestamp> {
         let by_node = NODE_SHORT.iter().any(|short| self.message.as_str().starts_with(short));
@@ -56,6 +61,23 @@ impl Pod {
         let changed = |kind: &str| self.conditions.iter().find(|c| c.kind.as_str() == kind)?.changed_at;
         changed("DisruptionTarget").or_else(|| changed("Ready"))
     }
+}
+
+/// Whether a failed pod's reason is one with which a kubelet refuses what was scheduled to its node: `OutOfcpu`,
+/// `OutOfpods` and the like, and these (pkg/kubelet/lifecycle/predicate.go, pkg/kubelet/cm/topologymanager).
+pub fn is_refusal(reason: &str) -> bool {
+    const OTHERS: [&str; 9] = [
+        "UnexpectedAdmissionError",
+        "TopologyAffinityError",
+        "SMTAlignmentError",
+        "NodeAffinity",
+        "NodePorts",
+        "TaintToleration",
+        "InvalidNodeInfo",
+        "PodOSSelectorNodeLabelDoesNotMatch",
+        "PodOSNotSupported",
+    ];
+    reason.starts_with("OutOf") || OTHERS.contains(&reason)
 }
 
 /// A container's state.

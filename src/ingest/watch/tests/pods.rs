@@ -93,3 +93,25 @@ fn an_eviction_speaks_at_once_and_one_of_the_past_does_not() {
     assert!(pods.hear(Happened::Changed(seen(json!({}), evicted("2026-03-24T12:00:00Z")))).is_empty());
     assert_eq!(said(pods.hear(Happened::Changed(seen(json!({}), evicted(JUST_NOW))))), ["Pod shop/web-1 Evicted"]);
 }
+
+#[test]
+fn pods_that_a_kubelet_does_not_take_speak_once_for_their_controller_when_there_are_three() {
+    let (mut pods, clock) = pods();
+    let refused = |nth: u32, owner: &str, at: &str| {
+        let owner =
+            json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": owner, "controller": true}]);
+        let metadata = json!({"name": format!("web-{nth}"), "uid": format!("u{nth}"), "ownerReferences": owner});
+        let status = json!({"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "no devices left",
+            "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": at}]});
+        Happened::Changed(seen(metadata, status))
+    };
+    for (nth, owner, at) in
+        [(1, "a", JUST_NOW), (2, "b", JUST_NOW), (3, "a", JUST_NOW), (4, "a", "2026-03-24T12:00:00Z")]
+    {
+        assert!(pods.hear(refused(nth, owner, at)).is_empty(), "two of one controller lately are chance");
+    }
+    assert_eq!(said(pods.hear(refused(5, "a", JUST_NOW))), ["Pod shop/web-5 UnexpectedAdmissionError"]);
+    assert!(pods.hear(refused(6, "a", JUST_NOW)).is_empty(), "it is told");
+    pass(&clock, 6000);
+    assert!(pods.hear(Happened::Tick).is_empty());
+}

@@ -255,19 +255,34 @@ fn an_empty_service_of_the_first_list_is_marked_and_told_once_for_all_starts() {
 }
 
 #[test]
-fn a_service_that_starts_in_time_or_beside_a_workload_at_rest_says_nothing() {
+fn a_service_that_starts_in_time_says_nothing() {
     let (mut backings, _, clock) = backings();
     backings.hear(Happened::Changed(selected(&[false])));
     pass(&clock, 600);
     backings.hear(Happened::Changed(selected(&[true])));
     pass(&clock, 6000);
     assert!(backings.hear(Happened::Tick).is_empty());
+}
+
+#[test]
+fn an_empty_service_of_the_first_list_waits_while_a_workload_beside_it_rests() {
+    let (speaker, clock) = speaker(true);
+    let asleep = Asleep::default();
+    let mut backings = Backings::new(speaker, asleep.clone());
+    let rests: crate::ingest::watch::judge::Watched = of(Kind::Deployment, "api", json!({"spec": {"replicas": 0}}));
+    asleep.hear(&Happened::Changed(rests), |d| d.spec.replicas);
+    backings.hear(Happened::Begins);
+    backings.hear(Happened::Listed(selected(&[])));
+    backings.hear(Happened::Whole);
+    pass(&clock, 6000);
+    assert!(backings.hear(Happened::Tick).is_empty(), "what it selects is not read then");
+    // Of one that came later the scene tells.
     let (mut backings, asleep, clock) = self::backings();
     let rests: crate::ingest::watch::judge::Watched = of(Kind::Deployment, "api", json!({"spec": {"replicas": 0}}));
     asleep.hear(&Happened::Changed(rests), |d| d.spec.replicas);
     backings.hear(Happened::Changed(selected(&[])));
-    pass(&clock, 6000);
-    assert!(backings.hear(Happened::Tick).is_empty());
+    pass(&clock, 900);
+    assert_eq!(said(backings.hear(Happened::Tick)), ["Service shop/web NoReadyEndpoints"]);
 }
 
 /// The node `n1` with these conditions, each since so many seconds.
