@@ -22,9 +22,18 @@ const YOUNG_SECONDS: i64 = 300;
 /// The newest template of each workload.
 struct Newest {
     speaker: Speaker,
-    known: HashMap<ObjectRef, (i64, String)>,
+    known: HashMap<ObjectRef, Known>,
     /// The first list has been read.
     whole: bool,
+}
+
+/// What a workload was last seen to be made from.
+struct Known {
+    /// The workload's own: one that was deleted and made anew under its name is another.
+    uid: String,
+    number: i64,
+    template: String,
+    at: Timestamp,
 }
 
 impl Newest {
@@ -34,17 +43,18 @@ impl Newest {
 
     /// A signal if the template is new. `number` orders templates where it is known, else any other one is new.
     fn see(&mut self, seen: Template) -> Option<Signal> {
-        let Template { workload: object, number, generation, template, at } = seen;
-        let known = self.known.get(&object);
-        let is_new = match (known, number) {
-            (Some((before, _)), Some(number)) => number > *before,
-            (Some((_, before)), None) => template != *before,
-            (None, _) => true,
-        };
+        let Template { workload: object, uid, number, generation, template, at } = seen;
+        let is_new = self.known.get(&object).is_none_or(|known| match number {
+            // What is left of one that was deleted may still speak.
+            _ if known.uid != uid => at > known.at,
+            Some(number) => number > known.number,
+            None => template != known.template,
+        });
         if !is_new {
             return None;
         }
-        self.known.insert(object.clone(), (number.unwrap_or(0), template.clone()));
+        let known = Known { uid: uid.clone(), number: number.unwrap_or(0), template: template.clone(), at };
+        self.known.insert(object.clone(), known);
         if !self.whole {
             return None;
         }
@@ -52,7 +62,7 @@ impl Newest {
         // A template that comes back without a number of its own is another rollout of another generation.
         let said = number.or(generation).map_or_else(String::new, |number| number.to_string());
         let cluster = &self.speaker.cluster;
-        let id = SignalId::derive(&["rollout", cluster.as_str(), &object.to_string(), &said, &template]);
+        let id = SignalId::derive(&["rollout", cluster.as_str(), &object.to_string(), &uid, &said, &template]);
         let at = if (now.as_second() - at.as_second()).abs() <= YOUNG_SECONDS { at } else { now };
         let body = SignalBody::Rollout(Rollout { object, revision: number, template, at, by: None, lines: Vec::new() });
         Some(Signal { id, cluster: cluster.clone(), heard_at: now, body })
@@ -77,6 +87,7 @@ impl Newest {
 /// A template as an object shows it.
 struct Template {
     workload: ObjectRef,
+    uid: String,
     number: Option<i64>,
     generation: Option<i64>,
     template: String,
@@ -106,6 +117,7 @@ impl Sets {
             let number = set.annotations().get(REVISION)?.parse().ok()?;
             Some(Template {
                 workload: ObjectRef::new(Kind::Deployment, set.namespace().as_deref(), &owner.name)?,
+                uid: owner.uid.clone(),
                 number: Some(number),
                 generation: None,
                 template: set.labels().get("pod-template-hash").cloned().unwrap_or_else(|| set.name_any()),
@@ -146,6 +158,7 @@ impl Statefuls {
         self.0.hear(happened, |set| {
             Some(Template {
                 workload: ObjectRef::new(Kind::StatefulSet, set.namespace().as_deref(), &set.name_any())?,
+                uid: set.uid().unwrap_or_default(),
                 number: None,
                 generation: set.metadata.generation,
                 template: set.status.update_revision.clone()?,
@@ -176,6 +189,7 @@ impl Daemons {
         self.0.hear(happened, |set| {
             Some(Template {
                 workload: ObjectRef::new(Kind::DaemonSet, set.namespace().as_deref(), &set.name_any())?,
+                uid: set.uid().unwrap_or_default(),
                 number: None,
                 generation: set.metadata.generation,
                 // Ten hex digits tell the few templates of one DaemonSet apart.

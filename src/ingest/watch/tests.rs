@@ -294,6 +294,35 @@ fn a_template_that_comes_back_is_another_rollout_and_one_that_only_grows_older_i
     assert!(daemons.hear(Happened::Changed(daemon(5, "b"))).is_empty());
 }
 
+/// The ReplicaSet of this revision of the Deployment `web` with this uid, made at this minute.
+fn set<K: serde::de::DeserializeOwned>(uid: &str, revision: u32, minute: u32) -> K {
+    serde_json::from_value(json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet",
+        "metadata": {"name": format!("web-{uid}-h{revision}"), "namespace": "shop", "uid": format!("{uid}-{revision}"),
+            "creationTimestamp": format!("2026-03-24T16:{minute:02}:00Z"), "labels": {"pod-template-hash": format!("h{revision}")},
+            "annotations": {"deployment.kubernetes.io/revision": revision.to_string()},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": uid, "controller": true}]},
+    }))
+    .unwrap()
+}
+
+#[test]
+fn a_workload_that_was_made_anew_under_its_name_has_rollouts_of_its_own() {
+    let mut sets = rollouts::Sets::new(speaker(false).0);
+    sets.hear(Happened::Listed(set("d1", 1, 10)));
+    sets.hear(Happened::Whole);
+    let first = sets.hear(Happened::Changed(set("d1", 2, 20)));
+    assert_eq!(said(first.clone()), ["Deployment shop/web Some(2)"]);
+    sets.hear(Happened::Gone(set("d1", 2, 20)));
+    let anew = sets.hear(Happened::Changed(set("d2", 1, 30)));
+    assert_eq!(said(anew), ["Deployment shop/web Some(1)"], "its revisions begin again");
+    let second = sets.hear(Happened::Changed(set("d2", 2, 35)));
+    assert_eq!(said(second.clone()), ["Deployment shop/web Some(2)"]);
+    assert_ne!(first[0].id, second[0].id, "the same number and template, and yet another rollout");
+    assert!(sets.hear(Happened::Changed(set("d1", 2, 20))).is_empty(), "what is left of the old one is cleaned away");
+    assert!(sets.hear(Happened::Changed(set("d2", 2, 35))).is_empty(), "told already");
+}
+
 #[test]
 fn a_stuck_rollout_speaks_and_one_that_only_takes_its_time_does_not() {
     let (speaker, clock) = speaker(false);
