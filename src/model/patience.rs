@@ -68,7 +68,9 @@ impl Default for Patience {
             node_seconds: 30,
             // A kubelet that is short of something frees images and evicts within some 10 s; after that it is not over soon.
             pressure_seconds: 60,
-            // A kubelet renews it every 10 s, and the node controller gives a node up after 40 to 50.
+            // A kubelet renews it every 10 s, and the node controller gives a node up after 50 (40 in older versions), which it
+            // looks at every 5: what comes back before that is no trouble. This is said then, before `node_seconds` have
+            // passed too, and where no node controller runs it alone is.
             lease_seconds: 60,
             // A volume is provided within seconds; two minutes allow for a slow cloud.
             claim_seconds: 120,
