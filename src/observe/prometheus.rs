@@ -1,5 +1,7 @@
 //! Prometheus, or what speaks its query API (Thanos, Mimir, VictoriaMetrics): queries, alerts and names, only read.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -14,7 +16,7 @@ use crate::redact::{Redacted, Redactor};
 
 /// How long the server may work on one query: less than we wait for its answer.
 const SERVER_TIMEOUT: &str = "10s";
-/// Alerts and metric names that are kept of one answer.
+/// Alerts, rules and metric names that are kept of one answer.
 const ALERTS_MAX: usize = 2_000;
 const NAMES_MAX: usize = 20_000;
 
@@ -49,6 +51,17 @@ pub struct RuleAlert {
     pub value: Redacted,
     /// The rule's own query.
     pub query: Redacted,
+}
+
+/// What the alert rules say now.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Firing and pending.
+    pub raised: Vec<RuleAlert>,
+    /// Rules that cannot be evaluated, by name, each with its error.
+    pub failing: Vec<(Redacted, Redacted)>,
+    /// Names of the rules that raise nothing, each once.
+    pub inactive: Vec<Redacted>,
 }
 
 /// What a metric is.
@@ -116,25 +129,36 @@ impl Prometheus {
         self.web.stream(self.web.post_form("/api/v1/query_range", &form), answers::read).await
     }
 
-    /// The alerts that rules raise now, firing and pending, and rules that cannot be evaluated (their error).
+    /// What the alert rules say now.
     ///
     /// # Errors
     /// By remedy.
-    pub async fn alerts(&self) -> Result<(Vec<RuleAlert>, Vec<Redacted>), ReadError> {
+    pub async fn rules(&self) -> Result<Rules, ReadError> {
         let answer = self.web.json(self.web.get("/api/v1/rules", &[("type", "alert".to_owned())])).await?;
         let Some(groups) = answer.pointer("/data/groups").and_then(Value::as_array) else {
             return Err(ReadError::Unavailable("the answer is no list of rules".into()));
         };
-        let (mut alerts, mut failing) = (Vec::new(), Vec::new());
+        let mut said = Rules::default();
+        let mut inactive: BTreeSet<&str> = BTreeSet::new();
         for rule in groups.iter().flat_map(|group| json::list(group, "/rules")) {
-            if json::text(rule, "/health") == "err" && failing.len() < ALERTS_MAX {
-                let (name, error) = (json::text(rule, "/name"), json::text(rule, "/lastError"));
-                failing.push(self.redactor().redact(&format!("{name}: {error}")).one_line().cut(200));
+            let (name, alerts) = (json::text(rule, "/name"), json::list(rule, "/alerts"));
+            if json::text(rule, "/health") == "err" {
+                if said.failing.len() < ALERTS_MAX {
+                    let error = self.redactor().redact(json::text(rule, "/lastError")).one_line().cut(200);
+                    said.failing.push((self.name(name), error));
+                }
+            } else if alerts.is_empty() {
+                inactive.insert(name);
             }
-            let raised = json::list(rule, "/alerts").iter().map(|alert| self.alert(rule, alert));
-            alerts.extend(raised.take(ALERTS_MAX - alerts.len()));
+            let raised = alerts.iter().map(|alert| self.alert(rule, alert));
+            said.raised.extend(raised.take(ALERTS_MAX - said.raised.len()));
         }
-        Ok((alerts, failing))
+        said.inactive = inactive.into_iter().take(ALERTS_MAX).map(|name| self.name(name)).collect();
+        Ok(said)
+    }
+
+    fn name(&self, name: &str) -> Redacted {
+        self.redactor().redact(name).one_line().cut(120)
     }
 
     fn alert(&self, rule: &Value, alert: &Value) -> RuleAlert {
@@ -144,7 +168,7 @@ impl Prometheus {
         let labels = json::pairs(alert, "/labels").filter_map(|(name, value)| Some((name, value.as_str()?)));
         let namespace = json::text(alert, "/labels/namespace");
         RuleAlert {
-            name: redact(json::text(rule, "/name"), 120),
+            name: self.name(json::text(rule, "/name")),
             firing: json::text(alert, "/state") == "firing",
             active_at: json::time(alert, "/activeAt"),
             labels: labels

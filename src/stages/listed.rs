@@ -6,8 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{Alert, AlertStatus, IncidentId, SignalBody};
 use crate::observe::Prometheus;
-use crate::observe::prometheus::RuleAlert;
-use crate::redact::Redacted;
+use crate::observe::prometheus::{RuleAlert, Rules};
 use crate::store::Store;
 
 /// The list is asked for this often at most, however many incidents wait for it: rules are evaluated as often.
@@ -19,14 +18,7 @@ const SIGNALS_MAX: u32 = 500;
 #[derive(Default)]
 pub struct Listed {
     prometheus: Option<Prometheus>,
-    last: Mutex<Option<(Timestamp, Arc<List>)>>,
-}
-
-#[derive(Default)]
-struct List {
-    raised: Vec<RuleAlert>,
-    /// `name: error` of the rules that cannot be evaluated, which raise nothing whatever is the matter.
-    failing: Vec<Redacted>,
+    last: Mutex<Option<(Timestamp, Arc<Rules>)>>,
 }
 
 impl Listed {
@@ -49,15 +41,15 @@ impl Listed {
         Ok(is_raised(&unresolved(alerts), &list))
     }
 
-    async fn list(&self, now: Timestamp) -> Option<Arc<List>> {
+    async fn list(&self, now: Timestamp) -> Option<Arc<Rules>> {
         let prometheus = self.prometheus.as_ref()?;
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((_, list)) = last.filter(|(at, _)| now.duration_since(*at) < FRESH) {
             return Some(list);
         }
-        match prometheus.alerts().await {
-            Ok((raised, failing)) => {
-                let list = Arc::new(List { raised, failing });
+        match prometheus.rules().await {
+            Ok(rules) => {
+                let list = Arc::new(rules);
                 *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, Arc::clone(&list)));
                 Some(list)
             }
@@ -87,17 +79,15 @@ fn unresolved<'a>(alerts: impl Iterator<Item = &'a Alert>) -> Vec<&'a Alert> {
     latest
 }
 
-fn is_raised(alerts: &[&Alert], list: &List) -> Option<bool> {
+fn is_raised(alerts: &[&Alert], list: &Rules) -> Option<bool> {
     if alerts.is_empty() {
         return None;
     }
     if alerts.iter().any(|alert| list.raised.iter().any(|raised| is_same(alert, raised))) {
         return Some(true);
     }
-    let fails = |alert: &&Alert| {
-        let rest = |failing: &Redacted| failing.as_str().strip_prefix(alert.name.as_str()).map(str::to_owned);
-        list.failing.iter().filter_map(rest).any(|rest| rest.starts_with(':'))
-    };
+    // What cannot be evaluated raises nothing, whatever is the matter.
+    let fails = |alert: &&Alert| list.failing.iter().any(|(name, _)| *name == alert.name);
     (!alerts.iter().any(fails)).then_some(false)
 }
 
@@ -147,13 +137,14 @@ mod tests {
     #[test]
     fn an_alert_is_raised_when_a_rule_says_so_of_its_own_labels() {
         let alerts = [alert("Slow", "cart-1", AlertStatus::Firing, 1)];
-        let told = |raised: Vec<RuleAlert>, failing: Vec<Redacted>| {
-            is_raised(&unresolved(alerts.iter()), &List { raised, failing })
+        let told = |raised: Vec<RuleAlert>, failing: Vec<&'static str>| {
+            let failing = failing.into_iter().map(|name| (name.into(), "parse error".into())).collect();
+            is_raised(&unresolved(alerts.iter()), &Rules { raised, failing, ..Rules::default() })
         };
         assert_eq!(told(vec![raised("Slow", "cart-1")], Vec::new()), Some(true));
         assert_eq!(told(vec![raised("Slow", "cart-2"), raised("Slower", "cart-1")], Vec::new()), Some(false));
-        assert_eq!(told(Vec::new(), vec!["Slow: parse error".into()]), None, "a rule that fails tells nothing");
-        assert_eq!(told(Vec::new(), vec!["Slower: parse error".into()]), Some(false));
+        assert_eq!(told(Vec::new(), vec!["Slow"]), None, "a rule that fails tells nothing");
+        assert_eq!(told(Vec::new(), vec!["Slower", "Slow: also"]), Some(false));
     }
 
     #[test]

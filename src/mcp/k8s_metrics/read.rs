@@ -13,7 +13,7 @@ use crate::mcp::k8s_metrics::lines::Range;
 use crate::model::{ObjectRef, Source};
 use crate::observe::Prometheus;
 use crate::observe::answers::{Answered, Series};
-use crate::observe::prometheus::RuleAlert;
+use crate::observe::prometheus::{RuleAlert, Rules};
 use crate::observe::queries::is_cluster_wide;
 use crate::redact::{Redacted, Redactor};
 use crate::text;
@@ -28,6 +28,8 @@ const SAMPLES_MAX: u32 = 120;
 const STEP_MIN_SECONDS: u32 = 15;
 /// Lines that are shown; the rest is counted.
 const SHOWN_MAX: usize = 30;
+/// Names of rules that raise nothing: kubernetes-mixin alone has 100, of which these tell that it is there.
+const INACTIVE_MAX: usize = 20;
 /// Names that are shown, and those whose meaning is asked for.
 const NAMES_MAX: usize = 60;
 const EXPLAINED_MAX: usize = 12;
@@ -167,7 +169,7 @@ pub(in crate::mcp) fn tell(
 
 pub(super) async fn list_alerts(server: &Prometheus, clock: &Clock, ask: &MaybeNamespace) -> Result<Answer, ToolError> {
     let namespace = arguments::maybe_namespace(ask.namespace.as_deref())?;
-    let (mut alerts, failing) = server.alerts().await?;
+    let Rules { raised: mut alerts, failing, inactive } = server.rules().await?;
     // Those of other namespaces are not this incident's to read.
     let own = |alert: &RuleAlert| {
         alert.namespace.is_none() || alert.namespace.as_deref() == namespace.as_ref().map(ObjectRef::name)
@@ -179,10 +181,7 @@ pub(super) async fn list_alerts(server: &Prometheus, clock: &Clock, ask: &MaybeN
     let now = clock.now();
     let mut lines: Vec<Redacted> = alerts.iter().take(SHOWN_MAX).map(|alert| line(alert, now)).collect();
     if alerts.is_empty() {
-        return Ok({
-            answer.say("Alerts".into(), &["none fires and none is pending".into()]);
-            answer
-        });
+        lines.push("none fires and none is pending".into());
     }
     for alert in alerts.iter().take(SHOWN_MAX) {
         let source = Source::Metric { query: alert.query.clone() };
@@ -192,12 +191,28 @@ pub(super) async fn list_alerts(server: &Prometheus, clock: &Clock, ask: &MaybeN
         lines.push(text!("({} more not shown)", alerts.len() - SHOWN_MAX));
     }
     if !failing.is_empty() {
-        let few: Vec<Redacted> = failing.iter().take(3).cloned().collect();
+        let few: Vec<Redacted> = failing.iter().take(3).map(|(name, error)| text!("{}: {}", name, error)).collect();
         lines.push(text!("{} rules cannot be evaluated, such as {}", failing.len(), Redacted::join(&few, "; ")));
+    }
+    lines.extend(quiet(&inactive));
+    if alerts.is_empty() {
+        answer.say("Alerts".into(), &lines);
+        return Ok(answer);
     }
     let firing = alerts.iter().filter(|alert| alert.firing).count();
     answer.show(text!("{} firing, {} pending", firing, alerts.len() - firing), Redacted::join(&lines, "\n"));
     Ok(answer)
+}
+
+/// The rules that raise nothing: that one is there and silent tells something.
+fn quiet(inactive: &[Redacted]) -> Option<Redacted> {
+    let more = inactive.len().saturating_sub(INACTIVE_MAX);
+    let names = Redacted::join(inactive.iter().take(INACTIVE_MAX), ", ");
+    match more {
+        0 if inactive.is_empty() => None,
+        0 => Some(text!("{} rules raise nothing: {}", inactive.len(), names)),
+        more => Some(text!("{} rules raise nothing: {} ({} more not shown)", inactive.len(), names, more)),
+    }
 }
 
 fn line(alert: &RuleAlert, now: Timestamp) -> Redacted {

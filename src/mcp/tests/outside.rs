@@ -8,8 +8,9 @@ use super::*;
 use crate::model::Source;
 use crate::observe::loki::LokiOptions;
 use crate::observe::pagerduty::PagerDutyOptions;
+use crate::observe::prometheus::PrometheusOptions;
 use crate::observe::web::{Login, WebOptions};
-use crate::observe::{Loki, PagerDuty};
+use crate::observe::{Loki, PagerDuty, Prometheus};
 
 fn web(server: &Canned, login: Login) -> WebOptions {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -164,4 +165,21 @@ async fn what_pagerduty_refuses_is_an_error_by_remedy() {
     let (_server, client) = pagerduty(&[], &[("/incidents?", "pagerduty/rate-limit-429.json")]).await;
     let (failed, text, _) = ask(&client, "list_pagerduty_incidents", json!({})).await;
     assert!(failed && text.contains("it asks to wait: Rate Limit Exceeded"), "{text}");
+}
+
+#[tokio::test]
+async fn rules_that_raise_nothing_are_counted_and_named_and_those_that_fail_are_none_of_them() {
+    let server = Canned::start(&[("/api/v1/rules", "prometheus/rules.json")]).await;
+    let options =
+        PrometheusOptions { web: web(&server, Login::Bearer("abc".into())), namespace_label: "namespace".into() };
+    let clock = Clock::manual("2026-11-30T22:46:10Z".parse().unwrap());
+    let prometheus = Prometheus::new(options, Redactor::default()).unwrap();
+    let client = connect(k8s_metrics::K8sMetrics::new(prometheus, clock)).await.unwrap();
+    let (failed, text, _) = ask(&client, "list_alerts", json!({})).await;
+    assert!(!failed && text.contains("1 firing, 0 pending"), "{text}");
+    let (said, shown) = text.split_once("25 rules raise nothing: ").expect("of 27 one fires and one fails");
+    assert!(shown.contains("CartSlow02, CartSlow03") && shown.contains("TargetAbsent") == shown.contains("CartSlow25"));
+    assert!(shown.contains("(5 more not shown)"), "{shown}");
+    assert!(said.contains("1 rules cannot be evaluated, such as ScrapeBroken: found duplicate series"), "{said}");
+    assert!(!shown.contains("TargetDown") && !shown.contains("ScrapeBroken"), "{shown}");
 }

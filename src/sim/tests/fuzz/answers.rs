@@ -119,7 +119,7 @@ fn answers_of_prometheus_are_read_or_refused() {
             if let Ok(answered) = prometheus.query("up", now()).await {
                 answered.series.iter().for_each(|series| drop(series.track.spark(0.0, 1e9)));
             }
-            drop(prometheus.alerts().await);
+            drop(prometheus.rules().await);
             drop(prometheus.about("up").await);
         });
     });
