@@ -68,10 +68,12 @@ fn joins(scene: &Scene, object: &ObjectRef) -> bool {
 ///
 /// They belong together if one has its cause in the other's subject, or both have the same cause, or they are of the
 /// same subject and fault. The one at the cause stays, since there the step is that helps; else the one that was paid
-/// for; else the older.
+/// for; else the older. Where the cause of both is a node, the one that stays is the node's from then on.
 pub fn merge(looked_at: &Incident, open: &[Incident], rules: &Rules, now: Timestamp) -> Option<(Incident, Incident)> {
-    let candidate = |other: &&Incident| other.id != looked_at.id && may(other) && may(looked_at);
-    let (other, why) = open.iter().filter(candidate).find_map(|other| Some((other, together(looked_at, other)?)))?;
+    let others = || open.iter().filter(|other| other.id != looked_at.id && may(other) && may(looked_at));
+    // Where the cause has an incident, that one is it, however many have the same cause.
+    let at_cause = others().find_map(|other| Some((other, at_cause(looked_at, other)?)));
+    let (other, why) = at_cause.or_else(|| others().find_map(|other| Some((other, together(looked_at, other)?))))?;
     let paid = |incident: &Incident| incident.investigation.turns > 0;
     let looked_at_stays = match why.at_cause {
         Some(at) => *at == looked_at.id,
@@ -107,14 +109,17 @@ struct Together<'a> {
     by_model: bool,
     /// The one of them that is at the cause, if one is.
     at_cause: Option<&'a IncidentId>,
+    /// The node that both have their cause in, of which there is no incident yet.
+    node: Option<&'a ObjectRef>,
+}
+
+fn at_cause<'a>(a: &'a Incident, b: &'a Incident) -> Option<Together<'a>> {
+    lies_in(a, b).or_else(|| lies_in(b, a))
 }
 
 fn together<'a>(a: &'a Incident, b: &'a Incident) -> Option<Together<'a>> {
-    if let Some(why) = lies_in(a, b).or_else(|| lies_in(b, a)) {
-        return Some(why);
-    }
     if a.subject == b.subject && a.fault == b.fault {
-        return Some(Together { because: text!("same {}", a.subject), by_model: false, at_cause: None });
+        return Some(Together { because: text!("same {}", a.subject), by_model: false, at_cause: None, node: None });
     }
     // The same image in two namespaces may be wrong in both and yet be two faults: of two teams, of two stages.
     if let (Some(one), Some(other)) = (&a.shares, &b.shares)
@@ -122,13 +127,16 @@ fn together<'a>(a: &'a Incident, b: &'a Incident) -> Option<Together<'a>> {
         && a.subject.namespace == b.subject.namespace
     {
         let because = text!("same cause, {}: {}", one.what, one.because);
-        return Some(Together { because, by_model: false, at_cause: None });
+        return Some(Together { because, by_model: false, at_cause: None, node: None });
     }
     let (cause, same) = (a.cause.as_ref()?, b.cause.as_ref()?);
+    let by_model = cause.by_model || same.by_model;
     (cause.object == same.object).then(|| Together {
         because: text!("same cause, {}: {}", cause.object, cause.because),
-        by_model: cause.by_model || same.by_model,
+        by_model,
         at_cause: None,
+        // A model's word gives no new subject, which is an object to change.
+        node: Some(&cause.object).filter(|object| object.kind == Kind::Node && !by_model),
     })
 }
 
@@ -140,6 +148,7 @@ fn lies_in<'a>(victim: &Incident, other: &'a Incident) -> Option<Together<'a>> {
         because: cause.because.clone(),
         by_model: cause.by_model,
         at_cause: Some(&other.id),
+        node: None,
     })
 }
 
@@ -150,6 +159,9 @@ fn absorb(
     rules: &Rules,
     now: Timestamp,
 ) -> (Incident, Incident) {
+    if let Some(node) = why.node {
+        become_of(&mut stays, node);
+    }
     let merge = |other: &Incident| Merge {
         incident: other.id.clone(),
         subject: other.subject.clone(),
@@ -166,7 +178,8 @@ fn absorb(
     }
     goes.absorbed_by = Some(Box::new(merge(&stays)));
     let listed_max = rules.listed_max;
-    for object in std::iter::once(&goes.subject).chain(&goes.also) {
+    let was = stays.was.clone();
+    for object in was.iter().chain(std::iter::once(&goes.subject)).chain(&goes.also) {
         if *object != stays.subject && !stays.also.contains(object) && stays.also.len() < listed_max {
             stays.also.push(object.clone());
         }
@@ -186,6 +199,17 @@ fn absorb(
     goes.state = IncidentState::Over { at: now, how: Ending::Absorbed };
     goes.updated_at = now;
     (stays, goes)
+}
+
+/// Makes an incident that of the node that it has its cause in: how that one fares, and with what, is yet to be seen.
+fn become_of(incident: &mut Incident, node: &ObjectRef) {
+    let was = std::mem::replace(&mut incident.subject, node.clone());
+    let because = incident.cause.take().map_or_else(Redacted::default, |cause| cause.because);
+    for why in incident.why.iter_mut().filter(|why| why.joined.is_none()) {
+        why.joined = Some(Cause { object: was.clone(), because: because.clone(), by_model: false });
+    }
+    (incident.was, incident.fault, incident.shares) = (Some(was), fault(node), None);
+    (incident.unhealthy_at, incident.healthy_since) = (None, None);
 }
 
 #[cfg(test)]
@@ -327,6 +351,48 @@ mod tests {
         assert_eq!((stays.id, goes.id), (a.id, b.id));
         let said = stays.absorbed[0].because.as_str();
         assert!(said.starts_with("same cause, ConfigMap shop/settings"), "{said}");
+    }
+
+    #[test]
+    fn two_of_one_node_become_the_nodes_and_two_of_one_object_that_a_model_named_or_that_is_no_node_stay_their_own() {
+        let node = object(Kind::Node, None, "n1");
+        let [cart, web] = ["cart", "web"].map(|name| object(Kind::Deployment, Some("shop"), name));
+        let of = |cause: &ObjectRef| (with_cause(opened(&cart, 0), cause), with_cause(opened(&web, 9), cause));
+        let (first, second) = of(&node);
+        let ill = Incident { unhealthy_at: Some(at(1)), ..first.clone() };
+        let (stays, goes) = merge(&second, std::slice::from_ref(&ill), &Rules::default(), at(20)).unwrap();
+        assert_eq!((&stays.id, &stays.subject, stays.fault.as_str()), (&first.id, &node, "node"));
+        assert_eq!((&stays.was, stays.also.as_slice()), (&Some(cart.clone()), &[cart.clone(), web.clone()][..]));
+        assert_eq!(goes.absorbed_by.as_ref().map(|merge| &merge.subject), Some(&node));
+        let joined = stays.why[0].joined.as_ref().unwrap();
+        assert_eq!(
+            (&joined.object, joined.because.as_str()),
+            (&cart, "it says so"),
+            "its first signal speaks of a victim"
+        );
+        assert_eq!((stays.cause.clone(), stays.unhealthy_at), (None, None), "the node's own state is yet to be seen");
+        assert!(!carries(&stays.subject, &goes, &Proposal::RolloutRestart { object: web.clone() }), "a victim");
+        for (news, of) in [(&cart, 30), (&web, 40), (&node, 50)] {
+            let known = [goes.clone(), stays.clone()];
+            let changes = changes(&known, news, of);
+            let [Change::Join { incident, .. }] = &changes[..] else { panic!("{changes:?}") };
+            assert_eq!(incident.id, stays.id, "{news}");
+        }
+
+        let (first, second) = of(&object(Kind::Service, Some("shop"), "db"));
+        let (stays, _) = merge(&second, &[first], &Rules::default(), at(20)).unwrap();
+        assert_eq!((&stays.subject, &stays.was), (&cart, &None));
+        let (first, second) = of(&node);
+        let (stays, goes) = merge(&second, &[first, opened(&node, 12)], &Rules::default(), at(20)).unwrap();
+        assert_eq!(
+            (&stays.was, &stays.subject, &goes.subject),
+            (&None, &node, &web),
+            "the node has an incident already"
+        );
+        let (mut first, second) = of(&node);
+        first.cause.as_mut().unwrap().by_model = true;
+        let (stays, _) = merge(&second, &[first], &Rules::default(), at(20)).unwrap();
+        assert_eq!((&stays.subject, &stays.was), (&cart, &None));
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Plan<'_> {
             // objects ill of it that was given a revision since and is not well.
             let own = about.heard_of.kind == Kind::Namespace || self.has_trouble_since(incident, about);
             let also = !own && incident.also.contains(&about.heard_of);
-            let took_in = incident.absorbed.iter().any(|merge| merge.subject == about.heard_of);
+            let took_in = incident.took_in().any(|subject| *subject == about.heard_of);
             (holds(incident, &about.heard_of) || also) && is_open(incident) || took_in && self.may_join(incident)
         };
         let found = self.known.iter().position(at_fault).or_else(|| self.known.iter().position(of_its_own));

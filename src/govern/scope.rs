@@ -100,7 +100,7 @@ pub fn may_change(
     object: &ObjectRef,
 ) -> Result<(), Redacted> {
     let took_in = incident.absorbed.iter().any(|merge| !merge.by_model && merge.subject == *object);
-    if *object == incident.subject || took_in {
+    if *object == incident.subject || incident.was.as_ref() == Some(object) || took_in {
         return Ok(());
     }
     let named = findings

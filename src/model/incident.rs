@@ -48,6 +48,9 @@ pub struct Incident {
     /// What it has its cause in that no incident is of: an image, a host, a ConfigMap.
     #[serde(default)]
     pub shares: Option<Box<Shared>>,
+    /// The subject that it was opened for, where it and another turned out to have their fault in the present one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<ObjectRef>,
     /// The subject of one that it took in which is still in trouble when its own is not.
     #[serde(default)]
     pub waits_for: Option<ObjectRef>,
@@ -61,6 +64,11 @@ pub struct Incident {
 }
 
 impl Incident {
+    /// The subjects whose incidents it has become beside that of its own: what it was opened for, and what it took in.
+    pub fn took_in(&self) -> impl DoubleEndedIterator<Item = &ObjectRef> {
+        self.was.iter().chain(self.absorbed.iter().map(|merge| &merge.subject))
+    }
+
     /// One that begins now, of which nothing but its subject and fault is known.
     pub fn opened(cluster: ClusterName, subject: ObjectRef, fault: &str, now: Timestamp) -> Self {
         Self {
@@ -82,6 +90,7 @@ impl Incident {
             also: Vec::new(),
             cause: None,
             shares: None,
+            was: None,
             waits_for: None,
             absorbed_by: None,
             absorbed: Vec::new(),

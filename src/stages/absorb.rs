@@ -40,7 +40,12 @@ pub(super) async fn merge(
     }
     let open = store.open_incidents().await?;
     let Some((mut stays, goes)) = late::merge(looked_at, &open, rules, now) else { return Ok(Vec::new()) };
-    let approvals = store.approvals_of(&goes.id).await?;
+    let mut approvals = store.approvals_of(&goes.id).await?;
+    // What was asked for of the subject that it had is not asked for of the one that it gets.
+    let before = open.iter().chain([looked_at]).find(|incident| incident.id == stays.id);
+    if before.is_some_and(|before| before.subject != stays.subject) {
+        approvals.extend(store.approvals_of(&stays.id).await?);
+    }
     if approvals.iter().any(|a| matches!(a.state, ApprovalState::Approved | ApprovalState::Executing)) {
         return Ok(Vec::new());
     }
@@ -78,10 +83,10 @@ pub(super) async fn merge(
 /// own is.
 pub(super) async fn still_ill(reader: &Reader, incident: &Incident) -> Option<ObjectRef> {
     incident.healthy_since?;
-    for merge in incident.absorbed.iter().rev().take(LOOKED_AT_MAX) {
-        let scene = scene::read(reader, &merge.subject, &[], SCENE_DEADLINE).await;
+    for subject in incident.took_in().rev().take(LOOKED_AT_MAX) {
+        let scene = scene::read(reader, subject, &[], SCENE_DEADLINE).await;
         if matches!(findings::health(&scene), findings::Health::Unhealthy { .. }) {
-            return Some(merge.subject.clone());
+            return Some(subject.clone());
         }
     }
     None
@@ -201,6 +206,44 @@ mod tests {
         assert_eq!(withdrawn.because.as_str(), "its incident is part of that of Deployment shop/cart");
         let stays = store.incident(&cart.id).await.unwrap().unwrap();
         assert_eq!(stays.absorbed[0].carried, [Carried { proposal: restart, by_model: false }]);
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_for_of_victims_is_withdrawn_where_their_incident_becomes_the_nodes() {
+        let clock = Clock::manual(from_ms(1_800_000_000_000));
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
+        let options = Options::new(ClusterName::parse("c").unwrap());
+        let store = Store::open(&url, clock.clone(), options).await.unwrap();
+        let node = ObjectRef::new(Kind::Node, None, "n1").unwrap();
+        let [cart, web] = ["cart", "web"].map(|name| {
+            let object = ObjectRef::new(Kind::Deployment, Some("shop"), name).unwrap();
+            let cause = Cause { object: node.clone(), because: "it is not ready".into(), by_model: false };
+            let opened = Incident::opened(ClusterName::parse("c").unwrap(), object, "workload", clock.now());
+            Incident { cause: Some(Box::new(cause)), ..opened }
+        });
+        let web = Incident { opened_at: clock.now().checked_add(jiff::SignedDuration::from_secs(9)).unwrap(), ..web };
+        let restart = Proposal::RolloutRestart { object: cart.subject.clone() };
+        let busy = approval(&cart, &restart, ApprovalState::Executing, clock.now());
+        let writes = vec![Write::Incident(Box::new(cart.clone())), Write::Incident(Box::new(web.clone())), busy];
+        store.commit(writes, Durability::Durable, None).await.unwrap();
+        let rules = Rules::default();
+        assert!(merge(&store, &web, &rules, clock.now()).await.unwrap().is_empty(), "an action is under way");
+
+        let mut done = store.approvals_of(&cart.id).await.unwrap().remove(0);
+        done.state = ApprovalState::Failed;
+        let was = Some(ApprovalState::Executing);
+        let asked = approval(&cart, &restart, ApprovalState::Pending, clock.now());
+        let writes = vec![Write::Approval { approval: Box::new(done), was }, asked];
+        store.commit(writes, Durability::Durable, None).await.unwrap();
+        let writes = merge(&store, &web, &rules, clock.now()).await.unwrap();
+        store.commit(writes, Durability::Durable, None).await.unwrap();
+        let stays = store.incident(&cart.id).await.unwrap().unwrap();
+        assert_eq!((&stays.subject, stays.was.as_ref()), (&node, Some(&cart.subject)));
+        let said: Vec<_> = store.approvals_of(&cart.id).await.unwrap().into_iter().map(|a| a.because).collect();
+        assert!(said.iter().any(|because| because.as_str() == "its incident is part of that of Node n1"), "{said:?}");
+        let open = store.open_incidents().await.unwrap();
+        assert_eq!(open.iter().map(|incident| &incident.id).collect::<Vec<_>>(), [&cart.id]);
     }
 
     #[tokio::test]

@@ -303,11 +303,13 @@ impl Verify {
             return Vec::new();
         }
         let report = findings::conclude(scene, found.clone(), now);
+        // What was read around the subject that it was opened for is no evidence of the one that it has.
+        let moved = card.incident.was.is_some();
         let mut writes: Vec<Write> = scene
             .evidence
             .iter()
             .cloned()
-            .map(|evidence| Write::Evidence { incident: incident.clone(), evidence, replace: false })
+            .map(|evidence| Write::Evidence { incident: incident.clone(), evidence, replace: moved })
             .collect();
         // Without a model nobody else would propose what is seen only now.
         let ended = card.incident.investigation.state == InvestigationState::Off;
