@@ -1,5 +1,6 @@
 //! Nodes: lost, silent, not ready; and whether all that fails stands on them.
 
+mod contradicted;
 mod pressure;
 
 use jiff::Timestamp;
@@ -23,7 +24,9 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
         if node.ready != Some(true) {
             found.extend(not_ready(scene, now, node));
         } else {
-            found.extend(pressure::find(scene, now, node));
+            let short = pressure::find(scene, now, node);
+            found.extend(contradicted::find(scene, now, node).filter(|_| short.is_empty()));
+            found.extend(short);
             found.extend(lease_overdue(scene, node).map(|overdue| silent(scene, now, node, &overdue)));
         }
     }

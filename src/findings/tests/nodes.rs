@@ -58,6 +58,7 @@ fn a_node_that_put_pods_out_names_its_shortage_whom_it_hurt_and_who_used_the_mos
     {
         assert!(cause.contains(part), "{part}: {cause}");
     }
+    fires(&world, "node-loss-hurts");
     says(&fires(&world, "evicted-largest"), &["the one of Deployment shop/report used the most, 3Gi"]);
     assert_eq!(
         (report.culprit.map(|node| node.to_string()).as_deref(), report.certainty),
@@ -98,4 +99,86 @@ fn a_pod_that_crashes_on_a_node_under_pressure_is_not_the_nodes() {
     assert_eq!(found.certainty, Certainty::Possible, "two things may be the matter");
     world.last_pod().ready = true;
     silent(&world, "node-pressure");
+}
+
+/// The node `n1` as a subject, ready, with this condition since so many minutes ago, beside a well one.
+fn denies(kind: &'static str, minutes: i64) -> World {
+    let mut world = short(minutes);
+    let Part::Known(nodes) = &mut world.scene.nodes else { panic!() };
+    let condition = nodes[0].conditions.last_mut().unwrap();
+    (condition.kind, condition.status, condition.reason) = (r(kind), r("False"), r("KubeletIsFine"));
+    world
+}
+
+fn node() -> ObjectRef {
+    ObjectRef::new(Kind::Node, None, "n1").unwrap()
+}
+
+#[test]
+fn a_node_that_denies_a_shortage_on_which_its_kubelet_acted_is_contradicted() {
+    let mut world = denies("MemoryPressure", 900);
+    put_out(&mut world, "search", "28Ki", 19);
+    let found = fires(&world, "node-contradicted");
+    says(
+        &found,
+        &["Node n1 reports MemoryPressure False since", "1 pod was evicted from it all the same: \"The node was low"],
+    );
+    assert_eq!((found.certainty, found.citations.len()), (Certainty::Likely, 1));
+    let report = world.report();
+    assert_eq!(report.culprit.map(|node| node.to_string()).as_deref(), Some("Node n1"));
+
+    let mut killed = denies("MemoryPressure", 900);
+    killed.event(node(), "SystemOOM", "System OOM encountered, victim process: java, pid: 4711", (19, 9));
+    says(&fires(&killed, "node-contradicted"), &["its kubelet reports SystemOOM (09:51 UTC: \"System OOM encountered"]);
+    let mut full = denies("DiskPressure", 900);
+    full.event(node(), "EvictionThresholdMet", "Attempting to reclaim ephemeral-storage", (19, 9));
+    fires(&full, "node-contradicted");
+
+    let mut victim = World::cart(2, 1);
+    victim.revision(7, 9000, 1, template());
+    victim.scene.nodes = denies("MemoryPressure", 900).scene.nodes;
+    put_out(&mut victim, "cart", "28Ki", 19);
+    assert_eq!(fires(&victim, "node-contradicted").about, node());
+    victim.workload().ready = 2;
+    silent(&victim, "node-contradicted");
+}
+
+#[test]
+fn a_shortage_that_is_over_that_is_not_written_yet_or_that_is_of_something_else_contradicts_no_node() {
+    for (since, out) in [(15, 19), (900, 0), (900, 90)] {
+        let mut world = denies("MemoryPressure", since);
+        put_out(&mut world, "search", "28Ki", out);
+        silent(&world, "node-contradicted");
+    }
+    let mut other = denies("DiskPressure", 900);
+    put_out(&mut other, "search", "28Ki", 19);
+    other.event(node(), "SystemOOM", "System OOM encountered, victim process: java, pid: 4711", (19, 9));
+    other.event(node(), "EvictionThresholdMet", "Attempting to reclaim memory", (19, 9));
+    silent(&other, "node-contradicted");
+    let mut elsewhere = denies("MemoryPressure", 900);
+    elsewhere.event(ObjectRef::new(Kind::Node, None, "n2").unwrap(), "SystemOOM", "System OOM encountered", (19, 9));
+    silent(&elsewhere, "node-contradicted");
+    let mut said = short(20);
+    put_out(&mut said, "search", "28Ki", 19);
+    silent(&said, "node-contradicted");
+}
+
+#[test]
+fn a_ready_node_on_which_pods_of_several_workloads_are_not_begun_is_contradicted_and_one_pod_is_its_own_matter() {
+    let refuses = |owners: &[&str]| {
+        let mut world = denies("MemoryPressure", 900);
+        for owner in owners {
+            let name = format!("{owner}-a");
+            world.pod(&name, 7, 30, waits("ContainerCreating", ""));
+            world.last_pod().owner = Some(named(Kind::Deployment, owner));
+            let message =
+                "Failed to create pod sandbox: rpc error: code = DeadlineExceeded desc = context deadline exceeded";
+            world.event(named(Kind::Pod, &name), "FailedCreatePodSandBox", message, (29, 1));
+        }
+        world
+    };
+    let found = fires(&refuses(&["search", "report"]), "node-contradicted");
+    says(&found, &["Node n1 reports Ready True", "pods of 2 workloads cannot be begun on it", "DeadlineExceeded"]);
+    silent(&refuses(&["search"]), "node-contradicted");
+    silent(&refuses(&["search", "search"]), "node-contradicted");
 }
