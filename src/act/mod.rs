@@ -58,7 +58,7 @@ pub enum Refusal {
 impl From<ReadError> for Refusal {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::TimedOut | ReadError::Unavailable(_) => Self::Later(error.reason()),
+            ReadError::TimedOut | ReadError::Unreachable(_) | ReadError::Unavailable(_) => Self::Later(error.reason()),
             ReadError::NotFound | ReadError::Forbidden(_) | ReadError::Refused(_) => Self::Refused(error.reason()),
         }
     }

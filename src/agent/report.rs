@@ -296,6 +296,7 @@ mod tests {
             proposal: None,
             advice: None,
             shared: None,
+            through: None,
             revision: None,
             ending: false,
         };

@@ -24,7 +24,7 @@ use crate::cli::look::paint::Paint;
 use crate::cli::look::survey::Survey;
 use crate::clock::Clock;
 use crate::correlate::{Rules, late, root};
-use crate::model::{ClusterName, Incident, Kind, ObjectRef, Part, Scene};
+use crate::model::{ClusterName, Incident, Kind, ObjectRef, Scene};
 use crate::observe::owner::Owners;
 use crate::observe::scene;
 use crate::observe::{ReadError, Reader};
@@ -224,12 +224,10 @@ impl Place {
     /// One object, upward to what a person deploys, and what explains its trouble from outside it.
     async fn one(&self, object: ObjectRef) -> anyhow::Result<Sight> {
         let subject = self.upward(object).await?;
-        let scene = self.scene(&subject).await;
+        let scene = scene::attempt(&self.reader, &subject, &[], SCENE_DEADLINE).await;
+        let scene = scene.map_err(|error| self.failed(&subject, &error))?;
         if scene.not_found.is_some() {
             return Err(self.absent(&subject).await);
-        }
-        if let Part::Missing(why) = &scene.workload {
-            anyhow::bail!("{subject} could not be read: {why}{}", remedy(why.as_str(), &self.server));
         }
         let mut seen = vec![self.see(scene)];
         if let Some(cause) = seen[0].card.incident.cause.clone() {
@@ -293,8 +291,7 @@ impl Place {
     }
 
     fn failed(&self, object: &ObjectRef, error: &ReadError) -> anyhow::Error {
-        let why = error.reason();
-        anyhow::anyhow!("{object} could not be read: {why}{}", remedy(why.as_str(), &self.server))
+        anyhow::anyhow!("{object} could not be read: {}{}", error.reason(), remedy(error, &self.server))
     }
 
     /// That an object does not exist, with the names that nearly match: for choosing, none is taken instead.
@@ -327,7 +324,8 @@ fn joined(mut seen: Vec<Seen>, now: jiff::Timestamp) -> Vec<Seen> {
         };
         let because = goes.1.absorbed_by.map(|merge| merge.because).unwrap_or_default();
         let mut hit = std::mem::take(&mut seen[goes.0].hit);
-        hit.insert(0, (goes.1.subject, because));
+        hit.insert(0, (goes.1.subject, because.clone()));
+        hit.extend(stays.1.was.clone().map(|was| (was, because)));
         seen[stays.0].hit.extend(hit);
         seen[stays.0].card.incident = stays.1;
         seen.remove(goes.0);
@@ -336,16 +334,16 @@ fn joined(mut seen: Vec<Seen>, now: jiff::Timestamp) -> Vec<Seen> {
     seen
 }
 
-/// What to do about a read that failed, by what it says.
-fn remedy(why: &str, server: &str) -> String {
-    match why {
-        why if why.starts_with("not allowed") => {
+/// What to do about a read that failed.
+fn remedy(error: &ReadError, server: &str) -> String {
+    match error {
+        ReadError::Forbidden(_) => {
             " (ask for the verbs get and list there; `kubectl auth can-i --list` shows what you have)".to_owned()
         }
-        "no answer in time" | "the API server cannot be reached" => {
+        ReadError::TimedOut | ReadError::Unreachable(_) => {
             format!(" ({server}: is it up, is a VPN needed, is this the right --context?)")
         }
-        _ => String::new(),
+        ReadError::NotFound | ReadError::Unavailable(_) | ReadError::Refused(_) => String::new(),
     }
 }
 

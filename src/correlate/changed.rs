@@ -1,6 +1,6 @@
 //! Edits that were heard: which of them touch a subject, and its scene with their differences.
 
-use crate::model::scene::{At, Change, ConfigMap, Part, Scene, ScenePart, Template};
+use crate::model::scene::{At, Change, ConfigMap, Part, Scene, ScenePart};
 use crate::model::{Evidence, Kind, ObjectRef, Reading, Rollout, Segment, Signal, SignalBody, Source};
 use crate::redact::Redacted;
 use crate::text;
@@ -16,7 +16,8 @@ pub fn touches(scene: &Scene, object: &ObjectRef) -> Option<Redacted> {
         Kind::ConfigMap => {
             let known = |map: &&ConfigMap| map.object == *object && map.referenced;
             let workload = scene.workload.known().and_then(Option::as_ref);
-            let reads = workload.is_some_and(|workload| same_namespace && reads(&workload.template, object.name()));
+            let reads = workload
+                .is_some_and(|workload| same_namespace && workload.template.config_maps().contains_key(object.name()));
             (reads || scene.config_maps.items().iter().any(|map| known(&map))).then(|| text!("{} reads it", subject))
         }
         Kind::Service => {
@@ -44,18 +45,6 @@ pub fn touches(scene: &Scene, object: &ObjectRef) -> Option<Redacted> {
         }
         _ => (object == subject).then(|| text!("same {}", subject)),
     }
-}
-
-fn reads(template: &Template, map: &str) -> bool {
-    let volumes = template.volumes.iter().filter_map(|volume| volume.source.as_ref());
-    let from = template.containers.iter().flat_map(|container| &container.env_from);
-    let whole = volumes.chain(from).any(|source| source.kind.as_str() == "ConfigMap" && source.name.as_str() == map);
-    // `ConfigMap NAME key KEY`: where a variable comes from.
-    let variable = |value: &Redacted| {
-        let named = value.as_str().strip_prefix("ConfigMap ").and_then(|rest| rest.split_once(" key "));
-        named.is_some_and(|(name, _)| name == map)
-    };
-    whole || template.containers.iter().any(|container| container.env.values().any(variable))
 }
 
 /// Puts the differences of the edits that touch a scene into it, in the order of their resourceVersions, each with its

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use super::proof;
 use super::rollout;
 use super::say;
+use super::scaling;
 use super::view;
 use crate::model::evidence::Citation;
 use crate::model::finding::{Certainty, Finding, Role};
@@ -49,15 +50,14 @@ pub(super) fn behind(scene: &Scene, found: &[Finding], now: Timestamp) -> Vec<Fi
 
 fn behind_one(scene: &Scene, cause: &Finding, edit: &Change, now: Timestamp) -> Option<Finding> {
     let object = &edit.object;
-    // The API server names a quota in its refusal; the finding is about whom it refuses.
-    let named = || has_word(cause.says.as_str(), object.name()) && object.namespace == scene.subject.namespace;
-    let (same, fields) = match (object.kind, cause.rule.as_str()) {
-        (Kind::ResourceQuota, "quota") => (named(), "hard "),
-        (Kind::HorizontalPodAutoscaler, "autoscaler-at-maximum") => (cause.about == *object, "maxReplicas"),
-        (Kind::HorizontalPodAutoscaler, _) => (cause.about == *object, "metrics"),
-        (Kind::Service | Kind::Ingress | Kind::NetworkPolicy, _) => (cause.about == *object, ""),
+    let fields = match object.kind {
+        Kind::ResourceQuota => "hard ",
+        Kind::HorizontalPodAutoscaler if cause.rule == scaling::AT_MAXIMUM => "maxReplicas",
+        Kind::HorizontalPodAutoscaler => "metrics",
+        Kind::Service | Kind::Ingress | Kind::NetworkPolicy => "",
         _ => return None,
     };
+    let same = cause.through.as_ref().unwrap_or(&cause.about) == object;
     let lines: Vec<_> = edit.lines.iter().filter(|line| line.field.as_str().starts_with(fields)).collect();
     let first = lines.first().filter(|_| same)?;
     let by = edit.by.as_ref().map_or_else(Redacted::default, |by| text!(" by {}", by));

@@ -65,6 +65,9 @@ fn from(event: &Event, words: &str) -> Option<Redacted> {
     event.message.part(&text[text.find(words)?..])
 }
 
+/// The quota that refuses: `exceeded quota: team, requested: pods=1`, `failed quota: team: must specify cpu`.
+static QUOTA: LazyLock<Regex> = LazyLock::new(|| view::pattern(r"(?:exceeded|failed) quota: ([a-z0-9.-]+)"));
+
 /// New pods that a quota refuses (`pkg/quota` of the API server's admission).
 fn quota(scene: &Scene, event: &Event, since: &Redacted) -> Option<Finding> {
     let exceeded = from(event, "exceeded quota");
@@ -79,9 +82,12 @@ fn quota(scene: &Scene, event: &Event, since: &Redacted) -> Option<Finding> {
             ("Give each container the requests and limits that the quota asks for.", "new pods are refused: the quota")
         }
     };
+    let name = QUOTA.captures(words.as_str()).and_then(|captures| captures.get(1));
+    let namespace = scene.subject.namespace.as_ref().map(|namespace| namespace.as_str());
     Some(Finding {
         citations: proof::quote(scene, event.at, &words).into_iter().collect(),
         advice: Some(advice.into()),
+        through: name.and_then(|name| ObjectRef::new(Kind::ResourceQuota, namespace, name.as_str())),
         ..Finding::new("quota", Role::Cause, Certainty::Proved, &scene.subject, says, brief.into())
     })
 }

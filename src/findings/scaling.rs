@@ -12,6 +12,9 @@ use crate::model::scene::{Autoscaler, Condition, Scene};
 use crate::redact::Redacted;
 use crate::text;
 
+/// The rule of an autoscaler that may not add more.
+pub(super) const AT_MAXIMUM: &str = "autoscaler-at-maximum";
+
 pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     let of = |autoscaler| limited(scene, now, autoscaler).into_iter().chain(blind(scene, now, autoscaler));
     scene.autoscalers.items().iter().flat_map(of).collect()
@@ -59,7 +62,7 @@ fn limited(scene: &Scene, now: Timestamp, autoscaler: &Autoscaler) -> Option<Fin
             "Find out where the load comes from; raise maxReplicas of {} if it is real and the nodes have room.",
             name
         )),
-        ..Finding::new("autoscaler-at-maximum", role(scene), Certainty::Likely, &autoscaler.object, says, brief.cut(90))
+        ..Finding::new(AT_MAXIMUM, role(scene), Certainty::Likely, &autoscaler.object, says, brief.cut(90))
     })
 }
 

@@ -62,6 +62,7 @@ fn container(image: &str) -> Container {
         command: Vec::new(),
         args: Vec::new(),
         env: BTreeMap::new(),
+        env_keys: BTreeMap::new(),
         env_from: Vec::new(),
         requests: map(&[("cpu", "500m")]),
         limits: map(&[("memory", "256Mi")]),

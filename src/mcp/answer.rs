@@ -200,7 +200,7 @@ impl ToolError {
             ToolError::Refused(_) | ToolError::Read(ReadError::Refused(_)) => "refused",
             ToolError::Read(ReadError::Forbidden(_)) => "forbidden",
             ToolError::Read(ReadError::TimedOut) => "timed_out",
-            ToolError::Read(ReadError::Unavailable(_)) => "unavailable",
+            ToolError::Read(ReadError::Unreachable(_) | ReadError::Unavailable(_)) => "unavailable",
         }
     }
 

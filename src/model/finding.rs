@@ -29,6 +29,9 @@ pub struct Finding {
     /// Equal texts are the same thing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<Redacted>,
+    /// What does it, where that is not `about`: the quota that refuses its pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<ObjectRef>,
     /// The revision that brought it, where it blames one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,
@@ -59,6 +62,7 @@ impl Finding {
             proposal: None,
             advice: None,
             shared: None,
+            through: None,
             revision: None,
             ending: false,
         }

@@ -44,6 +44,9 @@ pub enum ReadError {
     /// No answer in time: try again later.
     #[error("no answer in time")]
     TimedOut,
+    /// Nothing answers at its address: is the address right, is the network there?
+    #[error("{0}")]
+    Unreachable(Redacted),
     /// The API server cannot answer this now (or not with so much data): try again later or ask for less.
     #[error("{0}")]
     Unavailable(Redacted),
@@ -59,7 +62,7 @@ impl ReadError {
             ReadError::NotFound => Redacted::literal("not found"),
             ReadError::Forbidden(why) => text!("not allowed: {}", why),
             ReadError::TimedOut => Redacted::literal("no answer in time"),
-            ReadError::Unavailable(why) | ReadError::Refused(why) => why.clone(),
+            ReadError::Unreachable(why) | ReadError::Unavailable(why) | ReadError::Refused(why) => why.clone(),
         }
     }
 }
@@ -298,7 +301,7 @@ impl Reader {
 
     fn why(&self, error: &kube::Error) -> ReadError {
         let kube::Error::Api(status) = error else {
-            return ReadError::Unavailable(Redacted::literal("the API server cannot be reached"));
+            return ReadError::Unreachable(Redacted::literal("the API server cannot be reached"));
         };
         // Longer messages repeat the whole object.
         let message = self.0.redactor.redact(&status.message).one_line().cut(300);

@@ -217,7 +217,7 @@ fn broken(error: &reqwest::Error) -> ReadError {
     if error.is_timeout() {
         ReadError::TimedOut
     } else if error.is_connect() {
-        ReadError::Unavailable(Redacted::literal("it cannot be reached"))
+        ReadError::Unreachable(Redacted::literal("it cannot be reached"))
     } else {
         ReadError::Unavailable(Redacted::literal("the answer broke off"))
     }

@@ -13,6 +13,7 @@ use crate::model::scene::Condition;
 use crate::model::{Card, ClusterName, Heard, Incident, Kind, ObjectRef, Origin, Part, Proposal, Scene, Severity};
 use crate::redact::Redacted;
 use crate::slack::render;
+use crate::slack::render::Tone;
 use crate::text;
 
 /// One object that was looked at.
@@ -85,28 +86,18 @@ impl Seen {
                 (step, advice) => advice.or(step),
             };
         }
-        let mut message = render::card(&shown, &render::Options { now });
+        let tone = match self.health {
+            _ if self.in_trouble => Tone::Trouble,
+            Health::Healthy => Tone::Well,
+            _ => Tone::Quiet,
+        };
+        let mut message = render::looked(&shown, &render::Options { now }, tone);
         message.blocks.pop();
         // Here is nothing to press.
         message.blocks.retain(|block| serde_json::to_value(block).is_ok_and(|block| block["type"] != "actions"));
         // There is no thread here.
         let text = render::flatten(&message).replace(" more in the thread", " more");
-        let text = if self.in_trouble { text } else { self.quiet(&text) };
         self.hit_line().map_or(text.clone(), |line| format!("{text}\n{line}"))
-    }
-
-    /// Without what only trouble has: how bad it is, since when, and a cause.
-    fn quiet(&self, text: &str) -> String {
-        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        lines.retain(|line| !line.starts_with("*Cause unknown*"));
-        if let Some(first) = lines.first_mut().filter(|_| self.health == Health::Healthy) {
-            *first = first.replacen('⚪', "✅", 1);
-        }
-        if let Some(place) = lines.get_mut(1) {
-            let parts = place.split(" · ").filter(|part| *part != "none" && !part.starts_with("since "));
-            *place = parts.collect::<Vec<_>>().join(" · ");
-        }
-        lines.join("\n")
     }
 
     /// What is in trouble through this one: several by name, a single one with the reason.

@@ -96,6 +96,16 @@ async fn a_name_that_is_not_there_is_answered_with_near_ones_and_never_replaced(
 }
 
 #[test]
+fn what_to_do_about_a_failed_read_follows_its_kind_and_not_its_words() {
+    let of = |error: ReadError| remedy(&error, "https://api.example");
+    assert!(of(ReadError::Forbidden("pods is forbidden".into())).contains("kubectl auth can-i"));
+    assert!(of(ReadError::TimedOut).contains("https://api.example: is it up"));
+    assert!(of(ReadError::Unreachable("nobody is there".into())).contains("is a VPN needed"));
+    assert_eq!(of(ReadError::Unavailable("not allowed: etcd is down".into())), "");
+    assert_eq!(of(ReadError::Refused("the API server cannot be reached".into())), "");
+}
+
+#[test]
 fn colours_and_breaks_are_for_terminals() {
     let card = "🔴 a is down\ncluster `c`\n*Proof*  `not found` (event)\nmore";
     let plain = PLAIN.card(card);

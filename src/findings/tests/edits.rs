@@ -37,6 +37,8 @@ fn a_quota_that_was_lowered_before_it_refused_pods_is_told_with_the_difference()
 #[test]
 fn an_edit_of_another_object_or_field_or_after_the_trouble_is_not_behind_it() {
     silent(&edited(refused(), "team-eu", "hard pods", 25), "edit-behind");
+    // A word of the refusal is no name of a quota.
+    silent(&edited(refused(), "pods", "hard pods", 25), "edit-behind");
     silent(&edited(refused(), "team", "scopes", 25), "edit-behind");
     silent(&edited(refused(), "team", "hard pods", 5), "edit-behind");
     let mut well = World::cart(1, 1);

@@ -20,7 +20,6 @@ use crate::observe::changes;
 use crate::observe::json;
 use crate::observe::tables;
 use crate::observe::typed::Typed;
-use crate::observe::typed::template::config_maps;
 use crate::observe::typed::workload::selector;
 use crate::redact::{Redacted, Redactor};
 use crate::text;
@@ -315,7 +314,7 @@ pub(super) async fn what_changed(reader: &Reader, ask: &OneWorkload) -> Result<A
         state.push("there is no other revision to compare with".into());
     }
     if let Some(workload) = typed.workload(&value, HERE) {
-        let names = config_maps(&workload.template);
+        let names = workload.template.config_maps();
         let namespace = object.namespace();
         for (name, optional) in names.iter().take(CONFIG_MAPS_MAX) {
             let Some(map) = ObjectRef::new(Kind::ConfigMap, Some(namespace), name) else { continue };

@@ -85,6 +85,20 @@ pub struct Template {
     pub rest: BTreeMap<String, Redacted>,
 }
 
+impl Template {
+    /// Names of the ConfigMaps that the pods read, each with whether it may be absent.
+    pub fn config_maps(&self) -> BTreeMap<&str, bool> {
+        let volumes = self.volumes.iter().filter_map(|volume| volume.source.as_ref());
+        let containers = self.containers.iter();
+        let from = containers.flat_map(|container| container.env_from.iter().chain(container.env_keys.values()));
+        let mut names: BTreeMap<&str, bool> = BTreeMap::new();
+        for reference in volumes.chain(from).filter(|reference| reference.kind.as_str() == "ConfigMap") {
+            *names.entry(reference.name.as_str()).or_insert(true) &= reference.optional;
+        }
+        names
+    }
+}
+
 /// A container of a template.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Container {
@@ -93,8 +107,11 @@ pub struct Container {
     pub image: Redacted,
     pub command: Vec<Redacted>,
     pub args: Vec<Redacted>,
-    /// Value, or where it comes from: `ConfigMap app-env key LEVEL`, `Secret db key password`.
+    /// Value, or in words where it comes from: `ConfigMap app-env key LEVEL`, `Secret db key password`.
     pub env: BTreeMap<String, Redacted>,
+    /// The objects that these variables take their value from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env_keys: BTreeMap<String, Reference>,
     pub env_from: Vec<Reference>,
     /// `cpu` -> `500m`, ...
     pub requests: BTreeMap<String, Redacted>,

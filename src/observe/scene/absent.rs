@@ -9,7 +9,7 @@ use crate::observe::Reader;
 use crate::observe::Selector;
 use crate::observe::scene::named::near;
 use crate::observe::scene::page::Page;
-use crate::observe::scene::{not_in_time, unread};
+use crate::observe::scene::unread;
 use crate::observe::typed::Typed;
 use crate::redact::Redacted;
 use crate::text;
@@ -21,17 +21,13 @@ const NEAR_MAX: usize = 5;
 /// Events about an object that is gone.
 const EVENTS_MAX: usize = 50;
 
-pub(super) async fn scene(reader: &Reader, subject: &ObjectRef, by: Instant) -> Scene {
+pub(super) async fn scene(reader: &Reader, subject: &ObjectRef, by: Instant) -> Result<Scene, ReadError> {
     if subject.kind == Kind::Alert {
-        return unread(reader, subject, Redacted::literal("the alert names no object"));
+        return Ok(unread(reader, subject, Redacted::literal("the alert names no object")));
     }
     let (not_found, events) =
         tokio::join!(timeout_at(by, not_found(reader, subject)), timeout_at(by, events(reader, subject)));
-    let not_found = match not_found {
-        Ok(Ok(not_found)) => not_found,
-        Ok(Err(error)) => return unread(reader, subject, error.reason()),
-        Err(_) => return unread(reader, subject, not_in_time()),
-    };
+    let not_found = not_found.unwrap_or(Err(ReadError::TimedOut))?;
     let why = text!("{} does not exist", subject);
     let now = reader.clock().now();
     let mut scene = Scene::unread(subject.clone(), reader.clock().now(), &why);
@@ -52,7 +48,7 @@ pub(super) async fn scene(reader: &Reader, subject: &ObjectRef, by: Instant) -> 
         };
         scene.evidence.push(page.finish(subject, now, missing.as_slice()));
     }
-    scene
+    Ok(scene)
 }
 
 /// Names that nearly match one that does not exist: its own kind's, or those of namespaces.

@@ -13,7 +13,6 @@ use crate::observe::scene::named::near;
 use crate::observe::scene::page::Page;
 use crate::observe::scene::pods::claim_names;
 use crate::observe::scene::{Look, Shared, Told};
-use crate::observe::typed::template::config_maps;
 use crate::redact::Redacted;
 
 /// ConfigMaps, and claims, that a scene holds.
@@ -36,7 +35,7 @@ impl Look<'_> {
         before: Option<&Template>,
     ) -> Result<(Told<Vec<ConfigMap>>, Vec<Change>), ReadError> {
         let mut page = Page::new(ScenePart::Config);
-        let named = config_maps(&self.template);
+        let named = self.template.config_maps();
         let wanted: Vec<ObjectRef> = named
             .keys()
             .filter_map(|name| ObjectRef::new(Kind::ConfigMap, self.namespace(), name))
@@ -44,10 +43,10 @@ impl Look<'_> {
             .collect();
         let found = try_join_all(wanted.iter().map(|object| self.reader.get(object))).await?;
         let mut all: Vec<_> = found.iter().flatten().map(|value| (value.clone(), true)).collect();
-        let dropped = before.map(config_maps).unwrap_or_default();
+        let dropped = before.map(Template::config_maps).unwrap_or_default();
         let dropped: Vec<ObjectRef> = dropped
             .keys()
-            .filter(|name| !named.contains_key(*name))
+            .filter(|name| !named.contains_key(**name))
             .filter_map(|name| ObjectRef::new(Kind::ConfigMap, self.namespace(), name))
             .take(NEAR_MAX)
             .collect();

@@ -63,12 +63,22 @@ struct Look<'a> {
 /// Reads the scene around `subject`. `hints` are objects that the signals name beside it. What has not been read when
 /// `deadline` has passed is `Part::Missing`, and its evidence too; evidence `e1` to `e11` is always there.
 pub async fn read(reader: &Reader, subject: &ObjectRef, hints: &[ObjectRef], deadline: Duration) -> Scene {
+    let read = attempt(reader, subject, hints, deadline).await;
+    read.unwrap_or_else(|error| unread(reader, subject, error.reason()))
+}
+
+/// The same; an error where nothing of the subject itself can be read.
+///
+/// # Errors
+/// By remedy.
+pub async fn attempt(
+    reader: &Reader,
+    subject: &ObjectRef,
+    hints: &[ObjectRef],
+    deadline: Duration,
+) -> Result<Scene, ReadError> {
     let by = Instant::now() + deadline;
-    let root = match timeout_at(by, reader.get(subject)).await {
-        Ok(Ok(root)) => root,
-        Ok(Err(error)) => return unread(reader, subject, error.reason()),
-        Err(_) => return unread(reader, subject, not_in_time()),
-    };
+    let root = timeout_at(by, reader.get(subject)).await.unwrap_or(Err(ReadError::TimedOut))?;
     let typed = Typed { redactor: reader.redactor() };
     let Some(root) = root else { return absent::scene(reader, subject, by).await };
     let template = match subject.kind {
@@ -77,7 +87,7 @@ pub async fn read(reader: &Reader, subject: &ObjectRef, hints: &[ObjectRef], dea
         _ => typed.template(root.pointer("/spec/template").unwrap_or(&Value::Null)),
     };
     let look = Look { reader, typed, owners: Owners::new(reader), subject, hints, root, template, by };
-    look.scene().await
+    Ok(look.scene().await)
 }
 
 impl Look<'_> {
@@ -142,10 +152,8 @@ impl Look<'_> {
 
     /// The outcome within the deadline.
     async fn part<T>(&self, read: impl Future<Output = Result<T, ReadError>>) -> Result<T, Redacted> {
-        match timeout_at(self.by, read).await {
-            Ok(read) => read.map_err(|error| error.reason()),
-            Err(_) => Err(not_in_time()),
-        }
+        let read = timeout_at(self.by, read).await.unwrap_or(Err(ReadError::TimedOut));
+        read.map_err(|error| error.reason())
     }
 
     fn keep<T>(&self, part: ScenePart, told: Result<Told<T>, Redacted>, evidence: &mut Vec<Evidence>) -> Part<T> {
@@ -216,10 +224,6 @@ fn newest(mut changes: Vec<Change>) -> Vec<Change> {
     changes.sort_by_key(|change| std::cmp::Reverse(change.changed_at));
     changes.truncate(CHANGES_MAX);
     changes
-}
-
-fn not_in_time() -> Redacted {
-    Redacted::literal("no answer in time")
 }
 
 /// A scene of which nothing could be read.

@@ -55,6 +55,7 @@ impl Typed<'_> {
             command: self.texts(value, "/command"),
             args: self.texts(value, "/args"),
             env: env.collect::<BTreeMap<_, _>>(),
+            env_keys: json::list(value, "/env").iter().filter_map(|one| self.env_key(one)).collect(),
             env_from: json::list(value, "/envFrom").iter().filter_map(|from| self.env_from(from)).collect(),
             requests: self.map(value, "/resources/requests"),
             limits: self.map(value, "/resources/limits"),
@@ -83,6 +84,16 @@ impl Typed<'_> {
         } else {
             Redacted::literal("from elsewhere")
         }
+    }
+
+    /// A variable that is the key of an object, and that object.
+    fn env_key(&self, value: &Value) -> Option<(String, Reference)> {
+        let one = |field: &str, kind: &'static str| {
+            let from = value.get("valueFrom")?.get(field)?;
+            Some(self.reference(kind, json::text(from, "/name"), json::flag(from, "/optional")))
+        };
+        let from = one("configMapKeyRef", "ConfigMap").or_else(|| one("secretKeyRef", "Secret"))?;
+        Some((json::text(value, "/name").to_owned(), from))
     }
 
     fn env_from(&self, value: &Value) -> Option<Reference> {
@@ -122,28 +133,6 @@ impl Typed<'_> {
     }
 }
 
-/// Names of the ConfigMaps that a template needs, each with whether it may be absent.
-pub fn config_maps(template: &Template) -> BTreeMap<String, bool> {
-    let volumes = template.volumes.iter().filter_map(|volume| volume.source.as_ref());
-    let from = template.containers.iter().flat_map(|container| &container.env_from);
-    let whole = volumes.chain(from).filter(|reference| reference.kind.as_str() == "ConfigMap");
-    let mut names: BTreeMap<String, bool> = BTreeMap::new();
-    for reference in whole {
-        let optional = names.entry(reference.name.as_str().to_owned()).or_insert(true);
-        *optional &= reference.optional;
-    }
-    // `ConfigMap NAME key KEY`, as `env` above writes it.
-    let values = template.containers.iter().flat_map(|container| container.env.values());
-    for value in values {
-        if let Some(rest) = value.as_str().strip_prefix("ConfigMap ")
-            && let Some((name, _)) = rest.split_once(" key ")
-        {
-            names.insert(name.to_owned(), false);
-        }
-    }
-    names
-}
-
 /// Names of the ConfigMaps that a pod template refers to, as the API server has it.
 pub fn config_map_names(template: &Value) -> BTreeSet<String> {
     let volumes = json::list(template, "/spec/volumes").iter();
@@ -170,6 +159,7 @@ mod tests {
             "containers": [{"name": "app", "image": "a:1", "envFrom": [{"configMapRef": {"name": "all"}}], "env": [
                 {"name": "PASSWORD", "value": "hunter22"},
                 {"name": "LEVEL", "valueFrom": {"configMapKeyRef": {"name": "app-env", "key": "LEVEL"}}},
+                {"name": "SAID", "value": "ConfigMap not-meant key LEVEL"},
                 {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}}]}],
             "volumes": [{"name": "a", "projected": {"sources": [
                 {"configMap": {"name": "one"}}, {"secret": {"name": "two"}}, {"serviceAccountToken": {"path": "t"}}]}},
@@ -188,7 +178,7 @@ mod tests {
             .collect();
         assert_eq!(sources, ["ConfigMap one", "Secret two", "serviceAccountToken ", "Secret tls", "emptyDir "]);
         assert_eq!(template.tolerations[0].as_str(), "gpu:NoSchedule");
-        assert_eq!(config_maps(&template).into_keys().collect::<Vec<_>>(), ["all", "app-env", "one"]);
+        assert_eq!(template.config_maps().into_keys().collect::<Vec<_>>(), ["all", "app-env", "one"]);
         assert_eq!(config_map_names(&value).into_iter().collect::<Vec<_>>(), ["all", "app-env", "one"]);
     }
 }

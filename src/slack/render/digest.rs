@@ -8,12 +8,12 @@ use crate::model::scene::{Node, PRESSURES, Scene};
 use crate::model::{Bond, BondKind, Card, Digest, DigestLine, IncidentState, Link, Member, Severity};
 use crate::redact::Redacted;
 use crate::slack::render::Message;
-use crate::slack::render::Options;
 use crate::slack::render::context;
 use crate::slack::render::escape;
 use crate::slack::render::push_lines;
 use crate::slack::render::section;
 use crate::slack::render::states;
+use crate::slack::render::{Options, Tone};
 use crate::text;
 
 /// Lines of a digest: with its head it fits one phone screen and a half. The others are in its thread, worst first here.
@@ -40,7 +40,7 @@ pub fn member(card: &Card) -> Member {
         opened_at: incident.opened_at,
         severity: incident.severity,
         is_open: incident.state == IncidentState::Open,
-        says: escape::prose(&states::header(card)),
+        says: escape::prose(&states::header(card, Tone::Trouble)),
         bonds,
     }
 }
@@ -95,7 +95,7 @@ pub fn digest(digest: &Digest, options: &Options) -> Message {
 
 /// What stands in the thread in place of a card that stands in the channel.
 pub fn moved(card: &Card, link: Option<&Redacted>) -> Message {
-    let text = escape::prose(&states::header(card));
+    let text = escape::prose(&states::header(card, Tone::Trouble));
     let place = link.map(|link| format!(": {}", link_to("card", link))).unwrap_or_default();
     let blocks = vec![section(&format!("{text}\nIt has a card of its own in the channel{place}"))];
     Message { text, blocks }

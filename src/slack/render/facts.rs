@@ -7,6 +7,7 @@ use crate::model::scene::{Change, DiffLine};
 use crate::model::{ASKED, Card, Certainty, Citation, Finding, IncidentState, InvestigationState, Origin, Part, Role};
 use crate::model::{Scene, Severity, Source};
 use crate::redact::Redacted;
+use crate::slack::render::Tone;
 use crate::slack::render::escape;
 
 /// Older changes are not what people ask for when something breaks now; they stay in the thread.
@@ -51,14 +52,14 @@ pub(super) fn subject_words(card: &Card) -> String {
 }
 
 /// Where, how bad, since when, and what was heard.
-pub(super) fn line(card: &Card, now: Timestamp) -> String {
+pub(super) fn line(card: &Card, now: Timestamp, tone: Tone) -> String {
     let incident = &card.incident;
     let (severity, reasoned) = severity(card);
-    let mut parts = vec![
-        format!("cluster `{}`", escape::short(incident.cluster.as_str(), 60)),
-        escape::object(&incident.subject),
-        severity,
-    ];
+    let mut parts =
+        vec![format!("cluster `{}`", escape::short(incident.cluster.as_str(), 60)), escape::object(&incident.subject)];
+    if tone == Tone::Trouble || incident.severity > Severity::None {
+        parts.push(severity);
+    }
     if let Some(service) = card.scene.as_deref().filter(|_| !reasoned).and_then(endpoints) {
         parts.push(service);
     }
@@ -66,8 +67,10 @@ pub(super) fn line(card: &Card, now: Timestamp) -> String {
         IncidentState::Open => (now, "since"),
         IncidentState::Over { at, .. } => (at, "from"),
     };
-    let lasted = clock::words(end.as_second() - incident.began_at.as_second());
-    parts.push(format!("{word} {} ({lasted})", escape::time(incident.began_at, now)));
+    if tone == Tone::Trouble {
+        let lasted = clock::words(end.as_second() - incident.began_at.as_second());
+        parts.push(format!("{word} {} ({lasted})", escape::time(incident.began_at, now)));
+    }
     let heard = &card.heard;
     let mut signals = Vec::new();
     if heard.alerts > 0 {
@@ -235,7 +238,7 @@ pub(super) fn findings(card: &Card) -> Option<String> {
 }
 
 /// Cause, proof and what was ruled out, each on its line.
-pub(super) fn cause(card: &Card) -> Vec<String> {
+pub(super) fn cause(card: &Card, tone: Tone) -> Vec<String> {
     let Some(report) = &card.report else {
         return Vec::new();
     };
@@ -243,6 +246,7 @@ pub(super) fn cause(card: &Card) -> Vec<String> {
     let cause = escape::prose(&escape::cut(report.cause.as_str(), 700));
     match report.certainty {
         _ if cause.is_empty() => {}
+        Certainty::Unknown if tone != Tone::Trouble => {}
         Certainty::Proved => lines.push(format!("*Cause*  {cause}")),
         Certainty::Likely => lines.push(format!("*Likely cause*  {cause}")),
         Certainty::Possible => lines.push(format!("*Possible cause*  {cause}")),
@@ -262,6 +266,7 @@ pub(super) fn cause(card: &Card) -> Vec<String> {
         lines.push(format!("*{label}*  {}", proof.join(" · ")));
     }
     match (ruled_out.is_empty(), unknown) {
+        (_, true) if tone != Tone::Trouble => {}
         (true, true) => lines.push("*Cause unknown*".to_owned()),
         (false, true) => lines.push(format!("*Cause unknown*  ruled out: {ruled_out}")),
         (false, false) => lines.push(format!("*Ruled out*  {ruled_out}")),

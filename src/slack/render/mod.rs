@@ -56,19 +56,35 @@ const BLOCKS_MAX: usize = 50;
 
 /// The one message of an incident, in whatever state it is.
 pub fn card(card: &Card, options: &Options) -> Message {
-    whole(card, options.now, Some("details in the thread"))
+    whole(card, options.now, Some("details in the thread"), Tone::Trouble)
 }
 
 /// The same as it stands in the thread of a digest, where it has no thread of its own.
 pub fn entry(card: &Card, options: &Options) -> Message {
-    whole(card, options.now, None)
+    whole(card, options.now, None, Tone::Trouble)
 }
 
-fn whole(card: &Card, now: Timestamp, details: Option<&str>) -> Message {
-    let header = states::header(card);
+/// The same of an object that was only looked at, behind which no incident is.
+pub fn looked(card: &Card, options: &Options, tone: Tone) -> Message {
+    whole(card, options.now, None, tone)
+}
+
+/// How a card speaks of its subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// Something is the matter with it.
+    Trouble,
+    /// Nothing is seen to be the matter: what only trouble has (how bad, since when, that no cause is known) is left out.
+    Quiet,
+    /// The same, and it is known to be well.
+    Well,
+}
+
+fn whole(card: &Card, now: Timestamp, details: Option<&str>, tone: Tone) -> Message {
+    let header = states::header(card, tone);
     let mut blocks =
         vec![SlackHeaderBlock::new(SlackBlockPlainText::new(header.clone()).with_emoji(true).into()).into()];
-    blocks.push(context(vec![facts::line(card, now)]));
+    blocks.push(context(vec![facts::line(card, now, tone)]));
     if states::is_arrival(&card.incident) {
         blocks.push(section(&states::arrival_short(card)));
     } else if let Some(which) = states::which_one(card) {
@@ -83,7 +99,7 @@ fn whole(card: &Card, now: Timestamp, details: Option<&str>) -> Message {
             .chain(states::unreviewed(card))
             .chain(facts::seen_before(card));
         // What it was is told with how it ended.
-        let cause = if states::is_already_over(card) { Vec::new() } else { facts::cause(card) };
+        let cause = if states::is_already_over(card) { Vec::new() } else { facts::cause(card, tone) };
         push_lines(&mut blocks, cause.into_iter().chain(around).collect());
     }
     let others = states::also_hit(card).into_iter().chain(states::took_in(card));

@@ -8,6 +8,7 @@ use crate::model::{
 };
 use crate::model::{Severity, Verification};
 use crate::redact::Redacted;
+use crate::slack::render::Tone;
 use crate::slack::render::buttons;
 use crate::slack::render::escape;
 use crate::slack::render::facts;
@@ -22,7 +23,7 @@ const ALSO_HIT_MAX: usize = 3;
 const TOOK_IN_MAX: usize = 3;
 
 /// The first line as plain text: the whole story in at most 150 units, emoji and all.
-pub(super) fn header(card: &Card) -> String {
+pub(super) fn header(card: &Card, tone: Tone) -> String {
     let line = if is_arrival(&card.incident) {
         let count = arrived(&card.incident).len() as u32;
         format!("{} Found on arrival: {} already in trouble", emoji(card), escape::counted(count, "workload"))
@@ -32,6 +33,9 @@ pub(super) fn header(card: &Card) -> String {
         let story = facts::story(card);
         let subject = facts::subject_words(card);
         match outcome(card) {
+            Outcome::InTrouble if tone == Tone::Well && card.incident.severity == Severity::None => {
+                format!("✅ {story}")
+            }
             Outcome::InTrouble => format!("{} {story}", emoji(card)),
             Outcome::NotFound => format!("{} {subject} does not exist, but an alert names it", emoji(card)),
             Outcome::AlreadyOver if has_recovered(card) => format!("✅ {subject} had recovered when the alert came"),

@@ -72,6 +72,7 @@ fn finding(role: Role, brief: &'static str, says: &'static str) -> Finding {
         proposal: None,
         advice: None,
         shared: None,
+        through: None,
         revision: None,
         ending: false,
     }

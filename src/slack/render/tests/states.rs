@@ -3,6 +3,23 @@
 use super::*;
 
 #[test]
+fn what_was_only_looked_at_and_is_well_has_no_beginning_no_severity_and_no_unknown_cause() {
+    let mut card = with_report();
+    card.incident.severity = Severity::None;
+    card.incident.alert_severity = None;
+    let report = card.report.as_mut().unwrap();
+    (report.certainty, report.headline) = (Certainty::Unknown, "since it is well · none · is said".into());
+    let told = |tone| flatten(&looked(&card, &Options { now: at(11) }, tone));
+    let (trouble, quiet, well) = (told(Tone::Trouble), told(Tone::Quiet), told(Tone::Well));
+    let place = |text: &str| text.lines().nth(1).unwrap().to_owned();
+    assert!(place(&trouble).contains(" · none · since ") && trouble.contains("*Cause unknown*"), "{trouble}");
+    assert!(!place(&quiet).contains("none") && !place(&quiet).contains("since"), "{quiet}");
+    assert!(!quiet.contains("*Cause unknown*") && quiet.contains("*Seen*"), "{quiet}");
+    assert!(quiet.starts_with("⚪ since it is well · none"), "its own words stay: {quiet}");
+    assert!(well.starts_with("✅ since it is well") && place(&well) == place(&quiet), "{well}");
+}
+
+#[test]
 fn after_a_click_the_buttons_go_and_the_card_says_who_pressed_what() {
     let pressed = asked(|approval| {
         approval.state = ApprovalState::Executing;
