@@ -5,6 +5,7 @@ use super::nodes;
 use super::say;
 use super::schedules;
 use super::view;
+use super::volumes;
 use crate::model::object::Kind;
 use crate::model::scene::{Scene, State, Workload};
 use crate::redact::Redacted;
@@ -36,6 +37,7 @@ pub fn health(scene: &Scene) -> Health {
         Kind::Alert => Health::Unknown,
         Kind::Node => node(scene),
         Kind::PersistentVolumeClaim => claim(scene),
+        Kind::PersistentVolume => volume(scene),
         Kind::Service => service(scene),
         Kind::Ingress => ingress(scene),
         _ => workload(scene),
@@ -140,6 +142,15 @@ fn claim(scene: &Scene) -> Health {
     match claims.iter().find(|claim| claim.object == scene.subject) {
         Some(claim) if claim.phase.as_str() == "Bound" => Health::Healthy,
         Some(claim) => unhealthy(text!("it is {}", claim.phase)),
+        None => Health::Unknown,
+    }
+}
+
+fn volume(scene: &Scene) -> Health {
+    let Some(volumes) = scene.volumes.known() else { return Health::Unknown };
+    match volumes.iter().find(|volume| volume.object == scene.subject) {
+        Some(volume) if volumes::has_failed(volume) => unhealthy("it is Failed".into()),
+        Some(_) => Health::Healthy,
         None => Health::Unknown,
     }
 }

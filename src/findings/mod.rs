@@ -48,6 +48,7 @@ mod storage;
 mod trust;
 mod unadmitted;
 mod view;
+mod volumes;
 
 #[cfg(test)]
 mod tests;
@@ -74,6 +75,7 @@ pub fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     // Within one role and certainty the order of the families decides: what lies under the pods before the pods, what
     // keeps a pod from starting before what ends it, and the revision as such only when nothing says more.
     let mut found = nodes::find(scene, now);
+    found.extend(volumes::find(scene));
     found.extend(storage::find(scene, now));
     found.extend(scheduling::find(scene, now));
     found.extend(unadmitted::find(scene, now));

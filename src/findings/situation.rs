@@ -42,6 +42,7 @@ pub(super) fn situation(scene: &Scene, cause: Option<&Finding>, with_place: bool
         },
         Kind::Service if unhealthy => text!("Service {} has no endpoints", name),
         Kind::Ingress if unhealthy => text!("Ingress {} is not served", name),
+        Kind::PersistentVolume if unhealthy => text!("PersistentVolume {} is Failed", name),
         Kind::PersistentVolumeClaim if unhealthy => text!("PersistentVolumeClaim {} is not bound", name),
         Kind::CronJob if unhealthy => text!("a run of CronJob {} fails", name),
         Kind::CronJob if cause.is_some() => text!("CronJob {} does not run", name),

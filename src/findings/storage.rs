@@ -9,6 +9,7 @@ use super::near;
 use super::proof;
 use super::say;
 use super::view;
+use super::volumes;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::object::Kind;
 use crate::model::scene::{Claim, Event, LogLine, Pod, Scene};
@@ -60,7 +61,8 @@ fn unbound(scene: &Scene, now: Timestamp, claim: &Claim) -> Option<Finding> {
         })),
         ..Finding::new(
             "claim-unbound",
-            Role::Cause,
+            // Why it has none is the volume's to say.
+            if volumes::kept_from(scene, claim).is_some() { Role::Mechanism } else { Role::Cause },
             if trouble.is_some() || is_lost { Certainty::Proved } else { Certainty::Likely },
             &claim.object,
             text!(

@@ -11,6 +11,7 @@ mod quiet;
 mod refused;
 mod silent;
 mod surroundings;
+mod volumes;
 mod workloads;
 mod world;
 

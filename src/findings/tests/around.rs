@@ -223,6 +223,7 @@ fn a_claim_without_a_volume_is_told_with_its_events_words() {
     world.scene.claims = Part::Known(vec![Claim {
         object,
         phase: r("Pending"),
+        uid: "c1".into(),
         storage_class: Some(r("fast")),
         volume: None,
         access_modes: Vec::new(),

@@ -239,6 +239,7 @@ fn a_claim_that_waits_for_its_first_pod_lacks_nothing() {
     world.scene.claims = Part::Known(vec![Claim {
         object: object.clone(),
         phase: "Pending".into(),
+        uid: "c1".into(),
         storage_class: Some(r("fast")),
         volume: None,
         access_modes: vec![r("ReadWriteOnce")],

@@ -210,6 +210,7 @@ fn a_class_that_does_not_exist_is_told_with_those_that_do() {
     let claim = |class: &str| Claim {
         object: object.clone(),
         phase: r("Pending"),
+        uid: "c1".into(),
         storage_class: Some(r(class)),
         volume: None,
         access_modes: Vec::new(),

@@ -33,6 +33,7 @@ impl World {
                 ingress_classes: Part::Known(Vec::new()),
                 config_maps: Part::Known(Vec::new()),
                 claims: Part::Known(Vec::new()),
+                volumes: Part::Known(Vec::new()),
                 autoscalers: Part::Known(Vec::new()),
                 budgets: Part::Known(Vec::new()),
                 quotas: Part::Known(Vec::new()),

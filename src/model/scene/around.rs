@@ -207,6 +207,8 @@ pub struct ConfigMap {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
     pub object: ObjectRef,
+    #[serde(default)]
+    pub uid: String,
     /// `Bound`, `Pending`, `Lost`.
     pub phase: Redacted,
     pub storage_class: Option<Redacted>,
@@ -215,6 +217,22 @@ pub struct Claim {
     /// Names of the StorageClasses that exist; read only where a claim is not bound.
     #[serde(default)]
     pub classes: Option<Vec<Redacted>>,
+    pub at: At,
+}
+
+/// A PersistentVolume.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PersistentVolume {
+    pub object: ObjectRef,
+    /// `Available`, `Bound`, `Released`, `Failed`.
+    pub phase: Redacted,
+    /// What its storage said last, where it failed.
+    pub message: Redacted,
+    /// The claim that it is held for, and that one's uid: a claim of the same name may be another.
+    pub claim: Option<ObjectRef>,
+    pub claim_uid: String,
+    /// `Retain`, `Delete`: what becomes of it once its claim is deleted.
+    pub policy: Redacted,
     pub at: At,
 }
 

@@ -131,6 +131,9 @@ pub struct Scene {
     /// ConfigMaps of the namespace (keys only) that the subject references or whose names are near a missing one.
     pub config_maps: Part<Vec<ConfigMap>>,
     pub claims: Part<Vec<Claim>>,
+    /// PersistentVolumes that claims which are not bound ask for, or that are held for a claim of that name; the subject.
+    #[serde(default)]
+    pub volumes: Part<Vec<PersistentVolume>>,
     pub autoscalers: Part<Vec<Autoscaler>>,
     pub budgets: Part<Vec<Budget>>,
     pub quotas: Part<Vec<Quota>>,
@@ -162,6 +165,7 @@ impl Scene {
             ingress_classes: missing(why),
             config_maps: missing(why),
             claims: missing(why),
+            volumes: missing(why),
             autoscalers: missing(why),
             budgets: missing(why),
             quotas: missing(why),

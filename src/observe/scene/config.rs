@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use futures::future::try_join_all;
+use serde_json::Value;
 
-use crate::model::scene::{Change, Claim, ConfigMap, ScenePart, Template};
+use crate::model::scene::{At, Change, Claim, ConfigMap, Part, PersistentVolume, ScenePart, Template};
 use crate::model::{Kind, Name, ObjectRef};
 use crate::observe::ReadError;
 use crate::observe::Selector;
@@ -23,8 +24,16 @@ const NAMES_MAX: u32 = 500;
 const NEAR_MAX: usize = 3;
 /// StorageClasses of a cluster: where there are more, that one is absent is not claimed.
 const CLASSES_MAX: usize = 50;
+/// PersistentVolumes of a cluster that are looked through for those that a claim could have.
+const VOLUMES_MAX: usize = 5_000;
 /// The one that the cluster puts into every namespace.
 const ROOT_CA: &str = "kube-root-ca.crt";
+
+/// The claims, and the volumes that those which are not bound could have.
+pub(super) struct Storage {
+    pub(super) claims: Vec<Claim>,
+    pub(super) volumes: Part<Vec<PersistentVolume>>,
+}
 
 impl Look<'_> {
     /// The ConfigMaps that the template references; where one is missing, others that may be meant (those whose names are
@@ -102,8 +111,8 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// The claims that the pods mount, or the subject itself.
-    pub(super) async fn claims(&self, pods: &Shared) -> Result<Told<Vec<Claim>>, ReadError> {
+    /// The claims that the pods mount, or the subject itself; and the volumes that those not bound could have.
+    pub(super) async fn claims(&self, pods: &Shared) -> Result<Told<Storage>, ReadError> {
         let mut page = Page::new(ScenePart::Storage);
         let mut names: BTreeSet<(&str, &str)> = BTreeSet::new();
         if self.subject.kind == Kind::PersistentVolumeClaim {
@@ -121,11 +130,36 @@ impl Look<'_> {
         let claims = found.iter().flatten();
         let claims = claims.filter_map(|v| self.typed.claim(v, page.object(v, self.typed.redactor)));
         let mut claims: Vec<Claim> = claims.collect();
-        if claims.iter().any(|claim| claim.phase.as_str() == "Pending") {
-            let classes = self.storage_classes().await;
+        let mut volumes = Part::Known(Vec::new());
+        if self.subject.kind == Kind::PersistentVolume {
+            let at = page.object(&self.root, self.typed.redactor);
+            volumes = Part::Known(self.typed.persistent_volume(&self.root, at).into_iter().collect());
+        } else if claims.iter().any(|claim| claim.phase.as_str() == "Pending") {
+            let (classes, held) = tokio::join!(self.storage_classes(), self.part(self.volumes_for(&claims, &mut page)));
             claims.iter_mut().for_each(|claim| claim.classes.clone_from(&classes));
+            volumes = held.map_or_else(Part::Missing, Part::Known);
         }
-        Ok(Told { value: claims, page })
+        Ok(Told { value: Storage { claims, volumes }, page })
+    }
+
+    /// The volumes that claims which are not bound ask for by name, or that are held for a claim of the same name.
+    async fn volumes_for(&self, claims: &[Claim], page: &mut Page) -> Result<Vec<PersistentVolume>, ReadError> {
+        let mut volumes = Vec::new();
+        let wanted = |value: Value| {
+            let blank = At { evidence: ScenePart::Storage.evidence(), segment: 0 };
+            let Some(mut volume) = self.typed.persistent_volume(&value, blank) else { return };
+            let of = |claim: &Claim| {
+                let named = claim.volume.as_ref().is_some_and(|name| name.as_str() == volume.object.name());
+                claim.phase.as_str() != "Bound" && (named || volume.claim.as_ref() == Some(&claim.object))
+            };
+            if volumes.len() < OBJECTS_MAX && claims.iter().any(of) {
+                volume.at = page.object(&value, self.typed.redactor);
+                volumes.push(volume);
+            }
+        };
+        let ask = Selector::all().at_most(VOLUMES_MAX);
+        self.reader.each(Kind::PersistentVolume, None, &ask, wanted).await?;
+        Ok(volumes)
     }
 
     /// The names of all StorageClasses; what cannot be read, or not whole, is not known.

@@ -135,7 +135,10 @@ impl Look<'_> {
         scene.ingresses = network.ingresses;
         scene.ingress_classes = network.classes;
         scene.config_maps = self.keep(ScenePart::Config, split(config, &mut changes), &mut evidence);
-        scene.claims = self.keep(ScenePart::Storage, claims, &mut evidence);
+        (scene.claims, scene.volumes) = match self.keep(ScenePart::Storage, claims, &mut evidence) {
+            Part::Known(storage) => (Part::Known(storage.claims), storage.volumes),
+            Part::Missing(why) => (Part::Missing(why.clone()), Part::Missing(why)),
+        };
         evidence.push(self.finish(limits.page, &limits.missing));
         scene.autoscalers = limits.autoscalers;
         scene.budgets = limits.budgets;

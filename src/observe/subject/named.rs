@@ -11,7 +11,7 @@ use crate::observe::subject::Way;
 use crate::redact::Redacted;
 
 /// Labels that name an object, most telling first. Those of kube-state-metrics, kubelet and common relabelling rules.
-const OBJECTS: [(&[&str], Kind); 11] = [
+const OBJECTS: [(&[&str], Kind); 12] = [
     (&["deployment"], Kind::Deployment),
     (&["statefulset"], Kind::StatefulSet),
     (&["daemonset"], Kind::DaemonSet),
@@ -19,6 +19,7 @@ const OBJECTS: [(&[&str], Kind); 11] = [
     (&["cronjob"], Kind::CronJob),
     (&["horizontalpodautoscaler", "hpa"], Kind::HorizontalPodAutoscaler),
     (&["persistentvolumeclaim", "pvc"], Kind::PersistentVolumeClaim),
+    (&["persistentvolume"], Kind::PersistentVolume),
     (&["replicaset"], Kind::ReplicaSet),
     (&["poddisruptionbudget"], Kind::PodDisruptionBudget),
     (&["resourcequota"], Kind::ResourceQuota),
@@ -217,6 +218,7 @@ mod tests {
         let with = |more: &[(&'static str, &'static str)]| ways(&[&exporter[..], more].concat());
         assert_eq!(with(&[("deployment", "web")]), ["Deployment shop/web"]);
         assert_eq!(with(&[("node", "n1")]), ["Node n1"]);
+        assert_eq!(with(&[("persistentvolume", "pv-1")]), ["PersistentVolume pv-1"]);
         assert_eq!(with(&[("exported_pod", "web-1"), ("exported_namespace", "prod")]), ["Pod prod/web-1"]);
         assert!(with(&[("instance", "10.77.3.15:8080")]).is_empty());
     }

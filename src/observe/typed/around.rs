@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::model::scene::{At, Autoscaler, Budget, Claim, ConfigMap, Node, Quota};
+use crate::model::scene::{At, Autoscaler, Budget, Claim, ConfigMap, Node, PersistentVolume, Quota};
+use crate::model::{Kind, ObjectRef};
 use crate::observe::json;
 use crate::observe::typed::{Typed, cpu_milli, memory_bytes};
 use crate::redact::Redacted;
@@ -54,11 +55,26 @@ impl Typed<'_> {
     pub fn claim(&self, value: &Value, at: At) -> Option<Claim> {
         Some(Claim {
             object: json::reference(value)?,
+            uid: json::text(value, "/metadata/uid").to_owned(),
             phase: self.text(value, "/status/phase"),
             storage_class: self.some_text(value, "/spec/storageClassName"),
             volume: self.some_text(value, "/spec/volumeName"),
             access_modes: self.texts(value, "/spec/accessModes"),
             classes: None,
+            at,
+        })
+    }
+
+    /// A PersistentVolume.
+    pub fn persistent_volume(&self, value: &Value, at: At) -> Option<PersistentVolume> {
+        let held = |field: &str| json::text(value, &format!("/spec/claimRef/{field}"));
+        Some(PersistentVolume {
+            object: json::reference(value)?,
+            phase: self.text(value, "/status/phase"),
+            message: self.text(value, "/status/message"),
+            claim: ObjectRef::new(Kind::PersistentVolumeClaim, Some(held("namespace")), held("name")),
+            claim_uid: held("uid").to_owned(),
+            policy: self.text(value, "/spec/persistentVolumeReclaimPolicy"),
             at,
         })
     }
