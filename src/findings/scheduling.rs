@@ -63,7 +63,7 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
         found.push(finding);
     } else if waiting.has(|reason| matches!(reason, Reason::Resource(_))) {
         found.push(resources(scene, now, &waiting, blame.as_ref()));
-        found.extend(scaled(scene, now));
+        found.extend(scaled(scene, now, &waiting).filter(|_| blame.is_none()));
     } else if is_closed {
         found.push(closed::by_taints(scene, now, &waiting, blame.as_ref()));
     } else if !waiting.has(|reason| matches!(reason, Reason::Other(text) if text.as_str().contains("olume"))) {
@@ -349,11 +349,18 @@ fn holder(scene: &Scene, resource: &str) -> Option<(Redacted, i64)> {
     Some((text!("{}", largest.object), largest.cpu_milli))
 }
 
-/// The autoscaler that asked for the pod.
-fn scaled(scene: &Scene, now: Timestamp) -> Option<Finding> {
-    let scaled = |hpa: &&Autoscaler| hpa.last_scaled_at.is_some() && hpa.desired > hpa.min;
-    let autoscaler = scene.autoscalers.items().iter().find(scaled)?;
-    let at = say::at(autoscaler.last_scaled_at?, now);
+/// The pods of a scaled workload are made within this: two controllers act in turn, each within seconds.
+const SCALED_WITHIN_SECONDS: i64 = 60;
+
+/// The autoscaler that asked for a pod that waits.
+fn scaled(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>) -> Option<Finding> {
+    let asked = |hpa: &Autoscaler| {
+        let at = hpa.last_scaled_at.filter(|_| hpa.desired > hpa.min)?;
+        let after = |pod: &&Pod| pod.created_at.as_second() - at.as_second();
+        waiting.pods.iter().any(|pod| (0..=SCALED_WITHIN_SECONDS).contains(&after(pod))).then_some(at)
+    };
+    let (autoscaler, at) = scene.autoscalers.items().iter().find_map(|hpa| Some((hpa, asked(hpa)?)))?;
+    let at = say::at(at, now);
     let says = text!(
         "Its autoscaler asked for {} pods at {} (between {} and {}); no rollout is involved.",
         autoscaler.desired,

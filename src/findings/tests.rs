@@ -2,6 +2,7 @@
 
 mod admission;
 mod around;
+mod cases;
 mod edits;
 mod jobs;
 mod lookups;
@@ -27,6 +28,7 @@ use crate::model::report::Report;
 use crate::model::scene::*;
 use crate::model::{Certainty, Proposal};
 use crate::redact::{Redacted, Redactor};
+use workloads::fires;
 use world::World;
 
 const NOW: &str = "2026-05-04T10:00:00Z";
@@ -144,6 +146,7 @@ fn a_misspelt_image_repository_is_named_with_what_it_was_and_who_still_serves() 
     assert!(report.cause.as_str().contains("repository does not exist"), "{}", report.cause);
     assert_eq!((undo(&report), report.certainty), (Some(6), Certainty::Proved));
     assert!(report.ruled_out.iter().any(|line| line.as_str().contains("till")), "{:?}", report.ruled_out);
+    fires(&world, "registry-works");
     assert_eq!(severity(&world.scene, now()), Severity::Medium);
 }
 
@@ -190,6 +193,7 @@ fn a_variable_that_a_rollout_took_away_explains_even_an_exit_code_of_zero() {
     assert_eq!(report.certainty, Certainty::Likely, "the keys of the ConfigMap were not read");
     assert!(report.cause.as_str().contains("removed envFrom ConfigMap cart-env"), "{}", report.cause);
     assert!(report.cause.as_str().contains("exits with code 0"), "{}", report.cause);
+    assert_eq!(fires(&world, "env-missing").certainty, report.certainty);
     assert_eq!(undo(&report), Some(6));
     assert_eq!(severity(&world.scene, now()), Severity::High);
 }
@@ -198,6 +202,7 @@ fn a_variable_that_a_rollout_took_away_explains_even_an_exit_code_of_zero() {
 fn an_oom_kill_is_told_with_the_limit_and_what_lowered_it() {
     let world = after_a_rollout(3, ("limit memory", "512Mi", "256Mi"), crashes("OOMKilled", 137));
     let report = world.report();
+    fires(&world, "oom-killed");
     assert!(
         report.headline.as_str().ends_with("OOMKilled since revision 7: limit memory 512Mi → 256Mi"),
         "{}",
@@ -213,6 +218,7 @@ fn an_oom_kill_is_told_with_the_limit_and_what_lowered_it() {
     assert!(report.proposals.is_empty(), "the revision ran for days");
     assert_eq!(report.certainty, Certainty::Possible);
     assert!(report.ruled_out[0].as_str().contains("a rollout"), "{:?}", report.ruled_out);
+    fires(&world, "revision-ruled-out");
 }
 
 #[test]
@@ -256,6 +262,7 @@ fn a_node_selector_that_meets_no_node_is_told_with_what_the_nodes_have() {
     world.event(named(Kind::Pod, "cart-h7-a"), "FailedScheduling", message, (20, 1));
     world.node("n1", true, &[("example.org/zone", "a")], (4000, 100));
     world.node("n2", true, &[("example.org/zone", "a")], (4000, 100)).node("n3", true, &[], (4000, 100));
+    fires(&world, "node-selector");
     let report = world.report();
     assert!(
         report.cause.as_str().contains("which matches no node (2 nodes have a and 1 node has none)"),

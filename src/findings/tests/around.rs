@@ -1,5 +1,6 @@
 //! Stories of nodes, Services, Jobs, certificates and volumes, and of what is not known.
 
+use super::workloads::fires;
 use super::*;
 
 #[test]
@@ -10,6 +11,7 @@ fn a_lost_node_explains_its_pods_and_no_revision_is_blamed() {
     world.node("n1", false, &[], (4000, 100)).node("n2", true, &[], (4000, 100));
     let report = world.report();
     assert_eq!(report.culprit.as_ref().map(ObjectRef::to_string).as_deref(), Some("Node n1"));
+    fires(&world, "other-nodes-ready");
     assert!(report.headline.as_str().contains("stopped posting status"), "{}", report.headline);
     assert!(report.proposals.is_empty() && report.advice.unwrap().as_str().starts_with("Cordon n1"));
 }
@@ -64,6 +66,7 @@ fn a_service_whose_selector_meets_no_pod_is_the_culprit_and_its_victim_is_not() 
         "calls of cart in shop fail, its own 2 pods are ready: Service prices selects track=blue, its pods carry green: no endpoints"
     );
     assert_eq!(report.culprit.as_ref().map(ObjectRef::to_string).as_deref(), Some("Service shop/prices"));
+    fires(&world, "service-selects-nothing");
     assert!(report.cause.as_str().contains("gets connection refused since 09:47 UTC"), "{}", report.cause);
     assert!(report.proposals.is_empty());
     assert!(report.ruled_out[0].as_str().contains("revision 7 ran 27 min"), "{:?}", report.ruled_out);
@@ -94,6 +97,7 @@ fn an_ingress_class_that_does_not_exist_is_stated_as_a_fact() {
     world.scene.ingress_classes = Part::Known(vec![IngressClass { name: r("traefik"), default: false, at }]);
     let report = world.report();
     assert_eq!(report.headline.as_str(), "Ingress front in shop is not served: IngressClass edge does not exist");
+    fires(&world, "ingress-class");
     assert!(report.cause.as_str().contains("the cluster has only traefik"), "{}", report.cause);
     assert_eq!(severity(&world.scene, now()), Severity::High);
 
@@ -131,6 +135,7 @@ fn a_failed_job_is_told_by_its_last_words_and_not_by_warnings_that_ended() {
     );
     assert!(report.cause.as_str().contains("exit code 6"), "{}", report.cause);
     assert_eq!(world.causes(), ["host-unresolved"]);
+    fires(&world, "failed-create-over");
     assert!(report.ruled_out[0].as_str().contains("FailedCreate"), "{:?}", report.ruled_out);
     assert_eq!(severity(&world.scene, now()), Severity::Medium);
 }

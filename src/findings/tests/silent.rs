@@ -81,6 +81,7 @@ fn a_spread_that_no_node_meets_blames_no_taint_no_selector_and_no_lack_of_room()
 
     let world = waiting("0/3 nodes are available: 3 Insufficient cpu. preemption: none");
     silent(&world, "unschedulable");
+    fires(&world, "resources");
 }
 
 #[test]
