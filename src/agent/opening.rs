@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::agent::prompt::fence;
 use crate::clock::words;
 use crate::model::scene::{Change, ContainerState, DiffLine, Event, LogTail, Pod, State, Terminated, Workload};
-use crate::model::{Card, Finding, Kind, Past, Reading, Role, Scene};
+use crate::model::{Approval, Card, Finding, Kind, Origin, Past, Reading, Role, Scene, Verification};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -45,6 +45,7 @@ pub(super) fn parts(card: &Card, now: Timestamp) -> Vec<Part> {
     let found = "Found by rules; `quotes` stand word for word in the evidence named, ready to be cited";
     let parts = [
         ("Heard", heard(card), LINE_MAX_CHARS, "list_events"),
+        ("Done already, in vain", tried(card, now), FINDING_MAX_CHARS, ""),
         ("What changed", changes(card, now), LINE_MAX_CHARS, "what_changed"),
         (found, card.findings.iter().filter(|f| f.role != Role::Context).map(finding).collect(), FINDING_MAX_CHARS, ""),
         ("State", of(state), LINE_MAX_CHARS, "get_workload"),
@@ -110,6 +111,28 @@ fn unnamed(card: &Card) -> Vec<String> {
         ),
     });
     lines
+}
+
+/// What was carried out and did not help, first to last, and the model's report that stood before it.
+fn tried(card: &Card, now: Timestamp) -> Vec<String> {
+    let mut lines: Vec<String> = card.approvals.iter().rev().filter_map(|approval| in_vain(approval, now)).collect();
+    let in_doubt = card.incident.investigation.is_in_doubt();
+    let before = card.report.as_ref().filter(|report| in_doubt && report.origin == Origin::Model);
+    lines.extend(before.map(|report| format!("the report before it said: {}; {}", report.headline, report.cause)));
+    lines
+}
+
+fn in_vain(approval: &Approval, now: Timestamp) -> Option<String> {
+    let (at, why) = approval.in_vain()?;
+    let action = approval.action.as_ref()?;
+    let finished = approval.execution.as_ref().and_then(|execution| execution.finished_at);
+    let ago = words(now.duration_since(finished.unwrap_or(at)).as_secs());
+    let came = match &approval.verification {
+        Verification::Worse { before, ready, .. } => format!("it made things worse, {ready} ready, {before} before"),
+        _ => "it did not help".to_owned(),
+    };
+    let (tool, done) = (action.tool(), action.words());
+    Some(format!("{tool} of {} ({}{}), {ago} ago: {came}: {why}", action.object(), done.done, done.done_after))
 }
 
 fn changes(card: &Card, now: Timestamp) -> Vec<String> {

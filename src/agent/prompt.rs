@@ -49,6 +49,7 @@ pub fn opening(card: &Card, calls_max: u32, now: jiff::Timestamp) -> anyhow::Res
             cluster => incident.cluster.as_str(),
             namespace => namespace,
             question => question,
+            tried => card.approvals.iter().any(|approval| approval.in_vain().is_some()),
             severity => incident.severity.as_str(),
             began_at => incident.began_at.to_string(),
             now => now.to_string(),

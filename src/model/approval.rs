@@ -60,6 +60,20 @@ impl Approval {
         let left = self.execution.as_ref().and_then(|execution| execution.left.as_ref());
         action.inverse().filter(|_| left.is_some() || !action.mutes())
     }
+
+    /// Since when and why it is known not to have helped, where it was carried out to help: what takes a change back, or
+    /// keeps an alert quiet, mends nothing.
+    pub fn in_vain(&self) -> Option<(Timestamp, &Redacted)> {
+        let mends = self.undoes.is_none() && self.action.as_ref().is_some_and(|action| !action.mutes());
+        match &self.verification {
+            Verification::NotBetter { at, why } | Verification::Worse { at, why, .. }
+                if mends && self.state == ApprovalState::Executed =>
+            {
+                Some((*at, why))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A standing leave, as it was found when people were asked.

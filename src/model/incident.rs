@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::action::Proposal;
-use crate::model::ids::{ClusterName, IncidentId, SignalId};
+use crate::model::ids::{ApprovalId, ClusterName, IncidentId, SignalId};
 use crate::model::object::ObjectRef;
 use crate::redact::{Redacted, Safe};
 
@@ -244,9 +244,24 @@ pub struct Investigation {
     /// Readings that a request had no room for, at the most. The model could ask for each again.
     #[serde(default)]
     pub left_out: u32,
-    /// When its first turn began.
+    /// When the first turn of its present look began.
     #[serde(default)]
     pub started_at: Option<Timestamp>,
+    /// What made it look again, first to last: each action that was carried out and did not help, once.
+    #[serde(default)]
+    pub again: Vec<Again>,
+}
+
+/// A further look of an investigation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Again {
+    /// The approval of the action that did not help.
+    pub after: ApprovalId,
+    /// Its first turn: what was said before is not said again.
+    pub from_turn: u32,
+    /// A model has reported since.
+    #[serde(default)]
+    pub answered: bool,
 }
 
 impl Investigation {
@@ -261,7 +276,23 @@ impl Investigation {
             output_tokens: 0,
             left_out: 0,
             started_at: None,
+            again: Vec::new(),
         }
+    }
+
+    /// The first turn of its present look.
+    pub fn first_turn(&self) -> u32 {
+        self.again.last().map_or(0, |again| again.from_turn)
+    }
+
+    /// Whether something did not help since a model reported: what the report says is in doubt.
+    pub fn is_in_doubt(&self) -> bool {
+        self.again.iter().any(|again| !again.answered)
+    }
+
+    /// A model has reported, knowing all that did not help.
+    pub fn answer(&mut self) {
+        self.again.iter_mut().for_each(|again| again.answered = true);
     }
 }
 

@@ -32,8 +32,8 @@ pub use evidence::{Citation, Evidence, Reading, Segment, Source};
 pub use finding::{Certainty, Finding, Role};
 pub use ids::{ApprovalId, CallId, ClusterName, EvidenceId, IncidentId, Nonce, SignalId};
 pub use incident::{
-    ASKED, Carried, Cause, Ending, Incident, IncidentState, Investigation, InvestigationState, Listed, Merge, Severity,
-    Shared, Weight, Why,
+    ASKED, Again, Carried, Cause, Ending, Incident, IncidentState, Investigation, InvestigationState, Listed, Merge,
+    Severity, Shared, Weight, Why,
 };
 pub use lookup::Lookup;
 pub use object::{Kind, Name, ObjectRef};

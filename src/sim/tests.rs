@@ -1,5 +1,6 @@
 //! Stories: the whole application in the embedded world, step by step on a clock that stands still.
 
+mod again;
 pub(crate) mod alertmanager;
 mod attacks;
 mod edits;

@@ -98,6 +98,7 @@ impl Investigate {
             match self.store.card(&incident).await? {
                 Some(card) => {
                     let transcript = self.store.transcript(&incident).await?;
+                    let transcript = transcript::present(transcript, &card.incident.investigation);
                     return Ok(Some(Run { claim, card, transcript, door: None }));
                 }
                 None => self.store.release(claim).await?,
@@ -148,7 +149,8 @@ impl Investigate {
         let card = &mut run.card;
         let Some(llm) = &self.llm else { return ended(InvestigationState::Off).await };
         let spoken = card.report.as_ref().is_some_and(|report| report.origin == Origin::Model);
-        if spoken || late::is_settled(&card.incident, card.report.as_ref()) {
+        let settled = spoken || late::is_settled(&card.incident, card.report.as_ref());
+        if settled && !card.incident.investigation.is_in_doubt() {
             return ended(InvestigationState::Done).await;
         }
         if let Some(draft) = transcript::draft(&run.transcript) {

@@ -1,5 +1,6 @@
 //! Verify: what came of each action, how each open incident's subject fares, and how incidents end.
 
+mod again;
 mod outcome;
 
 use std::time::Duration;
@@ -268,7 +269,14 @@ impl Verify {
         {
             changed |= ending::note_listed(&mut next, raised, now);
         }
-        writes.extend(asks_again(&card));
+        let turns_max = self.gate.policy().limits.model_turns_per_incident;
+        match again::taken_up(&card, turns_max).filter(|_| health != Health::Healthy) {
+            Some(investigation) => {
+                writes.push(Write::Investigation { incident: id.clone(), investigation });
+                changed = true;
+            }
+            None => writes.extend(asks_again(&card)),
+        }
         if health == Health::Unhealthy {
             let Weight { severity, why } = findings::weight(&scene, now);
             changed |= severity != next.severity || why != next.severity_why;

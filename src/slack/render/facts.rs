@@ -244,7 +244,10 @@ pub(super) fn cause(card: &Card, tone: Tone) -> Vec<String> {
     };
     let mut lines = Vec::new();
     let cause = escape::prose(&escape::cut(report.cause.as_str(), 700));
-    match report.certainty {
+    // What was done about it and did not help speaks against it.
+    let in_doubt = report.origin == Origin::Model && card.incident.investigation.is_in_doubt();
+    let certainty = if in_doubt { report.certainty.min(Certainty::Possible) } else { report.certainty };
+    match certainty {
         _ if cause.is_empty() => {}
         Certainty::Unknown if tone != Tone::Trouble => {}
         Certainty::Proved => lines.push(format!("*Cause*  {cause}")),

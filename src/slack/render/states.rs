@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::clock;
 use crate::model::{
-    ASKED, Action, ApprovalState, Card, Ending, Incident, IncidentState, InvestigationState, ObjectRef, Review,
+    ASKED, Action, ApprovalState, Card, Ending, Incident, IncidentState, InvestigationState, ObjectRef, Origin, Review,
 };
 use crate::model::{Severity, Verification};
 use crate::redact::Redacted;
@@ -269,7 +269,11 @@ pub(super) fn no_answer(card: &Card) -> Option<String> {
     match &card.incident.investigation.state {
         InvestigationState::Failed { why } => {
             let why = escape::prose(escape::bare(&escape::cut(why.as_str(), 200)));
-            Some(format!("No model answer ({why}); this is from rules alone."))
+            let of_before = card.report.as_ref().is_some_and(|report| report.origin == Origin::Model);
+            Some(match of_before {
+                true => format!("Looked again, without an answer ({why}); this was said before that."),
+                false => format!("No model answer ({why}); this is from rules alone."),
+            })
         }
         _ => None,
     }

@@ -12,7 +12,7 @@ use crate::agent::step::SUBMIT_REPORT;
 use crate::findings;
 use crate::govern::budget;
 use crate::govern::budget::Spend;
-use crate::model::{Caller, Card, IncidentId, Investigation, InvestigationState, Room};
+use crate::model::{Caller, Card, IncidentId, Investigation, InvestigationState, Origin, Room};
 use crate::redact::Redacted;
 use crate::stages::investigate::Investigate;
 use crate::stages::investigate::transcript;
@@ -50,7 +50,8 @@ impl Investigate {
     /// The store's.
     pub async fn request(&self, id: &IncidentId) -> anyhow::Result<Option<Value>> {
         let Some(mut card) = self.store.card(id).await? else { return Ok(None) };
-        let standing = self.standing(&mut card, &self.store.transcript(id).await?)?;
+        let transcript = transcript::present(self.store.transcript(id).await?, &card.incident.investigation);
+        let standing = self.standing(&mut card, &transcript)?;
         // Without a model the request is told as it would be.
         let model = self.llm.as_ref().map_or_else(|| "none configured".into(), |llm| llm.model().clone());
         Ok(Some(llm::body(&model, &standing.conversation.messages, &self.tools())))
@@ -142,9 +143,12 @@ impl Investigate {
         let found = findings::find(scene, self.clock.now());
         if found != card.findings {
             let report = findings::conclude(scene, found.clone(), self.clock.now());
-            writes.push(Write::Report { incident: id.clone(), report: Box::new(report.clone()) });
+            // A model's report of before stands until its next one.
+            if card.report.as_ref().is_none_or(|known| known.origin == Origin::Findings) {
+                card.report = Some(report.clone());
+            }
+            writes.push(Write::Report { incident: id.clone(), report: Box::new(report) });
             writes.push(Write::Findings { incident: id.clone(), findings: found.clone() });
-            card.report = Some(report);
             card.findings = found;
         }
         writes

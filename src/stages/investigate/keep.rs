@@ -27,6 +27,9 @@ impl Investigate {
         investigation.input_tokens += turned.input_tokens;
         investigation.output_tokens += turned.output_tokens;
         investigation.left_out = investigation.left_out.max(sent.left_out);
+        if matches!(turned.ended, Ended::Report(_)) {
+            investigation.answer();
+        }
         let mut messages = opening;
         let from = messages.len();
         messages.extend(turned.messages);

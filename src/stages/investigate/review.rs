@@ -61,8 +61,13 @@ impl Investigate {
     /// The report as it is, and the end of the investigation.
     async fn post(&self, run: &Run, report: Report) -> anyhow::Result<Option<Run>> {
         let incident = run.card.incident.id.clone();
-        let write = Write::Report { incident: incident.clone(), report: Box::new(report) };
-        self.store.commit(vec![write], Durability::Durable, Some(&run.claim)).await?;
+        let mut investigation = run.card.incident.investigation.clone();
+        investigation.answer();
+        let writes = vec![
+            Write::Report { incident: incident.clone(), report: Box::new(report) },
+            Write::Investigation { incident: incident.clone(), investigation },
+        ];
+        self.store.commit(writes, Durability::Durable, Some(&run.claim)).await?;
         self.conclude(&incident, InvestigationState::Done, &run.claim).await.map(|()| None)
     }
 }

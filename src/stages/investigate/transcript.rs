@@ -4,7 +4,14 @@ use serde_json::{Map, Value};
 
 use crate::agent::step::SUBMIT_REPORT;
 use crate::agent::turn::Mark;
+use crate::model::Investigation;
 use crate::store::Turn;
+
+/// The turns of the present look: a further one begins with what is known then.
+pub(super) fn present(mut transcript: Vec<Turn>, investigation: &Investigation) -> Vec<Turn> {
+    transcript.retain(|turn| turn.number >= investigation.first_turn());
+    transcript
+}
 
 /// What was said so far, as it is sent: without our marks.
 pub(super) fn said(transcript: &[Turn]) -> Vec<Value> {

@@ -35,7 +35,15 @@ fn after_a_click_the_buttons_go_and_the_card_says_who_pressed_what() {
     insta::assert_snapshot!("thread-of-the-outcome", flatten(&replies(&better, &Options { now: at(11) })[1].1));
     let mut worse = executed(Verification::NotBetter { at: at(9), why: "pods still exit 1".into() });
     worse.incident.investigation.state = InvestigationState::Running;
+    worse.incident.investigation.again =
+        vec![Again { after: worse.approvals[0].id.clone(), from_turn: 4, answered: false }];
     see("done-but-not-better", &worse);
+    worse.incident.investigation.state = InvestigationState::Failed { why: "provider returned 503".into() };
+    let says = render(&worse);
+    assert!(says.contains("Looked again, without an answer (provider returned 503); this was said before"), "{says}");
+    assert!(says.contains("*Possible cause*") && !says.contains("rules alone"), "{says}");
+    worse.incident.investigation.answer();
+    assert!(render(&worse).contains("*Likely cause*"), "a report that knows of it says itself how sure it is");
 }
 
 #[test]
