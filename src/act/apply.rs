@@ -127,6 +127,28 @@ impl Actor {
         Ok(Recovered::Unclear(text!("somebody changed {} meanwhile", action.object())))
     }
 
+    /// Whether a request came through whose approval has ended: by its own mark alone, since anybody may have done the
+    /// same. What leaves none (an eviction, a silence that ends) and what takes many requests is not told.
+    ///
+    /// # Errors
+    /// When it cannot be read now.
+    pub async fn came_through(&self, action: &Action, approval: &Approval) -> Result<Option<Done>, Refusal> {
+        match action {
+            Action::DeletePod { .. } | Action::Drain { .. } | Action::ExpireSilence { .. } => Ok(None),
+            Action::RerunJob { .. } | Action::SilenceAlert { .. } => {
+                match self.recover_other(action, approval).await? {
+                    Some(Recovered::Done(done)) => Ok(Some(done)),
+                    _ => Ok(None),
+                }
+            }
+            _ => {
+                let object = self.0.reader.get(action.object()).await?;
+                let own = object.filter(|object| change::carries(object, &approval.id));
+                Ok(own.map(|object| Done::of(action, &object)))
+            }
+        }
+    }
+
     /// The same of what leaves its mark elsewhere than in the object: a new Job, and pods that go.
     async fn recover_other(&self, action: &Action, approval: &Approval) -> Result<Option<Recovered>, Refusal> {
         match action {

@@ -120,6 +120,7 @@ impl Stages {
                 clock: clock(),
                 metrics: metrics(),
                 away: Away::default(),
+                pace: Pace::default(),
             },
             verify: Verify::new(gate.clone(), reader, clock(), metrics(), setup.rules.clone(), watched),
             expire: Expire {

@@ -226,6 +226,9 @@ pub struct Execution {
     /// The object as the change left it: it is taken back only while that still stands.
     #[serde(default)]
     pub left: Option<Bound>,
+    /// Its request may still have been on its way when its approval ended otherwise.
+    #[serde(default)]
+    pub astray: bool,
 }
 
 /// Whether the action helped.

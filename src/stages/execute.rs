@@ -1,5 +1,6 @@
 //! Execute: clicks are judged, and what was approved is done once, after everything was asked again.
 
+mod astray;
 mod stall;
 
 use jiff::SignedDuration;
@@ -21,6 +22,7 @@ use crate::stages::deliver::Outlet;
 use crate::stages::execute::stall::Stall;
 use crate::stages::lease;
 use crate::stages::lease::LEASE;
+use crate::stages::pace::Pace;
 use crate::store::{Claim, CommitError, Durability, Store, Write};
 use crate::telemetry;
 use crate::telemetry::{ActionLabels, Metrics};
@@ -49,6 +51,8 @@ pub struct Execute {
     pub metrics: Metrics,
     /// The approved actions that wait for the API server, or for Slack to say who is in a group.
     pub away: Away,
+    /// How often what may still be on its way is looked for.
+    pub pace: Pace,
 }
 
 impl Execute {
@@ -97,7 +101,7 @@ impl Execute {
             self.give_back(claim, result).await?;
             return Ok(Ran::Worked);
         }
-        Ok(Ran::Idle)
+        self.find_astray().await
     }
 
     /// Lets a standing leave count for a request that waits, where the policy gives one; true if one was looked at.
@@ -227,30 +231,6 @@ impl Execute {
         Ok(self.end(current, ApprovalState::Failed, why, claim).await?)
     }
 
-    /// Ends what has no leave any more. A request that hung when it was looked for may have come through since: what was
-    /// done in our name is never said to be withdrawn.
-    async fn stop(
-        &self,
-        approval: Approval,
-        action: &Action,
-        why: Redacted,
-        under_way: bool,
-        claim: &Claim,
-    ) -> Result<(), Stall> {
-        if approval.execution.is_some() {
-            match self.actor.recover(action, &approval).await {
-                Ok(Recovered::Done(done)) => return Ok(self.done(approval, done, claim).await?),
-                Ok(Recovered::NotDone | Recovered::Unclear(_)) | Err(Refusal::Refused(_)) => {}
-                Err(Refusal::Later(why)) => return Err(Stall::Away(why)),
-            }
-        }
-        let (state, why) = match under_way {
-            true => (ApprovalState::Failed, text!("it was stopped on its way: {}", why)),
-            false => (ApprovalState::Withdrawn, why),
-        };
-        Ok(self.end(approval, state, why, claim).await?)
-    }
-
     /// Puts the intent on disk and seals it, before anything is sent. The body is fixed from here on.
     async fn intend(
         &self,
@@ -296,19 +276,7 @@ impl Execute {
     }
 
     async fn done(&self, approval: Approval, done: Done, claim: &Claim) -> anyhow::Result<()> {
-        let now = self.clock.now();
-        let execution = approval.execution.clone().unwrap_or_else(|| unsent(now));
-        let done = Approval {
-            execution: Some(Execution {
-                finished_at: Some(now),
-                generation: Some(done.generation),
-                left: done.left,
-                ..execution
-            }),
-            verification: Verification::NotStarted,
-            ..approval
-        };
-        self.end(done, ApprovalState::Executed, Redacted::default(), claim).await
+        self.end(finished(approval, done, self.clock.now()), ApprovalState::Executed, Redacted::default(), claim).await
     }
 
     /// One request of several was done: the card counts, and the next one is another turn's.
@@ -379,6 +347,14 @@ fn approval_of(what: &Pressed) -> Option<&ApprovalId> {
     }
 }
 
+/// The approval with what its action left behind, from which on it is followed.
+fn finished(approval: Approval, done: Done, now: jiff::Timestamp) -> Approval {
+    let execution = approval.execution.clone().unwrap_or_else(|| unsent(now));
+    let (finished_at, generation) = (Some(now), Some(done.generation));
+    let execution = Execution { finished_at, generation, left: done.left, ..execution };
+    Approval { execution: Some(execution), verification: Verification::NotStarted, ..approval }
+}
+
 fn unsent(now: jiff::Timestamp) -> Execution {
     Execution {
         started_at: now,
@@ -388,5 +364,6 @@ fn unsent(now: jiff::Timestamp) -> Execution {
         left: None,
         ready_before: None,
         wait_until: None,
+        astray: false,
     }
 }

@@ -101,6 +101,7 @@ impl World {
                 clock: clock.clone(),
                 metrics: metrics.clone(),
                 away: Default::default(),
+                pace: Default::default(),
             },
             verify: Verify::new(
                 gate.clone(),

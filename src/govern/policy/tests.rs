@@ -259,6 +259,7 @@ pub(in crate::govern) fn approval(namespace: &str, state: ApprovalState, made: &
         left: None,
         ready_before: None,
         wait_until: None,
+        astray: false,
     };
     Approval {
         id: ApprovalId::fresh(),

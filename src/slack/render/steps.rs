@@ -285,6 +285,9 @@ fn executed(card: &Card, approval: &Approval, action: &Action, nth: usize, now: 
         .iter()
         .any(|other| other.undoes.as_ref() == Some(&approval.id) && other.state == ApprovalState::Executed);
     let text = if taken_back { text + &suspended(approval) } else { text };
+    // That it took effect late, after it had been told otherwise.
+    let because = escape::prose(escape::bare(&escape::cut(approval.because.as_str(), 300)));
+    let text = if because.is_empty() { text } else { format!("{text}\n{}.", escape::capital(&because)) };
     let buttons = if judged && !undone { buttons::undo(approval, action, nth) } else { None };
     Step { text, buttons: buttons.into_iter().collect(), ..Step::default() }
 }

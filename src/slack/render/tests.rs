@@ -246,6 +246,7 @@ fn executed(verification: Verification) -> Card {
             left: None,
             ready_before: Some(1),
             wait_until: None,
+            astray: false,
         });
     })
 }

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use crate::model::{Approval, ApprovalId, ApprovalState, Verification};
+use crate::model::{Approval, ApprovalId, ApprovalState, Execution, Verification};
 use crate::redact::Redacted;
 use crate::stages::away;
 use crate::stages::execute::Execute;
@@ -64,7 +64,9 @@ impl Execute {
                 }
                 (true, _) => (ApprovalState::Failed, text!("not sent for {} min: {}", lasted.as_mins(), why)),
             };
-            self.end(begun, state, why, claim).await?;
+            // One that was sent before these may come through yet.
+            let execution = begun.execution.clone().map(|execution| Execution { astray: is_unsent, ..execution });
+            self.end(Approval { execution, ..begun }, state, why, claim).await?;
             return Ok(false);
         }
         if lasted >= TOLD_AFTER {

@@ -10,11 +10,12 @@ use super::{POLICY, World};
 use crate::act::change::APPROVAL_ANNOTATION;
 use crate::govern::gate::{Gate, GateOptions};
 use crate::govern::policy::Policy;
-use crate::model::{Approval, ApprovalState, Pressed, Proposal};
+use crate::model::{Approval, ApprovalState, Ending, Incident, IncidentState, Pressed, Proposal};
 use crate::observe::Sources;
 use crate::redact::Redactor;
 use crate::sim::cluster::Fault;
 use crate::stages::Ran;
+use crate::store::{Durability, Write};
 use crate::telemetry::Metrics;
 
 impl World {
@@ -184,4 +185,28 @@ async fn what_could_not_be_sent_for_minutes_is_told_as_failed_for_it_is_known_no
     let ended = world.now(&asked).await;
     assert_eq!((ended.state, world.writes()), (ApprovalState::Failed, 0), "{}", ended.because);
     assert!(ended.because.as_str().starts_with("not sent for 10 min: "), "{}", ended.because);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_comes_through_after_its_approval_was_withdrawn_is_told_as_late_and_not_as_undone() {
+    let world = world(web()).await;
+    let asked = world.intended_and_ended().await;
+    let over = IncidentState::Over { at: world.clock.now(), how: Ending::Resolved };
+    let over = Incident { state: over, ..world.incident.clone() };
+    world.store.commit(vec![Write::Incident(Box::new(over))], Durability::Durable, None).await.unwrap();
+    while Box::pin(world.execute.run_once()).await.unwrap() == Ran::Worked {}
+    let withdrawn = world.now(&asked).await;
+    assert_eq!(withdrawn.state, ApprovalState::Withdrawn);
+    let so_far = "a request for it may still be on its way, and has not come through so far";
+    assert!(withdrawn.because.as_str().contains(so_far), "{}", withdrawn.because);
+    // Somebody does the same by hand: that is not the request.
+    world.edit(&web(), |web| web["spec"]["replicas"] = 4.into());
+    world.pass(20).await;
+    assert_eq!(world.now(&asked).await.state, ApprovalState::Withdrawn);
+    world.edit(&web(), |web| web["metadata"]["annotations"][APPROVAL_ANNOTATION] = asked.id.as_str().into());
+    world.pass(20).await;
+    let late = world.now(&asked).await;
+    assert_eq!((late.state, world.writes()), (ApprovalState::Executed, 0), "{}", late.because);
+    assert!(late.because.as_str().starts_with("it took effect late"), "{}", late.because);
+    assert!(late.inverse().is_some() && late.execution.unwrap().left.is_some(), "it can be taken back");
 }

@@ -291,6 +291,7 @@ async fn process(url: &str, clock: &Clock, policy: &Policy, reader: &Reader, act
             clock: clock.clone(),
             metrics: metrics.clone(),
             away: Default::default(),
+            pace: Default::default(),
         },
         expire: Expire {
             store: store.clone(),

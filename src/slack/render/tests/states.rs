@@ -47,6 +47,16 @@ fn after_a_click_the_buttons_go_and_the_card_says_who_pressed_what() {
 }
 
 #[test]
+fn what_took_effect_late_says_so_and_never_that_nothing_was_done() {
+    let mut late = executed(Verification::Better { at: at(9), ready: 4, wanted: 4 });
+    late.approvals[0].because =
+        "it took effect late: its request was still on its way when its approval had ended".into();
+    let says = render(&late);
+    assert!(says.contains("*Rolled back*") && says.contains("\nIt took effect late: its request was still"), "{says}");
+    assert!(!says.contains("Withdrawn"), "{says}");
+}
+
+#[test]
 fn healthy_again_is_said_of_the_incident_and_of_no_action_that_moves_no_pod() {
     let mut better = executed(Verification::Better { at: at(9), ready: 4, wanted: 4 });
     assert!(!render(&better).contains("Healthy again"), "its incident is not seen to be healthy, or ill again");
