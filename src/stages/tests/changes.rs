@@ -22,7 +22,7 @@ pub(super) fn n1() -> ObjectRef {
 }
 
 /// A Deployment of two ready pods, a CronJob, and two nodes.
-fn items() -> Vec<Value> {
+pub(super) fn items() -> Vec<Value> {
     let hash = json!({"app": "web", "pod-template-hash": "abc"});
     let mut runs = template("web", "web:1");
     runs["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "128Mi", "cpu": "1"}});
@@ -157,7 +157,7 @@ async fn a_cronjob_is_suspended_and_resumed() {
     assert_eq!(world.get(&nightly)["spec"]["suspend"], false);
 }
 
-fn job(name: &str, ended: bool) -> Value {
+pub(super) fn job(name: &str, ended: bool) -> Value {
     let conditions =
         if ended { json!([{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]) } else { json!([]) };
     json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": "shop", "uid": format!("u-{name}")},

@@ -10,26 +10,32 @@ use proptest::sample::select;
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{NOW, accounts, incident, node, object, template};
+use super::changes::{items, job, web};
+use super::silences::{PRINT, heard, labels};
+use super::{NOW, accounts, incident, object};
 use crate::act::Actor;
+use crate::act::silence::Silencer;
 use crate::clock::Clock;
 use crate::correlate::Rules;
 use crate::govern::gate::{Gate, GateOptions, Suggestion};
 use crate::govern::policy::Policy;
 use crate::model::{
-    Approval, ApprovalState, Caller, Certainty, Click, ClusterName, Ending, Finding, Incident, IncidentState, Kind,
-    ObjectRef, Pressed, Proposal, Role,
+    AlertStatus, Approval, ApprovalState, Caller, Certainty, Click, ClusterName, Ending, Finding, Incident,
+    IncidentState, Kind, ObjectRef, Pressed, Proposal, Role,
 };
 use crate::observe::motion::Motion;
-use crate::observe::{Reader, scene};
+use crate::observe::{Alertmanager, Reader, Sources, scene};
 use crate::redact::Redactor;
 use crate::sim::cluster::{Cluster, Fault, Shift};
+use crate::sim::tests::alertmanager;
+use crate::sim::tests::alertmanager::Fake;
 use crate::stages::deliver::Outlet;
 use crate::stages::execute::Execute;
 use crate::stages::expire::Expire;
 use crate::stages::pace::Pace;
 use crate::stages::preview::Preview;
 use crate::stages::verify::Verify;
+use crate::store::tests::world::on_postgres;
 use crate::store::{Durability, Options, Store, Write};
 use crate::telemetry::Metrics;
 
@@ -46,6 +52,51 @@ standing_leave:
   - {by: U000000A, tool: rollout_restart, namespace: shop, until: 2026-12-31, per_hour: 100}
 "#;
 
+/// What is asked for: one of each kind of request that a change is.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// A patch.
+    Restart,
+    /// An eviction.
+    Evict,
+    /// A new object.
+    Rerun,
+    /// A request to Alertmanager.
+    Silence,
+}
+
+const CHANGES: [Change; 4] = [Change::Restart, Change::Evict, Change::Rerun, Change::Silence];
+
+impl Change {
+    /// What the incident is about.
+    fn subject(self) -> ObjectRef {
+        match self {
+            Change::Restart | Change::Silence => web(),
+            Change::Evict => object(Kind::Pod, "shop", "web-abc-1"),
+            Change::Rerun => object(Kind::Job, "shop", "report"),
+        }
+    }
+
+    fn proposal(self) -> Proposal {
+        let object = self.subject();
+        match self {
+            Change::Restart => Proposal::RolloutRestart { object },
+            Change::Evict => Proposal::DeletePod { object },
+            Change::Rerun => Proposal::RerunJob { object },
+            Change::Silence => Proposal::SilenceAlert { object, alert: PRINT.into(), hours: 2 },
+        }
+    }
+
+    /// Where its request goes.
+    fn path(self) -> &'static str {
+        match self {
+            Change::Restart | Change::Silence => "/apis/apps/v1/namespaces/shop/deployments/web",
+            Change::Evict => "/api/v1/namespaces/shop/pods/web-abc-1/eviction",
+            Change::Rerun => "/apis/batch/v1/namespaces/shop/jobs",
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     /// Somebody, a press, and of which request; a press may come again as the same click.
@@ -56,6 +107,7 @@ enum Step {
         again: bool,
     },
     Minutes(i64),
+    /// Somebody changes the object, or what Alertmanager holds.
     Edit,
     /// The incident ends, or opens again.
     Over(bool),
@@ -92,35 +144,36 @@ struct Process {
 }
 
 struct Story {
+    change: Change,
     cluster: Cluster,
+    alerts: Fake,
     clock: Clock,
     url: String,
     policy: Policy,
     reader: Reader,
+    sources: Sources,
     actor: Actor,
     incident: Incident,
     process: Process,
     clicks: Vec<Click>,
-    _folder: tempfile::TempDir,
     _stop: DropGuard,
 }
 
-fn web() -> ObjectRef {
-    object(Kind::Deployment, "shop", "web")
-}
-
-fn items() -> Vec<Value> {
-    let web = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop", "uid": "u-web", "generation": 1},
-        "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": template("web", "web:1")},
-        "status": {"observedGeneration": 1, "replicas": 2, "readyReplicas": 0, "updatedReplicas": 2}});
-    vec![node("n1"), web]
+/// A Deployment one of whose pods is not ready, and a Job that has failed.
+fn world() -> Vec<Value> {
+    let mut all = items();
+    for pod in all.iter_mut().filter(|object| object["metadata"]["name"] == "web-abc-1") {
+        pod["status"]["conditions"][0]["status"] = json!("False");
+    }
+    all.push(job("report", true));
+    all
 }
 
 impl Story {
-    async fn begin(policy: &str) -> Self {
+    async fn begin(change: Change, policy: &str, url: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let clock = Clock::manual(NOW.parse().unwrap());
-        let snapshot = json!({"x-epoch": NOW, "items": items()});
+        let snapshot = json!({"x-epoch": NOW, "items": world()});
         let cluster = Cluster::from_parts(snapshot, Default::default(), clock.clone(), Shift::Keep).unwrap();
         let stop = CancellationToken::new();
         let mut config = cluster.at_hand(stop.clone()).await.unwrap();
@@ -128,30 +181,36 @@ impl Story {
         let daemon = kube::Client::try_from(config.clone()).unwrap();
         config.auth_info = Default::default();
         let name = ClusterName::parse("test").unwrap();
-        let reader = Reader::new(daemon.clone(), name, Redactor::default(), clock.clone());
-        let actor = Actor::new(reader.clone(), accounts(daemon, config), None);
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
+        let reader = Reader::new(daemon.clone(), name.clone(), Redactor::default(), clock.clone());
+        let alerts = Fake::default();
+        alerts.lock().unwrap().alerts = vec![json!({"fingerprint": PRINT, "labels": labels("web-1")})];
+        let from = alertmanager::serve(&alerts, stop.clone()).await;
+        let from = Alertmanager::new(from, Redactor::default()).unwrap();
+        let silencer = Silencer::new(from.clone()).unwrap();
+        let sources = Sources { alertmanager: Some(from), ..Sources::default() };
+        let actor = Actor::new(reader.clone(), accounts(daemon, config), Some(silencer));
         let policy = Policy::parse(policy, "policy.yaml").unwrap();
-        let process = process(&url, &clock, &policy, &reader, &actor).await;
-        let incident = incident(web(), &clock);
-        let proposal = Some(Proposal::RolloutRestart { object: web() });
-        let finding =
-            Finding::new("stuck", Role::Cause, Certainty::Likely, &web(), "it hangs".into(), "it hangs".into());
-        let findings = vec![Finding { proposal, ..finding }];
+        let process = process(url, &policy, &reader, &sources, &actor).await;
+        let incident = incident(change.subject(), &clock);
+        let says = "it hangs".into();
+        let finding = Finding::new("stuck", Role::Cause, Certainty::Likely, &change.subject(), says, "it hangs".into());
+        let findings = vec![Finding { proposal: Some(change.proposal()), ..finding }];
+        let signal = heard(&name, clock.now(), AlertStatus::Firing);
         let writes = vec![
             Write::Incident(Box::new(incident.clone())),
             Write::Findings { incident: incident.id.clone(), findings },
+            Write::Signals(vec![signal.clone()]),
+            Write::Place { signal: signal.id, incident: incident.id.clone() },
         ];
         process.store.commit(writes, Durability::Durable, None).await.unwrap();
-        let (clicks, _stop) = (Vec::new(), stop.drop_guard());
-        Self { cluster, clock, url, policy, reader, actor, incident, process, clicks, _folder: folder, _stop }
+        let (clicks, url, _stop) = (Vec::new(), url.to_owned(), stop.drop_guard());
+        Self { change, cluster, alerts, clock, url, policy, reader, sources, actor, incident, process, clicks, _stop }
     }
 
     /// Another process over the same store; what the one before held is void.
     async fn restart(&mut self) {
         self.process.store.close().await;
-        self.process = process(&self.url, &self.clock, &self.policy, &self.reader, &self.actor).await;
+        self.process = process(&self.url, &self.policy, &self.reader, &self.sources, &self.actor).await;
     }
 
     async fn approvals(&self) -> Vec<Approval> {
@@ -163,17 +222,10 @@ impl Story {
             Step::Restart => return self.restart().await,
             Step::Minutes(minutes) => return self.clock.set(self.clock.now() + SignedDuration::from_mins(minutes)),
             Step::KillAtWrite => {
-                return self
-                    .cluster
-                    .fault(Fault::HoldAnswer { path: "/apis/apps/v1/namespaces/shop/deployments/web".into() });
+                self.alerts.lock().unwrap().loses_answer = true;
+                return self.cluster.fault(Fault::HoldAnswer { path: self.change.path().into() });
             }
-            Step::Edit => {
-                let mut now = self.cluster.get("Deployment", "shop", "web").unwrap();
-                let edits = now["metadata"]["generation"].as_i64().unwrap_or(0);
-                now["spec"]["template"]["metadata"]["annotations"]["edited"] = json!(format!("{edits}"));
-                self.cluster.put(now).unwrap();
-                return;
-            }
+            Step::Edit => return self.edit(),
             Step::Over(over) => {
                 let state = IncidentState::Over { at: self.clock.now(), how: Ending::Resolved };
                 let state = if over { state } else { IncidentState::Open };
@@ -195,6 +247,25 @@ impl Story {
         }
     }
 
+    /// Somebody else changes what the request for leave is bound to.
+    fn edit(&self) {
+        let subject = self.change.subject();
+        let Some(mut now) = self.cluster.get(subject.kind.as_str(), "shop", subject.name()) else { return };
+        match self.change {
+            Change::Restart | Change::Rerun => {
+                let edits = now["spec"]["template"]["metadata"]["annotations"].as_object().map_or(0, |all| all.len());
+                now["spec"]["template"]["metadata"]["annotations"][format!("edit-{edits}")] = json!("x");
+            }
+            Change::Evict => now["metadata"]["uid"] = json!(format!("{}-again", now["metadata"]["uid"])),
+            Change::Silence => {
+                let by_hand = json!({"id": "by-hand", "status": {"state": "active"}, "comment": "me", "endsAt": "",
+                    "matchers": [{"name": "namespace", "value": "shop"}]});
+                return self.alerts.lock().unwrap().silences.push(by_hand);
+            }
+        }
+        self.cluster.put(now).unwrap();
+    }
+
     /// A stage that fails says so in its log, and runs again.
     async fn run(&self, step: &Step) {
         let Process { gate, preview, execute, expire, verify, .. } = &self.process;
@@ -204,9 +275,9 @@ impl Story {
             Step::Run("expire") => Box::pin(expire.run_once()).await,
             Step::Run(_) => Box::pin(verify.run_once()).await,
             _ => {
-                let scene = scene::read(&self.reader, &web(), &[], Duration::from_secs(5)).await;
-                let proposal = Proposal::RolloutRestart { object: web() };
-                let (incident, scene, proposal) = (&self.incident, Some(&scene), &proposal);
+                let subject = self.change.subject();
+                let scene = scene::read(&self.reader, &subject, &[], Duration::from_secs(5)).await;
+                let (incident, scene, proposal) = (&self.incident, Some(&scene), &self.change.proposal());
                 let suggestion =
                     Suggestion { incident, scene, findings: &[], proposal, caller: Caller::Findings, undoes: None };
                 Box::pin(gate.propose(suggestion)).await.unwrap();
@@ -240,7 +311,8 @@ impl Story {
         self.process.store.commit(vec![Write::Click(click)], Durability::Durable, None).await.unwrap();
     }
 
-    /// Changes that the API server took from the account that writes, by its own log: no dry run among them.
+    /// Changes that the API server took from the account that writes, by its own log, no dry run among them; and those
+    /// that Alertmanager took.
     fn written(&self) -> usize {
         let changes = self.cluster.requests().into_iter().filter(|request| {
             let is_change = matches!(request.method.as_str(), "PATCH" | "PUT" | "POST" | "DELETE");
@@ -248,7 +320,8 @@ impl Story {
             let is_object = request.path.contains("/namespaces/shop/");
             is_change && was_taken && is_object && !request.path.contains("dryRun=All")
         });
-        changes.count()
+        let alerts = self.alerts.lock().unwrap();
+        changes.count() + alerts.made + alerts.ended
     }
 
     async fn check(&self) {
@@ -266,14 +339,16 @@ impl Story {
     }
 }
 
-async fn process(url: &str, clock: &Clock, policy: &Policy, reader: &Reader, actor: &Actor) -> Process {
+async fn process(url: &str, policy: &Policy, reader: &Reader, sources: &Sources, actor: &Actor) -> Process {
+    let clock = reader.clock();
     let store = Store::open(url, clock.clone(), Options::new(ClusterName::parse("test").unwrap())).await.unwrap();
     let (metrics, motion) = (Metrics::new(), Motion::default());
-    let watched = crate::stages::verify::Watched { motion: motion.clone(), ..Default::default() };
+    let alertmanager = sources.alertmanager.clone();
+    let watched = crate::stages::verify::Watched { motion: motion.clone(), alertmanager, ..Default::default() };
     let options = GateOptions {
         store: store.clone(),
         reader: reader.clone(),
-        sources: crate::observe::Sources::default(),
+        sources: sources.clone(),
         foreign: Vec::new(),
         policy: policy.clone(),
         redactor: Redactor::default(),
@@ -308,36 +383,62 @@ async fn process(url: &str, clock: &Clock, policy: &Policy, reader: &Reader, act
     }
 }
 
-fn tell(policy: &str, steps: Vec<Step>) -> BTreeMap<&'static str, usize> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut story = Story::begin(policy).await;
-        for step in [Step::Propose, Step::Run("preview")].into_iter().chain(steps) {
-            story.take(step).await;
-            story.check().await;
-        }
-        let mut states = BTreeMap::new();
-        for approval in story.approvals().await {
-            *states.entry(approval.state.as_str()).or_default() += 1;
-        }
-        *states.entry("written").or_default() += story.written();
-        story.process.store.close().await;
-        states
-    })
+fn now<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+/// What a sequence comes to on SQLite.
+fn tell(change: Change, policy: &str, steps: Vec<Step>) -> BTreeMap<&'static str, usize> {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
+    now(tell_over(&url, change, policy, steps))
+}
+
+async fn tell_over(url: &str, change: Change, policy: &str, steps: Vec<Step>) -> BTreeMap<&'static str, usize> {
+    let mut story = Story::begin(change, policy, url).await;
+    for step in [Step::Propose, Step::Run("preview")].into_iter().chain(steps) {
+        story.take(step).await;
+        story.check().await;
+    }
+    let mut states = BTreeMap::new();
+    for approval in story.approvals().await {
+        *states.entry(approval.state.as_str()).or_default() += 1;
+    }
+    *states.entry("written").or_default() += story.written();
+    story.process.store.close().await;
+    states
 }
 
 proptest! {
     // A case takes about a quarter of a second: a whole world, and some forty reads and writes.
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_done_twice_or_without_two_people(change in select(CHANGES.to_vec()), steps in vec(step(), 1..24)) {
+        tell(change, POLICY, steps);
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_is_done_twice_or_without_two_people(steps in vec(step(), 1..24)) {
-        tell(POLICY, steps);
+    fn a_standing_leave_is_one_of_the_two_people_and_no_more(steps in vec(step(), 1..24)) {
+        tell(Change::Restart, &format!("{POLICY}{LEAVE}"), steps);
     }
+}
+
+proptest! {
+    // Each case makes its schema anew.
+    #![proptest_config(ProptestConfig { cases: 8, max_shrink_iters: 16, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_standing_leave_is_one_of_the_two_people_and_no_more(steps in vec(step(), 1..24)) {
-        tell(&format!("{POLICY}{LEAVE}"), steps);
+    fn nothing_is_done_twice_or_without_two_people_over_postgres(
+        change in select(CHANGES.to_vec()), steps in vec(step(), 1..24)
+    ) {
+        now(on_postgres(async |engine| {
+            tell_over(&engine.url, change, POLICY, steps.clone()).await;
+        }));
     }
 }
 
@@ -346,14 +447,22 @@ fn a_sequence_that_should_end_in_a_change_does() {
     let press = |who, what| Step::Press { who, what, of: 0, again: false };
     let run = || Step::Run("execute");
     let yes = || [press(0, "approve"), run(), press(1, "approve"), run()];
-    let plain: Vec<Step> = yes().into_iter().chain([run(), run()]).collect();
-    assert_eq!(tell(POLICY, plain), BTreeMap::from([("executed", 1), ("written", 1)]));
-    // Killed after the request was sent: the next process finds that it was done.
-    let killed: Vec<Step> = yes().into_iter().chain([Step::KillAtWrite, run(), run(), run()]).collect();
-    assert_eq!(tell(POLICY, killed), BTreeMap::from([("executed", 1), ("written", 1)]));
+    let once = BTreeMap::from([("executed", 1), ("written", 1)]);
+    for change in CHANGES {
+        let plain: Vec<Step> = yes().into_iter().chain([run(), run()]).collect();
+        assert_eq!(tell(change, POLICY, plain), once, "{change:?}");
+        // Killed after the request was sent, or its answer lost: the next one finds that it was done.
+        let killed = [Step::KillAtWrite, run(), Step::Minutes(1), run(), run()];
+        let killed: Vec<Step> = yes().into_iter().chain(killed).collect();
+        assert_eq!(tell(change, POLICY, killed), once, "{change:?}");
+        // What it was asked for was changed before the second yes.
+        let edited = [press(0, "approve"), run(), Step::Edit, press(1, "approve"), run(), run(), run()];
+        assert_eq!(tell(change, POLICY, edited.into())["written"], 0, "{change:?}");
+    }
     // The leave of the first of them and the press of the second.
     let leave = vec![run(), press(1, "approve"), run(), run(), run()];
-    assert_eq!(tell(&format!("{POLICY}{LEAVE}"), leave), BTreeMap::from([("executed", 1), ("written", 1)]));
+    assert_eq!(tell(Change::Restart, &format!("{POLICY}{LEAVE}"), leave), once);
     let alone = vec![run(), press(0, "approve"), run(), run(), run()];
-    assert_eq!(tell(&format!("{POLICY}{LEAVE}"), alone), BTreeMap::from([("pending", 1), ("written", 0)]));
+    let waits = BTreeMap::from([("pending", 1), ("written", 0)]);
+    assert_eq!(tell(Change::Restart, &format!("{POLICY}{LEAVE}"), alone), waits);
 }

@@ -10,13 +10,13 @@ use crate::observe::{Alertmanager, Sources};
 use crate::sim::tests::alertmanager;
 use crate::sim::tests::alertmanager::Fake;
 
-const PRINT: &str = "66fbcb5d4f2b1d45";
+pub(super) const PRINT: &str = "66fbcb5d4f2b1d45";
 
 fn web() -> ObjectRef {
     object(Kind::Deployment, "shop", "web")
 }
 
-fn labels(pod: &str) -> Value {
+pub(super) fn labels(pod: &str) -> Value {
     json!({"alertname": "KubePodCrashLooping", "namespace": "shop", "pod": pod, "severity": "warning"})
 }
 
@@ -46,14 +46,14 @@ async fn world_of(object: Value, subject: ObjectRef, alerts: Vec<Value>) -> (Wor
     let alertmanager = Some(Alertmanager::new(options, Redactor::default()).unwrap());
     let world =
         Box::pin(World::start_beside(vec![object], subject, Sources { alertmanager, ..Sources::default() })).await;
-    let signal = heard(&world, AlertStatus::Firing);
+    let signal = heard(&world.incident.cluster, world.clock.now(), AlertStatus::Firing);
     let place = Write::Place { signal: signal.id.clone(), incident: world.incident.id.clone() };
     world.store.commit(vec![Write::Signals(vec![signal])], Durability::Durable, None).await.unwrap();
     world.store.commit(vec![place], Durability::Durable, None).await.unwrap();
     (world, fake, stop)
 }
 
-fn heard(world: &World, status: AlertStatus) -> Signal {
+pub(super) fn heard(cluster: &ClusterName, at: jiff::Timestamp, status: AlertStatus) -> Signal {
     let alert = Alert {
         receiver: "r".into(),
         group_key: "g".into(),
@@ -62,13 +62,13 @@ fn heard(world: &World, status: AlertStatus) -> Signal {
         status,
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
-        starts_at: world.clock.now(),
+        starts_at: at,
         ends_at: None,
         generator_url: None,
         truncated: 0,
     };
     let id = SignalId::derive(&["alert", &format!("{status:?}")]);
-    Signal { id, cluster: world.incident.cluster.clone(), heard_at: world.clock.now(), body: SignalBody::Alert(alert) }
+    Signal { id, cluster: cluster.clone(), heard_at: at, body: SignalBody::Alert(alert) }
 }
 
 fn silence(alert: &'static str, hours: u32) -> Proposal {

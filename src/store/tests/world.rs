@@ -30,21 +30,24 @@ pub(crate) struct World {
 pub(crate) async fn on_each_engine(story: impl AsyncFn(&World)) {
     let lite = World::new(None);
     story(&lite).await;
-    let mut engines = "sqlite";
-    if let Ok(server) = std::env::var("FIRSTLOOK_TEST_POSTGRES_URL") {
-        let schema = format!("t{}", uuid::Uuid::now_v7().simple());
-        let mut admin = PgConnection::connect(&server).await.unwrap();
-        run(&mut admin, &format!("CREATE SCHEMA {schema}")).await;
-        let separator = if server.contains('?') { '&' } else { '?' };
-        story(&World::new(Some(format!("{server}{separator}options[search_path]={schema}")))).await;
-        run(&mut admin, &format!("DROP SCHEMA {schema} CASCADE")).await;
-        engines = "sqlite, postgres";
-    }
+    let engines = if on_postgres(story).await { "sqlite, postgres" } else { "sqlite" };
     // Once, and not by println!, which is shown for failed tests alone.
     static SAID: std::sync::Once = std::sync::Once::new();
     SAID.call_once(|| {
         let _ = writeln!(std::io::stdout(), "store tests ran on: {engines}");
     });
+}
+
+/// Runs `story` on PostgreSQL alone; false where none is named.
+pub(crate) async fn on_postgres(story: impl AsyncFn(&World)) -> bool {
+    let Ok(server) = std::env::var("FIRSTLOOK_TEST_POSTGRES_URL") else { return false };
+    let schema = format!("t{}", uuid::Uuid::now_v7().simple());
+    let mut admin = PgConnection::connect(&server).await.unwrap();
+    run(&mut admin, &format!("CREATE SCHEMA {schema}")).await;
+    let separator = if server.contains('?') { '&' } else { '?' };
+    story(&World::new(Some(format!("{server}{separator}options[search_path]={schema}")))).await;
+    run(&mut admin, &format!("DROP SCHEMA {schema} CASCADE")).await;
+    true
 }
 
 async fn run(conn: &mut PgConnection, sql: &str) {
@@ -140,6 +143,7 @@ impl World {
             left: None,
             ready_before: None,
             wait_until: None,
+            astray: false,
         });
         Approval {
             id: ApprovalId::parse(id).unwrap(),
