@@ -1,108 +1,61 @@
 """Each action on the real control plane, with the RBAC and admission policies of deploy/: done for real, taken back for real, and nothing beside it."""
-import json
-
 import plot
-from daemon import WEBHOOK_TOKEN, firstlook
-from identities import NAMESPACE, install, rendered
-from parts import alertmanager, deployment, free_port, namespace_object, request, run_tool, wait_until
-from workspace import ONCALL, workspace
+from daemon import WEBHOOK_TOKEN
+from identities import NAMESPACE, install
+from parts import alertmanager, deployment, free_port, namespace_object, request, wait_until
+from workspace import ONCALL
+from world import World
 
 SHOP = "acts"
 # Of the story of a silence: the other namespace is still going away while it begins.
 HEARD = "heard"
-EVERYTHING = {
-    "approvers": [{"who": [ONCALL], "tiers": ["reversible", "destructive"], "namespaces": ["*"], "cluster": True}],
-    "limits": {"writes_per_hour": 100, "writes_per_incident": 100},
-}
 SECRET_FREE = ("firstlook", "firstlook-preview", "firstlook-write", "firstlook-write-destructive")
 
 
-class Caller:
-    """An MCP client with a token, over streamable HTTP."""
-
-    def __init__(self, url, token):
-        self.url, self.headers, self.number = url, {"Authorization": f"Bearer {token}", "Content-Type": "application/json",
-                                                    "Accept": "application/json, text/event-stream"}, 0
-        hello = self.send("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "story", "version": "1"}})
-        self.headers["MCP-Protocol-Version"] = hello["protocolVersion"]
-        request("POST", self.url, {"jsonrpc": "2.0", "method": "notifications/initialized"}, self.headers)
-
-    def send(self, method, params):
-        self.number += 1
-        answer = request("POST", self.url, {"jsonrpc": "2.0", "id": self.number, "method": method, "params": params}, self.headers)
-        assert answer.status == 200, f"{method}: {answer.status} {answer.text}"
-        if session := next((v for k, v in dict(answer.headers).items() if k.lower() == "mcp-session-id"), None):
-            self.headers["Mcp-Session-Id"] = session
-        texts = [line[5:].strip() for line in answer.text.splitlines() if line.startswith("data:")] or [answer.text]
-        told = next(m for m in (json.loads(t) for t in texts if t) if m.get("id") == self.number)
-        assert "error" not in told, told
-        return told["result"]
-
-    def ask(self, tool, **arguments):
-        """Asks for a change; the approval's id, or the reason why not."""
-        told = self.send("tools/call", {"name": tool, "arguments": arguments})["structuredContent"]
-        return told["approval_id"] if told["status"] == "pending_approval" else told["reason"]
+def limit(found):
+    """The memory that the first container may use, if that is bounded."""
+    return found["spec"]["template"]["spec"]["containers"][0].get("resources", {}).get("limits", {}).get("memory")
 
 
-class World:
-    """A daemon with `/mcp`, running as its own ServiceAccount on a real cluster, and a person who says yes."""
-
-    def __init__(self, run, beside=None, namespace=SHOP):
-        self.run, self.cluster = run, run.cluster()
-        install(self.cluster)
-        self.slack = run.start(workspace(run))
-        done = run_tool([run.binary, "mcp", "token", "--name", "story", "--for", ONCALL, "--namespaces", namespace, "--cluster",
-                         "--tiers", "read-only,reversible,destructive", "--asks-per-hour", "100"])
-        token, entry = done.stdout.split("\n", 1)
-        (run.work / "callers.yaml").write_text("callers:\n" + entry)
-        address = f"127.0.0.1:{free_port()}"
-        extra = {"listeners": {"mcp": {"address": address}}, "mcp_callers_file": str(run.work / "callers.yaml"), **(beside or {})}
-        kubeconfig = self.cluster.kubeconfig_for(run.work / "kubeconfig", NAMESPACE, "firstlook")
-        self.daemon = run.start(firstlook(run, kubeconfig, slack=self.slack.api, policy=EVERYTHING, extra=extra))
-        self.daemon.wait_synced()
-        self.caller = Caller(f"http://{address}/mcp", token.strip())
-
-    def get(self, kind, name, namespace=SHOP):
-        return self.cluster.get(*(["-n", namespace] if namespace else []), kind, name)
-
-    def approve(self, approval):
-        """Its own button: a card whose request was just carried out may still show the old one."""
-        ts, action_id = self.slack.wait_for_button("approve", value=approval)
-        assert self.slack.press(self.daemon.interactivity_url, ts, action_id, ONCALL).status == 200
-        return ts
-
-    def state(self, approval):
-        return self.caller.send("tools/call", {"name": "get_approval", "arguments": {"approval_id": approval}})
-
-    def carry_out(self, tool, **arguments):
-        """Asked, approved, executed: the card's timestamp."""
-        asked = self.caller.ask(tool, **arguments)
-        assert asked.startswith("a") and " " not in asked, f"{tool}: {asked}"
-        ts = self.approve(asked)
-        told = wait_until(lambda: (t := json.dumps(self.state(asked))) and ("executed" in t or "failed" in t or "withdrawn" in t) and t, f"{tool} to be carried out")
-        assert "executed" in told, f"{tool}: {told}"
-        return ts
-
-    def take_back(self, ts, leads):
-        """Undo on that card, by what it leads to (a card can hold several): asked for, approved."""
-        def button(kind, text):
-            card = next(c for c in self.slack.cards() if c["message"]["ts"] == ts)
-            return next((b["action_id"] for b in card["buttons"] if b["action_id"].startswith(kind) and text in json.dumps(b)), None)
-        for kind, text in (("undo", f"Undo: {leads}"), ("approve", "")):
-            action_id = wait_until(lambda: button(kind, text), f"the button {kind} on the card", 60)
-            assert self.slack.press(self.daemon.interactivity_url, ts, action_id, ONCALL).status == 200
+def field(name):
+    return lambda found: found["spec"].get(name, False)
 
 
-def container(found):
-    return found["spec"]["template"]["spec"]["containers"][0]
+def restarted(found):
+    return "kubectl.kubernetes.io/restartedAt" in found["spec"]["template"]["metadata"].get("annotations", {})
+
+
+def each(before):
+    """Every change of a field: (tool, arguments, kind and name and namespace, what is read, what it is then, where Undo leads), and what kubectl
+    does before it and after it, where it takes back what somebody else did."""
+    web, nightly, node = ("deployment", "checkout", SHOP), ("cronjob", "nightly", SHOP), ("node", "node-a", None)
+    named, job, bare = {"namespace": SHOP, "name": "checkout"}, {"namespace": SHOP, "name": "nightly"}, {"name": "node-a"}
+    suspend = ("patch", "cronjob", "nightly", "-p")
+    yield "scale", {**named, "kind": "Deployment", "replicas": before + 1}, web, field("replicas"), before + 1, f"back to {before}"
+    yield "pause_rollout", named, web, field("paused"), True, "resume it"
+    yield ("resume_rollout", named, web, field("paused"), False, "pause it again",
+           ("rollout", "pause", "deployment/checkout"), ("rollout", "resume", "deployment/checkout"))
+    yield "suspend_cronjob", job, nightly, field("suspend"), True, "resume it"
+    yield ("resume_cronjob", job, nightly, field("suspend"), False, "suspend it again",
+           (*suspend, '{"spec":{"suspend":true}}'), (*suspend, '{"spec":{"suspend":false}}'))
+    yield "cordon", bare, node, field("unschedulable"), True, "uncordon it"
+    yield "uncordon", bare, node, field("unschedulable"), False, "cordon it again", ("cordon", "node-a"), ("uncordon", "node-a")
+
+
+def rolled():
+    """The same of what gives pods another template: the resources change and come back, which leaves a revision to go back to."""
+    for kind, name in (("Deployment", "checkout"), ("StatefulSet", "statefulset"), ("DaemonSet", "daemonset")):
+        what, asked = (kind.lower(), name, SHOP), {"namespace": SHOP, "kind": kind, "name": name}
+        resources = {"container": "api", "memory_limit": "256Mi", "cpu_request": "50m"}
+        yield "set_resources", {**asked, **resources}, what, limit, "256Mi", "back to the resources before"
+        yield "rollout_undo", asked, what, limit, "256Mi", "back to revision"
+        yield "rollout_restart", asked, what, restarted, True, None
 
 
 def each_action_is_done_and_taken_back_for_real(run):
-    world = World(run)
+    world = World(run, SHOP)
     cluster = world.cluster
     plot.set_up(run, cluster, SHOP)
-    web = {"namespace": SHOP, "kind": "Deployment", "name": "checkout"}
-    named = {"namespace": SHOP, "name": "checkout"}
     pods = {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "api", "image": "registry.test/x:1"}]}}
     job = {"template": {"metadata": {"labels": {"app": "report"}}, "spec": {**pods["spec"], "restartPolicy": "Never"}}}
     cluster.apply(
@@ -112,40 +65,21 @@ def each_action_is_done_and_taken_back_for_real(run):
            "spec": {"selector": {"matchLabels": {"app": kind.lower()}}, **({"serviceName": "x"} if kind == "StatefulSet" else {}),
                     "template": {**pods, "metadata": {"labels": {"app": kind.lower()}}}}} for kind in ("StatefulSet", "DaemonSet")))
 
-    def replicas():
-        return world.get("deployment", "checkout")["spec"]["replicas"]
-
-    before = replicas()
-    ts = world.carry_out("scale", **web, replicas=before + 1)
-    assert replicas() == before + 1
-    world.take_back(ts, "back to 2")
-    wait_until(lambda: replicas() == before, "the number of pods of before")
-
-    ts = world.carry_out("pause_rollout", **named)
-    assert world.get("deployment", "checkout")["spec"]["paused"] is True
-    world.take_back(ts, "resume it")
-    wait_until(lambda: not world.get("deployment", "checkout")["spec"].get("paused"), "the rollout to be resumed")
-
-    ts = world.carry_out("set_resources", **web, container="api", memory_limit="256Mi", cpu_request="50m")
-    assert container(world.get("deployment", "checkout"))["resources"] == {"limits": {"memory": "256Mi"}, "requests": {"cpu": "50m"}}
-    world.take_back(ts, "back to the resources before")
-    wait_until(lambda: not container(world.get("deployment", "checkout")).get("resources", {}).get("limits"), "the resources of before")
-    cluster.rolled_out(SHOP, "checkout")
-
-    ts = world.carry_out("suspend_cronjob", namespace=SHOP, name="nightly")
-    assert world.get("cronjob", "nightly")["spec"]["suspend"] is True
-    world.take_back(ts, "resume it")
-    wait_until(lambda: not world.get("cronjob", "nightly")["spec"]["suspend"], "the CronJob to be resumed")
-
-    ts = world.carry_out("cordon", name="node-a")
-    assert world.get("node", "node-a", None)["spec"]["unschedulable"] is True
-    world.take_back(ts, "uncordon it")
-    wait_until(lambda: not world.get("node", "node-a", None)["spec"].get("unschedulable"), "the node to be uncordoned")
-
-    for kind in ("StatefulSet", "DaemonSet"):
-        world.carry_out("rollout_restart", namespace=SHOP, kind=kind, name=kind.lower())
-        annotations = world.get(kind.lower(), kind.lower())["spec"]["template"]["metadata"]["annotations"]
-        assert "kubectl.kubernetes.io/restartedAt" in annotations, annotations
+    before = world.get("deployment", "checkout")["spec"]["replicas"]
+    for tool, asked, what, read, then, leads, *by_hand in (*each(before), *rolled()):
+        if by_hand:
+            cluster.kubectl("-n", SHOP, *by_hand[0])
+        stood = read(world.get(*what))
+        assert stood != then, f"{tool} would change nothing of {what}"
+        ts = world.carry_out(tool, **asked)
+        assert read(world.get(*what)) == then, f"{tool} of {what}: {read(world.get(*what))}"
+        if leads:
+            world.take_back(ts, leads)
+            wait_until(lambda: read(world.get(*what)) == stood, f"{tool} of {what} to be taken back")
+        if by_hand:
+            cluster.kubectl("-n", SHOP, *by_hand[1])
+        if read in (limit, restarted):
+            cluster.kubectl("-n", SHOP, "rollout", "status", f"{what[0]}/{what[1]}", "--timeout=60s")
 
     refused = world.caller.ask("rerun_job", namespace=SHOP, kind="Job", name="report")
     assert "under way" in refused, refused
@@ -176,7 +110,7 @@ def each_action_is_done_and_taken_back_for_real(run):
 def an_alert_is_silenced_for_exactly_its_labels_and_heard_again(run):
     """A real Alertmanager: asked for by a caller from outside, approved in Slack, suppressed, undone."""
     port = free_port()
-    world = World(run, {"alertmanager": {"url": f"http://127.0.0.1:{port}"}}, HEARD)
+    world = World(run, HEARD, {"alertmanager": {"url": f"http://127.0.0.1:{port}"}})
     plot.set_up(run, world.cluster, HEARD)
     alerts = run.start(alertmanager(run.work, world.daemon.webhook_url, WEBHOOK_TOKEN, port=port))
     labels = {"alertname": "CheckoutSlow", "namespace": HEARD, "deployment": "checkout", "severity": "warning"}
@@ -267,44 +201,3 @@ def no_account_can_write_but_as_it_should(run):
         for path in ("/api/v1/secrets", "/api/v1/namespaces/guards/secrets/x"):
             answer = send(account, "GET", path, None)
             assert answer.status == 403, f"{account}: {answer.status} {answer.text}"
-
-
-def every_verb_that_is_granted_for_writing_is_one_that_the_story_above_used(run):
-    """Read from the manifests themselves: no more and no less."""
-    used = {(verb, resource) for verb, resource, *_ in writes()}
-    granted = {}
-    for role in (o for o in rendered() if o["kind"] in ("ClusterRole", "Role")):
-        for rule in role["rules"]:
-            for group in rule["apiGroups"]:
-                for resource in rule["resources"]:
-                    assert "*" not in (group, resource) and resource != "secrets", rule
-                    for verb in rule["verbs"]:
-                        granted.setdefault(role["metadata"]["name"], set()).add((verb, resource + (f".{group}" if group else "")))
-    assert granted["firstlook-preview"] == used, granted["firstlook-preview"] ^ used
-    assert granted["firstlook-write"] | granted["firstlook-write-destructive"] == used
-    # A drain cordons with its own account.
-    assert granted["firstlook-write"] & granted["firstlook-write-destructive"] == {("patch", "nodes")}
-    assert granted["firstlook-tokens"] == {("create", "serviceaccounts/token")}
-    assert {verb for verb, _ in granted["firstlook"]} == {"get", "list", "watch"}
-    every_read_that_is_granted_is_answered(run, granted["firstlook"])
-
-
-# What lives in no namespace.
-CLUSTER_WIDE = {"nodes", "namespaces", "persistentvolumes", "storageclasses", "ingressclasses", "validatingadmissionpolicies", "validatingadmissionpolicybindings"}
-
-
-def every_read_that_is_granted_is_answered(run, granted):
-    """With the daemon's own token: each verb on each resource, as its watches, lists and tools send them."""
-    cluster = run.cluster()
-    install(cluster)
-    token = cluster.token_of(NAMESPACE, "firstlook")
-    for verb, named in sorted(granted):
-        resource, _, group = named.partition(".")
-        root = f"/apis/{group}/{'v2' if group == 'autoscaling' else 'v1'}" if group else "/api/v1"
-        plural, _, part = resource.partition("/")
-        name = "firstlook-preview" if group == "admissionregistration.k8s.io" else "none"
-        inside = root if plural in CLUSTER_WIDE else f"{root}/namespaces/kube-node-lease"
-        path = {"list": f"{root}/{plural}?limit=1", "watch": f"{root}/{plural}?watch=1&timeoutSeconds=1",
-                "get": f"{inside}/{plural}/{name}" + (f"/{part}" if part else "")}[verb]
-        answer = cluster.request("GET", path, token)
-        assert answer.status in (200, 404), f"{verb} {named}: {answer.status} {answer.text}"
