@@ -52,7 +52,8 @@ impl Clients {
         let Setup { store, clock, redactor, metrics, policy, .. } = setup;
         let (client, server) = clients::tools(&setup.kubernetes)?;
         let (cluster, places) = (setup.cluster.clone(), setup.namespaces.clone());
-        let reader = Reader::within(client.clone(), cluster, redactor.clone(), clock.clone(), places);
+        let reader = Reader::within(client.clone(), cluster, redactor.clone(), clock.clone(), places)
+            .with_prometheus(setup.sources.prometheus.clone());
         let (namespace, prefix, writes) = setup.accounts.clone();
         let accounts = Accounts { daemon: client, server, namespace, prefix, writes, redactor: redactor.clone() };
         let silencer = setup.sources.alertmanager.clone().map(Silencer::new).transpose()?;

@@ -27,8 +27,8 @@ const NEW_SECONDS: i64 = 3600;
 const WHY_MAX: usize = 80;
 
 /// How bad the state of a scene's subject is: high when nothing serves, critical when an Ingress leads there, medium when
-/// it is degraded, low when all that served still serves, none when it is well. One level more where a tier label calls
-/// the workload critical.
+/// it is degraded, low when all that served still serves, none when it is well. At least high where much of what it is sent
+/// fails, as far as that is counted. One level more where a tier label calls the workload critical.
 pub fn severity(scene: &Scene, now: Timestamp) -> Severity {
     weight(scene, now).severity
 }
@@ -45,6 +45,10 @@ pub fn weight(scene: &Scene, now: Timestamp) -> Weight {
     };
     let (reach, victims) = reaches_others(scene, now);
     let (level, why) = if reach > own { (reach, victims) } else { (own, state(scene, own)) };
+    let (level, why) = match failing(scene).filter(|_| level < Severity::High) {
+        Some(failing) => (Severity::High, failing),
+        None => (level, why),
+    };
     let (level, why) = match exposed(scene).filter(|_| level == Severity::High) {
         Some(ingress) => (Severity::Critical, text!("no endpoint is left behind {}", ingress)),
         None => (level, why),
@@ -105,6 +109,23 @@ fn of_workload(scene: &Scene, workload: &Workload, now: Timestamp) -> Severity {
         Health::Unhealthy { .. } if view::troubled(scene).any(|pod| pod.ready) => Severity::Medium,
         Health::Unhealthy { .. } => Severity::Low,
     }
+}
+
+/// A share of the requests, in percent, of which the failing hurt whoever calls: retries and a single bad path hide less.
+const FAILING_PERCENT: u64 = 20;
+/// Fewer requests than this, in a thousand seconds, are too few to reckon a share of: 30 in five minutes.
+const REQUESTS_MIN_MILLI: u64 = 100;
+
+/// That much of what the subject's Services are sent fails, where that is counted. That nothing is sent says nothing: what is
+/// down is not called, and what nobody counts may be called all the same.
+fn failing(scene: &Scene) -> Option<Redacted> {
+    let traffic = scene.traffic.known()?.as_ref().filter(|traffic| traffic.requests_milli >= REQUESTS_MIN_MILLI)?;
+    let percent = traffic.failed_milli.saturating_mul(100) / traffic.requests_milli;
+    let rate = (traffic.requests_milli + 500) / 1000;
+    (percent >= FAILING_PERCENT).then(|| match rate {
+        0 => text!("{}% of its requests fail", percent),
+        rate => text!("{}% of its {} requests/s fail", percent, rate),
+    })
 }
 
 /// The Ingress that leads to the subject while nothing answers behind it: people outside the cluster see that.

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::clock::Clock;
 use crate::model::{ClusterName, Kind, Name, ObjectRef};
+use crate::observe::Prometheus;
 use crate::observe::json::slim;
 use crate::redact::{Redacted, Redactor};
 use crate::text;
@@ -109,7 +110,7 @@ pub struct Listed {
 
 /// Reads one cluster. Clones are cheap and share the bound on requests in flight.
 #[derive(Clone)]
-pub struct Reader(Arc<Inner>);
+pub struct Reader(Arc<Inner>, Option<Prometheus>);
 
 struct Inner {
     client: kube::Client,
@@ -136,7 +137,17 @@ impl Reader {
         namespaces: Vec<Name>,
     ) -> Self {
         let slots = Semaphore::new(IN_FLIGHT_MAX);
-        Self(Arc::new(Inner { client, cluster, redactor, clock, slots, within: namespaces }))
+        Self(Arc::new(Inner { client, cluster, redactor, clock, slots, within: namespaces }), None)
+    }
+
+    /// The same, which knows where what the cluster does is measured.
+    pub fn with_prometheus(self, prometheus: Option<Prometheus>) -> Self {
+        Self(self.0, prometheus)
+    }
+
+    /// Where what the cluster does is measured, if anywhere.
+    pub fn prometheus(&self) -> Option<&Prometheus> {
+        self.1.as_ref()
     }
 
     /// The configured name of the cluster that is read.

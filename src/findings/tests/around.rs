@@ -293,3 +293,25 @@ fn nothing_ready_behind_an_ingress_is_worse_than_nothing_ready_alone() {
     assert_eq!(exposed.why.as_str(), "no endpoint is left behind Ingress shop/front");
     assert_eq!(leads_to("prices").severity, Severity::High, "it leads elsewhere");
 }
+
+#[test]
+fn requests_that_fail_make_it_high_and_what_is_not_counted_or_too_little_changes_nothing() {
+    let with = |traffic: Part<Option<(u64, u64)>>| {
+        let mut world = World::cart(2, 2);
+        world.revision(7, 9000, 2, template());
+        world.pod("cart-h7-a", 7, 9000, running()).pod("cart-h7-b", 7, 9000, running());
+        let at = world.stands(ScenePart::Network, Source::Metric { query: "q".into() }, "{} => 12.5");
+        let of = |(requests_milli, failed_milli)| Traffic { query: "q".into(), requests_milli, failed_milli, at };
+        world.scene.traffic = match traffic {
+            Part::Known(traffic) => Part::Known(traffic.map(of)),
+            Part::Missing(why) => Part::Missing(why),
+        };
+        weight(&world.scene, now())
+    };
+    let failing = with(Part::Known(Some((12_400, 4_700))));
+    assert_eq!((failing.severity, failing.why.as_str()), (Severity::High, "37% of its 12 requests/s fail"));
+    for quiet in [Some((12_400, 2_400)), Some((99, 99)), Some((0, 0)), None] {
+        assert_eq!(with(Part::Known(quiet)).severity, Severity::None, "{quiet:?}");
+    }
+    assert_eq!(with(Part::Missing("no answer in time".into())).severity, Severity::None);
+}

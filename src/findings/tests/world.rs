@@ -30,6 +30,7 @@ impl World {
                 nodes: Part::Known(Vec::new()),
                 services: Part::Known(Vec::new()),
                 ingresses: Part::Known(Vec::new()),
+                traffic: Part::Known(None),
                 ingress_classes: Part::Known(Vec::new()),
                 config_maps: Part::Known(Vec::new()),
                 claims: Part::Known(Vec::new()),

@@ -132,6 +132,17 @@ pub enum ServiceLink {
     Unknown,
 }
 
+/// What the subject's own Services were sent lately, as an exporter counted it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// What Prometheus was asked.
+    pub query: Redacted,
+    /// Requests in a thousand seconds, and how many of them are known to have been answered with a server's error.
+    pub requests_milli: u64,
+    pub failed_milli: u64,
+    pub at: At,
+}
+
 /// A port of a Service that leads to one on which no container says to listen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Astray {

@@ -126,6 +126,9 @@ pub struct Scene {
     /// Services that select the subject's pods, that the subject's environment or logs name, or that the alert names.
     pub services: Part<Vec<Service>>,
     pub ingresses: Part<Vec<Ingress>>,
+    /// None: no exporter that is known counts what the subject's Services are sent.
+    #[serde(default)]
+    pub traffic: Part<Option<Traffic>>,
     /// Names of the IngressClasses that exist.
     pub ingress_classes: Part<Vec<IngressClass>>,
     /// ConfigMaps of the namespace (keys only) that the subject references or whose names are near a missing one.
@@ -162,6 +165,7 @@ impl Scene {
             nodes: missing(why),
             services: missing(why),
             ingresses: missing(why),
+            traffic: missing(why),
             ingress_classes: missing(why),
             config_maps: missing(why),
             claims: missing(why),

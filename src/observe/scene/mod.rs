@@ -16,6 +16,7 @@ mod pods;
 mod policies;
 mod revisions;
 mod runs;
+mod traffic;
 
 pub use absent::not_found;
 
@@ -133,6 +134,7 @@ impl Look<'_> {
         evidence.push(self.finish(network.page, &network.missing));
         scene.services = network.services;
         scene.ingresses = network.ingresses;
+        scene.traffic = network.traffic;
         scene.ingress_classes = network.classes;
         scene.config_maps = self.keep(ScenePart::Config, split(config, &mut changes), &mut evidence);
         (scene.claims, scene.volumes) = match self.keep(ScenePart::Storage, claims, &mut evidence) {

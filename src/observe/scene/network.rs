@@ -6,7 +6,7 @@ use futures::future::join_all;
 use serde_json::Value;
 
 use crate::model::scene::{
-    Astray, Change, Ingress, IngressClass, LogLine, LogTail, NearMiss, Part, ScenePart, Service, ServiceLink,
+    Astray, Change, Ingress, IngressClass, LogLine, LogTail, NearMiss, Part, ScenePart, Service, ServiceLink, Traffic,
 };
 use crate::model::{Kind, Lookup, ObjectRef};
 use crate::observe::ReadError;
@@ -47,6 +47,7 @@ pub(super) struct Network {
     pub(super) services: Part<Vec<Service>>,
     pub(super) ingresses: Part<Vec<Ingress>>,
     pub(super) classes: Part<Vec<IngressClass>>,
+    pub(super) traffic: Part<Option<Traffic>>,
     pub(super) changes: Vec<Change>,
     pub(super) page: Page,
     pub(super) missing: Vec<Redacted>,
@@ -103,6 +104,7 @@ impl Look<'_> {
             services: Part::Known(Vec::new()),
             ingresses: Part::Known(Vec::new()),
             classes: Part::Known(Vec::new()),
+            traffic: Part::default(),
             changes: Vec::new(),
             page: Page::new(ScenePart::Network),
             missing: Vec::new(),
@@ -132,6 +134,8 @@ impl Look<'_> {
                 network.classes = Part::Missing(why);
             }
         }
+        // Last: a Prometheus that is slow keeps nothing else from being read.
+        network.traffic = self.traffic(&network.services, &mut network.page).await;
         network
     }
 

@@ -1,7 +1,10 @@
 //! The scenes of the scenarios, described compactly; and what no scene may hold.
 
 use std::fmt::Write;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use serde_json::json;
 
 use super::*;
 use crate::clock::Clock;
@@ -255,4 +258,56 @@ async fn the_scene_of_a_service_holds_what_nearly_stands_behind_it_and_what_its_
     let scene = read(&world.reader, &service, &[caller], LONG).await;
     check("d08-service", &scene);
     assert!(scene.pods.items().iter().all(|pod| pod.ready));
+}
+
+/// A Prometheus that answers a query about this counter as one does, and any other with no series.
+async fn prometheus(counter: &'static str, failing: bool) -> (crate::observe::Prometheus, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let kept = asked.clone();
+    let answer = move |form: axum::Form<Vec<(String, String)>>| async move {
+        let query = form.0.iter().find(|(name, _)| name == "query").map(|(_, query)| query.clone()).unwrap();
+        let series =
+            |share: &str, value: &str| json!({"metric": {"firstlook_share": share}, "value": [1774370400, value]});
+        let mut result = Vec::new();
+        if query.contains(counter) {
+            result.push(series("all", "12.5"));
+            result.extend(failing.then(|| series("failed", "5")));
+        }
+        kept.lock().unwrap().push(query);
+        axum::Json(json!({"status": "success", "data": {"resultType": "vector", "result": result}}))
+    };
+    let router = axum::Router::new().route("/api/v1/query", axum::routing::post(answer));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(crate::http::serve(listener, router, tokio_util::sync::CancellationToken::new()));
+    let web = crate::observe::web::WebOptions { url, ..Default::default() };
+    let options = crate::observe::prometheus::PrometheusOptions { web, namespace_label: "namespace".into() };
+    (crate::observe::Prometheus::new(options, Redactor::default()).unwrap(), asked)
+}
+
+#[tokio::test]
+async fn what_the_subjects_services_are_sent_is_read_where_it_is_counted_and_unknown_elsewhere() {
+    let world = world("d12-bad-image-rollout").await;
+    let subject = object(Kind::Deployment, "fleet-ops", "dispatch-api");
+    let read = |reader: Reader| {
+        let subject = subject.clone();
+        async move { read(&reader, &subject, &[], LONG).await }
+    };
+    assert!(read(world.reader.clone()).await.traffic.missing().is_some(), "no Prometheus is set");
+    let (counts, asked) = prometheus("nginx_ingress_controller_requests{exported", true).await;
+    let scene = read(world.reader.clone().with_prometheus(Some(counts))).await;
+    let traffic = scene.traffic.known().unwrap().as_ref().unwrap();
+    assert_eq!((traffic.requests_milli, traffic.failed_milli), (12_500, 5_000));
+    let evidence = scene.evidence.iter().find(|evidence| evidence.id == traffic.at.evidence).unwrap();
+    assert!(evidence.segments()[traffic.at.segment as usize].holds("=> 12.5"));
+    let asked = asked.lock().unwrap().clone();
+    assert!(asked.iter().all(|query| query.contains("fleet-ops") && query.contains("dispatch-api")), "{asked:#?}");
+    let (well, _) = prometheus("istio_requests_total", false).await;
+    let scene = read(world.reader.clone().with_prometheus(Some(well))).await;
+    assert_eq!(scene.traffic.known().unwrap().as_ref().unwrap().failed_milli, 0, "no series of failures: none");
+    let (other, _) = prometheus("of_nobody", true).await;
+    let scene = read(world.reader.clone().with_prometheus(Some(other))).await;
+    assert_eq!(scene.traffic.known(), Some(&None), "nobody counts them");
+    let network = scene.evidence.iter().find(|evidence| evidence.id == ScenePart::Network.evidence()).unwrap();
+    assert!(network.segments().iter().any(|segment| segment.text.as_str().contains("requests it gets is unknown")));
 }
