@@ -17,7 +17,8 @@ use crate::agent::review;
 use crate::agent::step;
 use crate::agent::step::{Budget, Step};
 use crate::agent::written;
-use crate::model::{Evidence, Finding, Report};
+use crate::govern::gate;
+use crate::model::{Evidence, EvidenceId, Finding, Report};
 use crate::redact::{Redacted, Redactor};
 
 /// A tool that has not answered by then is missing data.
@@ -50,6 +51,8 @@ pub struct Turned {
     pub input_tokens: u64,
     pub output_tokens: u64,
     pub tool_calls: u32,
+    /// What its calls became, in the order in which they were made.
+    pub evidence: Vec<EvidenceId>,
     /// What the reply was, where that counts later.
     pub mark: Option<Mark>,
     pub ended: Ended,
@@ -114,6 +117,7 @@ impl Turn<'_> {
             input_tokens: reply.input_tokens,
             output_tokens: reply.output_tokens,
             tool_calls: 0,
+            evidence: Vec::new(),
             mark: reply.tool_calls.is_empty().then_some(Mark::Useless),
             ended: Ended::NotYet,
         };
@@ -155,7 +159,8 @@ impl Turn<'_> {
                 turned.mark = useless.then_some(Mark::Useless);
                 let results = join_all(calls.iter().map(|call| self.call(gate, call))).await;
                 turned.tool_calls = calls.len() as u32;
-                turned.messages.extend(calls.iter().zip(&results).map(|(call, text)| answer(&call.id, text)));
+                turned.messages.extend(calls.iter().zip(&results).map(|(call, (text, _))| answer(&call.id, text)));
+                turned.evidence = results.into_iter().filter_map(|(_, evidence)| evidence).collect();
                 turned.messages.extend(refused.iter().map(|(call, why)| answer(&call.id, why.as_str())));
                 // One is left for the report, and one for its review.
                 if self.budget.turns_left <= 2 {
@@ -182,24 +187,25 @@ impl Turn<'_> {
         }
     }
 
-    /// One call through the gate, always answered with a text for the model.
-    async fn call(&self, gate: &Peer<RoleClient>, call: &ToolCall) -> String {
-        let Ok(arguments) = &call.arguments else { return "the arguments are no JSON object".to_owned() };
+    /// One call through the gate, always answered with a text for the model, and the evidence that it became.
+    async fn call(&self, peer: &Peer<RoleClient>, call: &ToolCall) -> (String, Option<EvidenceId>) {
+        let Ok(arguments) = &call.arguments else { return ("the arguments are no JSON object".to_owned(), None) };
         let request = CallToolRequestParams::new(call.name.clone()).with_arguments(arguments.clone());
-        match tokio::time::timeout(TOOL_TIMEOUT, gate.call_tool(request)).await {
+        match tokio::time::timeout(TOOL_TIMEOUT, peer.call_tool(request)).await {
             Ok(Ok(result)) => {
                 let texts: Vec<&str> =
                     result.content.iter().filter_map(|c| c.as_text()).map(|t| t.text.as_str()).collect();
                 let text = texts.join("\n");
-                match result.is_error {
+                let text = match result.is_error {
                     Some(true) if self.known.contains(&call.name) => format!("error: {text}"),
                     Some(true) => format!("error: {text}; the tools are: {}", self.known.join(", ")),
                     _ => text,
-                }
+                };
+                (text, gate::evidence_of(&result))
             }
             // An unknown tool is a protocol error: the model can repair it.
-            Ok(Err(error)) => format!("error: {}", self.redactor.redact(&error.to_string()).cut(300)),
-            Err(_) => format!("error: {} did not answer within {} s", call.name, TOOL_TIMEOUT.as_secs()),
+            Ok(Err(error)) => (format!("error: {}", self.redactor.redact(&error.to_string()).cut(300)), None),
+            Err(_) => (format!("error: {} did not answer within {} s", call.name, TOOL_TIMEOUT.as_secs()), None),
         }
     }
 }

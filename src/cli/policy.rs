@@ -1,8 +1,8 @@
 //! `firstlook policy`: the file's schema, what is wrong with it, what it decides, and what it would have decided.
 
 mod explain;
+mod history;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,9 +15,9 @@ use crate::cli::report::{days, open};
 use crate::clock::Clock;
 use crate::config;
 use crate::config::Config;
-use crate::govern::policy::{Covering, Policy, Problem, Rehearsed, rehearse};
+use crate::govern::policy::{Policy, Problem};
 use crate::govern::record::{Bar, Pair, records};
-use crate::model::{Approval, ApprovalState, Incident, IncidentId, Role, Severity, Tier, Verdict};
+use crate::model::Severity;
 use crate::store::Store;
 
 /// The policy file: who may approve what.
@@ -177,6 +177,7 @@ fn told(kind: &str, Problem { line, key, what }: &Problem) -> String {
 async fn against_record(policy: &Policy, store: &Store, bar: Bar) -> anyhow::Result<Vec<Problem>> {
     let since = days_ago(store_now(), 30)?;
     let all = records(&store.approvals_made_since(since).await?, &[]);
+    let suspended = store.leaves_suspended().await?;
     let mut found = Vec::new();
     for (i, leave) in policy.standing_leave.iter().enumerate() {
         let key = format!("standing_leave[{i}]");
@@ -189,6 +190,13 @@ async fn against_record(policy: &Policy, store: &Store, bar: Bar) -> anyhow::Res
                 bar.approved,
                 record.bad(),
                 bar.bad
+            );
+            found.push(Problem { line: leave.line, key: key.clone(), what });
+        }
+        if let Some(suspension) = suspended.get(&leave.key()) {
+            let what = format!(
+                "it is suspended since {}: {}; to give it again, give it another `until`",
+                suspension.at, suspension.why
             );
             found.push(Problem { line: leave.line, key, what });
         }
@@ -211,108 +219,25 @@ async fn test(args: TestArgs) -> anyhow::Result<ExitCode> {
     let clock = Clock::system();
     let since = days_ago(clock.now(), args.since)?;
     let store = open(&config, clock).await?;
-    let mut approvals = store.approvals_made_since(since).await?;
-    approvals.reverse();
-    let mut incidents: BTreeMap<IncidentId, Incident> = BTreeMap::new();
-    for incident in store.recent_incidents(since).await? {
-        incidents.insert(incident.id.clone(), incident);
-    }
-    let (mut reads, mut findings) = (Vec::new(), BTreeMap::new());
-    for id in incidents.keys() {
-        reads.extend(store.calls_of(id).await?);
-    }
-    reads.sort_by_key(|call| call.called_at);
-    for approval in &approvals {
-        findings.insert(approval.incident.clone(), store.findings(&approval.incident).await?);
-    }
+    let lines = history::rehearsed(&store, &policy, since).await;
     store.close().await;
-    let supported = |approval: &Approval| {
-        let found = findings.get(&approval.incident).map(Vec::as_slice).unwrap_or_default();
-        found
-            .iter()
-            .filter(|finding| finding.role != Role::RuledOut)
-            .filter_map(|finding| finding.proposal.as_ref())
-            .any(|proposal| {
-                proposal.tool() == approval.proposal.tool() && proposal.object() == approval.proposal.object()
-            })
-    };
-    let past = rehearse::Past { approvals: &approvals, reads: &reads, incidents: &incidents, supported: &supported };
     println!(
         "{} against the {} days since {since}; labels of objects are not stored: rules by label do not match",
         file.display(),
         args.since
     );
-    tell_changes(&rehearse::changes(&policy, &past));
-    let refused = rehearse::reads(&policy, &past);
-    println!(
-        "reads: {} would run, {} would be refused",
-        reads.iter().filter(|call| call.verdict == Verdict::Run && call.tier == Tier::ReadOnly).count() - refused.len(),
-        refused.len()
-    );
-    let mut by_rule: BTreeMap<String, u32> = BTreeMap::new();
-    for read in &refused {
-        *by_rule.entry(format!("{}: {} ({})", read.call.tool, read.rule, read.why)).or_default() += 1;
-    }
-    for (rule, count) in by_rule {
-        println!("  {count:>4}  {rule}");
-    }
+    println!("{}", lines?.join("\n"));
     Ok(ExitCode::SUCCESS)
-}
-
-/// Counts first, then each change whose answer would be another.
-fn tell_changes(judged: &[Rehearsed<'_>]) {
-    let (mut run, mut ask, mut refuse) = (0_u32, 0_u32, 0_u32);
-    let mut lines = Vec::new();
-    for Rehearsed { approval, verdict, leave } in judged {
-        let then = then(approval);
-        let now = match (verdict, leave) {
-            (Verdict::Ask { .. }, Covering::Covers { by, rule, .. }) => {
-                run += 1;
-                format!("would run by standing leave of {by}, {rule}")
-            }
-            (Verdict::Ask { rule, people, .. }, _) => {
-                ask += 1;
-                format!("would ask {people}, {rule}")
-            }
-            (Verdict::Deny { rule, why }, _) => {
-                refuse += 1;
-                format!("would be refused, {rule}: {why}")
-            }
-            (Verdict::Nobody { missing }, _) => {
-                refuse += 1;
-                format!("would be refused: {missing}")
-            }
-            (Verdict::Run, _) => "would run".to_owned(),
-        };
-        let same = matches!(
-            (verdict, leave, approval.state == ApprovalState::Refused),
-            (Verdict::Ask { .. }, Covering::None | Covering::NotNow { .. }, false)
-        ) || (approval.state == ApprovalState::Refused && !matches!(verdict, Verdict::Ask { .. }));
-        if !same {
-            let what = format!("{} of {}", approval.proposal.tool(), approval.proposal.object());
-            lines.push(format!("  {}  {what}: was {then}; {now}", approval.created_at));
-        }
-    }
-    println!("changes: {run} would run by standing leave, {ask} would ask, {refuse} would be refused");
-    for line in lines {
-        println!("{line}");
-    }
-}
-
-fn then(approval: &Approval) -> String {
-    match approval.state {
-        ApprovalState::Refused if approval.rule.is_empty() => format!("refused ({})", approval.because),
-        ApprovalState::Refused => format!("refused by {}", approval.rule),
-        state => format!("asked ({})", state.as_str().replace('_', " ")),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::explain::explained;
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::model::ApprovalId;
-    use crate::store::{Options, Suspension};
+    use crate::store::{Durability, Options, Suspension, Write};
 
     const POLICY: &str = r#"
 approvers:
@@ -374,6 +299,14 @@ standing_leave:
         assert_eq!((found.len(), found[0].line), (1, 5));
         assert!(found[0].what.contains("below the bar: 0 approved (of 20)"), "{}", found[0].what);
         assert!(against_record(&policy, &store, Bar { approved: 0, bad: 0 }).await.unwrap().is_empty());
+        let approval = ApprovalId::parse("a1").unwrap();
+        let suspension = Suspension { approval, why: "it made it worse".into(), at: Timestamp::UNIX_EPOCH };
+        let suspend = Write::SuspendLeave { leave: policy.standing_leave[0].key(), suspension };
+        store.commit(vec![suspend], Durability::Durable, None).await.unwrap();
+        let found = against_record(&policy, &store, Bar { approved: 0, bad: 0 }).await.unwrap();
+        assert!(found[0].what.contains("it made it worse; to give it again, give it another `until`"), "{found:?}");
+        let again = Policy::parse(&POLICY.replace("2027-03-31", "2027-04-30"), "policy.yaml").unwrap();
+        assert!(against_record(&again, &store, Bar { approved: 0, bad: 0 }).await.unwrap().is_empty(), "it is lifted");
         store.close().await;
     }
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::model::{Approval, ApprovalState, Call, Caller, Click, Evidence, IncidentId, Tier, Verdict};
+use crate::model::{Approval, ApprovalState, Call, Caller, Click, Evidence, EvidenceId, IncidentId, Tier, Verdict};
 use crate::redact::Redacted;
 use crate::store::AuditEntry;
 
@@ -50,7 +50,8 @@ pub fn outside(at: Timestamp, facts: &Outside<'_>) -> AuditEntry {
     AuditEntry { at, kind: "outside", incident: None, body }
 }
 
-/// One turn of a model: what was sent and answered, by hash and count.
+/// One turn of a model: what was sent and answered, by hash and count; what its calls gave, by the ids of the evidence that
+/// holds the text.
 #[derive(Clone, Debug)]
 pub struct TurnFacts<'a> {
     pub incident: &'a IncidentId,
@@ -63,6 +64,7 @@ pub struct TurnFacts<'a> {
     pub input_tokens: u64,
     pub output_tokens: u64,
     pub tool_calls: u32,
+    pub evidence: &'a [EvidenceId],
 }
 
 /// A turn of the model.
@@ -71,7 +73,7 @@ pub fn turn(at: Timestamp, facts: &TurnFacts<'_>) -> AuditEntry {
     let body = json!({
         "number": facts.number, "model": facts.model, "sent_sha256": hash(facts.sent),
         "answered_sha256": hash(facts.answered), "input_tokens": facts.input_tokens,
-        "output_tokens": facts.output_tokens, "tool_calls": facts.tool_calls,
+        "output_tokens": facts.output_tokens, "tool_calls": facts.tool_calls, "evidence": facts.evidence,
     });
     AuditEntry { at, kind: "turn", incident: Some(facts.incident.clone()), body }
 }

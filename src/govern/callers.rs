@@ -237,7 +237,8 @@ impl Rights {
     }
 }
 
-/// A caller with what it has used.
+/// A caller with what it has used since the daemon began. Reads are counted here alone: a row for each would cost more than
+/// they do. Requests for a change are counted in the store as well, and a restart forgets none of them.
 #[derive(Debug)]
 pub struct Guest {
     pub rights: Rights,

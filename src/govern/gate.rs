@@ -17,6 +17,7 @@ use rmcp::model::Tool;
 use serde_json::{Map, Value};
 use tracing::Instrument as _;
 
+pub use crate::govern::gate::door::evidence_of;
 pub use crate::govern::gate::propose::Suggestion;
 pub use crate::govern::gate::visit::Visit;
 

@@ -151,7 +151,7 @@ impl Gate {
     }
 
     /// What is written together with a bad outcome of this approval, if it is one: every leave for its tool in its
-    /// namespace is suspended.
+    /// namespace is suspended. It stays so though a later look finds it better: what is given in advance must go well at once.
     ///
     /// # Errors
     /// The store's.
@@ -175,7 +175,10 @@ impl Gate {
         let suspended = store.leaves_suspended().await?;
         let mut writes = Vec::new();
         for leave in self.leaves_for(approval).filter(|leave| !suspended.contains_key(&leave.key())) {
-            tracing::warn!(leave = leave.key(), "the standing leave is suspended: {why}");
+            tracing::warn!(
+                leave = leave.key(),
+                "the standing leave is suspended, until the policy gives it with another date: {why}"
+            );
             writes.push(Write::Audit(suspension(at, approval, leave, why)));
             let suspension = Suspension { approval: approval.id.clone(), why: why.clone(), at };
             writes.push(Write::SuspendLeave { leave: leave.key(), suspension });

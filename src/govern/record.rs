@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use crate::model::{Approval, ApprovalId, ApprovalState, IncidentId, Thumb, Verification};
 use crate::redact::Redacted;
 use crate::text;
@@ -80,6 +82,18 @@ pub fn bad(approval: &Approval) -> Option<Redacted> {
         (ApprovalState::Executed, Verification::NotBetter { .. }) => Some(text!("{} did not help", what())),
         (ApprovalState::Executed, Verification::Worse { .. }) => Some(text!("{} made it worse", what())),
         _ => None,
+    }
+}
+
+/// When what came of an approval's execution was known, if it was executed and is known.
+pub fn known_at(approval: &Approval) -> Option<Timestamp> {
+    let sent = approval.execution.as_ref()?;
+    match (approval.state, &approval.verification) {
+        (
+            ApprovalState::Executed,
+            Verification::Better { at, .. } | Verification::NotBetter { at, .. } | Verification::Worse { at, .. },
+        ) => Some(*at),
+        _ => Some(sent.finished_at.unwrap_or(sent.started_at)),
     }
 }
 

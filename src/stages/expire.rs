@@ -115,7 +115,7 @@ impl Expire {
             "the store is nearly full: raise store.size_max_mib, or lower store.keep_days"
         );
         let ended = self.clock.now().checked_sub(KEEP_LEAST)?;
-        Ok(self.store.shrinks() && self.store.prune(ended, ROOM_MAX).await? > 0)
+        Ok(self.store.shrinks() && self.store.make_room(ended, ROOM_MAX).await? > 0)
     }
 
     /// How the request ends now, if it does.

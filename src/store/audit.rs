@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::model::IncidentId;
+use crate::store::cut::CUT;
 use crate::store::operation::{Context, Fault, Operation, Outcome};
-use crate::store::proof::{Anchor, AuditVerdict, CUT, Columns, Entry, Place, Proof, chained};
+use crate::store::proof::{Anchor, AuditVerdict, Columns, Entry, Place, Proof, chained};
 use crate::store::sql::{Conn, Row, args};
 use crate::store::{CommitError, News, Store};
 
@@ -102,14 +103,15 @@ impl Store {
         const ENTRIES: &str = "SELECT number, hash, cluster, at_ms, kind, incident, body FROM audit
             WHERE number > $1 ORDER BY number LIMIT $2";
         const BEHIND: &str = "SELECT count(*) FROM audit WHERE number > (SELECT number FROM chain)";
-        const CUTS: &str = "SELECT body FROM audit WHERE number IS NULL AND kind = $1 ORDER BY seq";
+        const CUTS: &str = "SELECT seq, hash, cluster, at_ms, kind, incident, body FROM audit
+            WHERE number IS NULL AND kind = $1 ORDER BY seq";
         let mut held = self.held().await?;
         let mut conn = held.conn();
         // The head first: what is sealed meanwhile lies behind it and is left out.
         let (base, end) = ends(&mut conn).await?;
         let unsealed = conn.number("SELECT count(*) FROM audit WHERE number IS NULL", vec![]).await? as u64;
         let cuts = conn.fetch(CUTS, args![CUT]).await?;
-        let mut proof = Proof::begin(base.clone(), end, anchors);
+        let mut proof = Proof::begin(base.clone(), end, anchors, self.shrinks());
         while !proof.is_over() {
             let rows = conn.fetch(ENTRIES, args![proof.at(), PAGE]).await?;
             if rows.is_empty() {
@@ -122,10 +124,11 @@ impl Store {
             }
         }
         for row in &cuts {
-            proof.note_cut(CUT, &row.text(0)?);
+            let Entry { columns, body, .. } = entry(row)?;
+            proof.note_cut(&columns, &body);
         }
         let behind = conn.number(BEHIND, vec![]).await? as u64;
-        Ok((base, proof.end(unsealed, behind)))
+        Ok((base, proof.end(unsealed, behind, self.clock().now())))
     }
 
     /// Hands out every entry as one line of JSON, in the order of the chain, those not sealed last; how many there were.

@@ -78,6 +78,8 @@ pub(super) enum Operation {
     Prune {
         before_ms: i64,
         limit: u32,
+        /// To make room, not for age.
+        room: bool,
     },
 }
 
@@ -146,8 +148,8 @@ impl Operation {
             Operation::Fail { claim, retry_in_ms } => {
                 Ok(Outcome::Held(claims::fail(conn, context, claim, *retry_in_ms).await?))
             }
-            Operation::Prune { before_ms, limit } => {
-                Ok(Outcome::Pruned(prune::prune(conn, context, *before_ms, *limit).await?))
+            Operation::Prune { before_ms, limit, room } => {
+                Ok(Outcome::Pruned(prune::prune(conn, context, *before_ms, *limit, *room).await?))
             }
             Operation::Beat => {
                 let sql = match conn {

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use crate::store::audit;
+use crate::store::cut::{CUT, Cut, TAKEN_AGE_MIN_MS, Took};
 use crate::store::operation::{Context, Fault, Operation, Outcome};
-use crate::store::proof::CUT;
 use crate::store::sql::{Conn, args};
 use crate::store::{AuditEntry, CommitError, Store};
 
@@ -58,7 +58,17 @@ impl Store {
     /// answered clicks, scenes, and the beginning of the audit chain as far as no open incident is in it. At most
     /// `limit` incidents at a time; 0 when nothing was left to take out.
     pub async fn prune(&self, before: Timestamp, limit: u32) -> Result<u64, CommitError> {
-        let operation = Operation::Prune { before_ms: before.as_millisecond(), limit };
+        self.take_out(before, limit, false).await
+    }
+
+    /// The same where the bound of size is near: what is taken out is taken for room, not for its age, and the audit's cut
+    /// says so. Nothing of the audit goes that is younger than an hour.
+    pub async fn make_room(&self, before: Timestamp, limit: u32) -> Result<u64, CommitError> {
+        self.take_out(before, limit, true).await
+    }
+
+    async fn take_out(&self, before: Timestamp, limit: u32, room: bool) -> Result<u64, CommitError> {
+        let operation = Operation::Prune { before_ms: before.as_millisecond(), limit, room };
         match self.operate(operation, false).await? {
             Outcome::Pruned(rows) => Ok(rows),
             other => Err(CommitError::Store(anyhow::anyhow!("a prune was answered with {other:?}"))),
@@ -66,7 +76,13 @@ impl Store {
     }
 }
 
-pub(super) async fn prune(conn: &mut Conn<'_>, context: &Context, before_ms: i64, limit: u32) -> Result<u64, Fault> {
+pub(super) async fn prune(
+    conn: &mut Conn<'_>,
+    context: &Context,
+    before_ms: i64,
+    limit: u32,
+    room: bool,
+) -> Result<u64, Fault> {
     const OVER: &str = "SELECT id FROM incident WHERE cluster = $1 AND state = 'over' AND over_ms < $2
         ORDER BY over_ms LIMIT $3";
     let cluster = context.cluster.as_str();
@@ -85,12 +101,20 @@ pub(super) async fn prune(conn: &mut Conn<'_>, context: &Context, before_ms: i64
         let oldest_ms = before_ms.min(context.clock.now_ms() - days * DAY_MS);
         rows += conn.execute(sql, args![cluster, oldest_ms]).await?;
     }
-    Ok(rows + prune_audit(conn, context, before_ms, limit).await?)
+    // A cut that takes younger ones is none of retention's: `audit verify` would say so.
+    let before_ms = before_ms.min(context.clock.now_ms() - TAKEN_AGE_MIN_MS);
+    Ok(rows + prune_audit(conn, context, before_ms, limit, room).await?)
 }
 
 /// Takes entries from the beginning of the chain and remembers where it begins now, so that the rest can be proved; an
 /// entry of its own tells it.
-async fn prune_audit(conn: &mut Conn<'_>, context: &Context, before_ms: i64, limit: u32) -> Result<u64, Fault> {
+async fn prune_audit(
+    conn: &mut Conn<'_>,
+    context: &Context,
+    before_ms: i64,
+    limit: u32,
+    room: bool,
+) -> Result<u64, Fault> {
     const CHAIN: &str = "UPDATE chain SET base_number = base_number WHERE one = 1 RETURNING base_number, number";
     const KEPT: &str = "SELECT number FROM audit WHERE number > $1 AND number <= $2
         AND (at_ms >= $3 OR incident IN (SELECT id FROM incident WHERE state = 'open')) ORDER BY number LIMIT 1";
@@ -110,8 +134,9 @@ async fn prune_audit(conn: &mut Conn<'_>, context: &Context, before_ms: i64, lim
         return Ok(0);
     };
     let hash = row.text(0)?;
+    let newest_ms = conn.number("SELECT max(at_ms) FROM audit WHERE number <= $1", args![last]).await?;
     let count = conn.execute("DELETE FROM audit WHERE number <= $1", args![last]).await?;
-    let body = serde_json::json!({"number": last, "hash": hash, "count": count});
+    let body = Cut::body(last, &hash, count, Took::new(base, before_ms, newest_ms, room));
     conn.execute("UPDATE chain SET base_number = $1, base_hash = $2 WHERE one = 1", args![last, hash]).await?;
     let entry = AuditEntry { at: context.clock.now(), kind: CUT, incident: None, body };
     audit::insert(conn, context, &entry).await?;

@@ -1,6 +1,6 @@
 //! What people think of the cards, and which standing leaves are suspended: what earned autonomy is judged by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -52,16 +52,53 @@ impl Store {
         Ok((row.maybe_int(0)?.unwrap_or(0) as u64, row.maybe_int(1)?.unwrap_or(0) as u64))
     }
 
-    /// Of each card that was posted at `since` or later: how long it took, in ms, from the first signal of its incident to
+    /// The same by incident; at most 10,000, those that cost most.
+    pub async fn spent_by_incident(&self, since: Timestamp) -> anyhow::Result<Vec<(IncidentId, u64, u64)>> {
+        const SQL: &str = "SELECT incident, CAST(sum(tokens) AS BIGINT), CAST(sum(micros) AS BIGINT) FROM charge
+            WHERE cluster = $1 AND at_ms >= $2 GROUP BY incident ORDER BY 2 DESC, incident LIMIT $3";
+        let rows = self.fetch(SQL, args![self.cluster().as_str(), since.as_millisecond(), CARDS_MAX]).await?;
+        let mut all = Vec::new();
+        for row in &rows {
+            if let Some(incident) = IncidentId::parse(&row.text(0)?) {
+                all.push((incident, row.maybe_int(1)?.unwrap_or(0) as u64, row.maybe_int(2)?.unwrap_or(0) as u64));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Of each card that was posted at `since` or later: its incident, and how long it took, in ms, from the first signal to
     /// the request that posted it; at most 10,000.
-    pub async fn times_to_card(&self, since: Timestamp) -> anyhow::Result<Vec<u64>> {
-        const SQL: &str = "SELECT posting_ms - (SELECT min(heard_ms) FROM signal WHERE signal.incident = post.incident)
-            FROM post WHERE cluster = $1 AND kind = 'card' AND ts IS NOT NULL AND posting_ms >= $2 LIMIT $3";
+    pub async fn times_to_card(&self, since: Timestamp) -> anyhow::Result<Vec<(IncidentId, u64)>> {
+        const SQL: &str =
+            "SELECT posting_ms - (SELECT min(heard_ms) FROM signal WHERE signal.incident = post.incident),
+            incident FROM post WHERE cluster = $1 AND kind = 'card' AND ts IS NOT NULL AND posting_ms >= $2 LIMIT $3";
         let rows = self.fetch(SQL, args![self.cluster().as_str(), since.as_millisecond(), CARDS_MAX]).await?;
         let mut all = Vec::new();
         for row in &rows {
             // None: asked for from outside, without a signal.
-            all.extend(row.maybe_int(0)?.map(|ms| ms.max(0) as u64));
+            if let (Some(ms), Some(incident)) = (row.maybe_int(0)?, IncidentId::parse(&row.text(1)?)) {
+                all.push((incident, ms.max(0) as u64));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The namespace of each of these incidents' subjects, empty for a subject without one; those that are not stored any more
+    /// are left out.
+    pub async fn namespaces_of(
+        &self,
+        incidents: &BTreeSet<IncidentId>,
+    ) -> anyhow::Result<BTreeMap<IncidentId, String>> {
+        const SQL: &str = "SELECT subject FROM incident WHERE id = $1";
+        let mut held = self.held().await?;
+        let mut all = BTreeMap::new();
+        for incident in incidents {
+            if let Some(row) = held.conn().first(SQL, args![incident.as_str()]).await? {
+                // `Deployment shop/checkout`: neither a kind nor a name holds a space or a slash.
+                let subject = row.text(0)?;
+                let path = subject.split_once(' ').map_or("", |(_, path)| path);
+                all.insert(incident.clone(), path.split_once('/').map_or("", |(namespace, _)| namespace).to_owned());
+            }
         }
         Ok(all)
     }

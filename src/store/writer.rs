@@ -35,6 +35,8 @@ const RETURN_WAIT: Duration = Duration::from_micros(50);
 /// What the writer is told.
 pub(super) enum Message {
     Do(Waiting),
+    /// Answered when what waited before is written: the writer lives.
+    Ask(oneshot::Sender<()>),
     /// End after all that waits; answered when the file is closed.
     Stop(oneshot::Sender<()>),
 }
@@ -84,6 +86,14 @@ pub(super) async fn operate(
     answered.await.map_err(|_| closed())?
 }
 
+/// Returns when the writer has done all that waited before.
+pub(super) async fn ask(writer: &mpsc::Sender<Message>) -> Result<(), CommitError> {
+    let closed = || CommitError::Store(anyhow::anyhow!("the store is closed"));
+    let (answer, answered) = oneshot::channel();
+    writer.send(Message::Ask(answer)).await.map_err(|_| closed())?;
+    answered.await.map_err(|_| closed())
+}
+
 /// Ends the writer after all that waits; returns when the file is closed.
 pub(super) async fn stop(writer: &mpsc::Sender<Message>) {
     let (answer, answered) = oneshot::channel();
@@ -118,9 +128,11 @@ impl Writer {
             }
             expected = messages.len();
             let mut batch = Vec::with_capacity(expected);
+            let mut asked = Vec::new();
             for message in messages.drain(..) {
                 match message {
                     Message::Do(waiting) => batch.push(waiting),
+                    Message::Ask(answer) => asked.push(answer),
                     Message::Stop(answer) => {
                         self.queue.close();
                         stops.push(answer);
@@ -129,6 +141,10 @@ impl Writer {
             }
             if !batch.is_empty() {
                 self.write(batch).await;
+            }
+            for answer in asked {
+                // Whoever no longer waits for the answer gets none.
+                let _ = answer.send(());
             }
         }
         if self.unsynced_since.is_some() {
@@ -177,7 +193,7 @@ impl Writer {
             .filter_map(|(operation, answer)| answer.as_ref().ok().map(|outcome| News::of(operation, outcome)));
         self.waiters.tell(told.fold(News::default(), News::and));
         for (waiting, answer) in batch.into_iter().zip(answers) {
-            // Whoever no longer waits for the answer gets none.
+            // As above.
             let _ = waiting.answer.send(answer);
         }
     }

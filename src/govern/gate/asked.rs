@@ -1,20 +1,27 @@
 //! A change that a caller from outside asks for: it becomes a request for leave on a card, never a change.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
+use crate::govern::audit;
 use crate::govern::gate::propose::Suggestion;
 use crate::govern::gate::visit::{Called, Inside};
 use crate::govern::scope;
 use crate::model::{
-    ASKED, Approval, ApprovalState, Caller, Finding, Incident, IncidentId, ObjectRef, Proposal, Scene, SignalId,
-    Verdict, Why,
+    ASKED, Approval, ApprovalId, ApprovalState, Caller, Finding, Incident, IncidentId, ObjectRef, Proposal, Scene,
+    SignalId, Verdict, Why,
 };
 use crate::redact::Redacted;
-use crate::store::{AuditEntry, Write};
+use crate::store::{AuditEntry, CommitError, Durability, Write};
 use crate::text;
+
+/// Times that a request which changes meanwhile is looked at again: it is made ready once, and then waits.
+const TRIES_MAX: u32 = 3;
 
 /// Where a request belongs: an incident, and what is known of it.
 struct Home {
@@ -26,9 +33,34 @@ struct Home {
 }
 
 impl Inside {
-    /// Asks for a change: pending, or refused with the reason.
-    pub(super) async fn ask(&self, called: &Called) -> CallToolResult {
-        match self.ask_for(called).await {
+    /// Asks for a change: pending, or refused with the reason. None: the call was cancelled before its answer, and nobody is
+    /// asked. Until the request is being stored that ends its reads; then it is taken back.
+    pub(super) async fn ask(&self, called: &Called, cancelled: &CancellationToken) -> Option<CallToolResult> {
+        let storing = AtomicBool::new(false);
+        let mut asking = pin!(self.ask_for(called, &storing));
+        let asked = tokio::select! {
+            asked = &mut asking => asked,
+            () = cancelled.cancelled() => {
+                if !storing.load(Ordering::Relaxed) {
+                    return None;
+                }
+                asking.await
+            }
+        };
+        if cancelled.is_cancelled() {
+            // What was there before this call is none of its own.
+            if let Ok(Ok(approval)) = asked
+                && storing.load(Ordering::Relaxed)
+            {
+                self.take_back(&approval.id).await;
+            }
+            return None;
+        }
+        Some(self.asked(called, asked).await)
+    }
+
+    async fn asked(&self, called: &Called, asked: anyhow::Result<Result<Approval, Redacted>>) -> CallToolResult {
+        match asked {
             Ok(Ok(approval)) if approval.state != ApprovalState::Refused => pending(&approval),
             Ok(Ok(approval)) => {
                 let rule = if approval.rule.is_empty() { Redacted::default() } else { text!(" ({})", approval.rule) };
@@ -44,7 +76,39 @@ impl Inside {
         }
     }
 
-    async fn ask_for(&self, called: &Called) -> anyhow::Result<Result<Approval, Redacted>> {
+    /// Withdraws a request whose caller waits for it no more.
+    async fn take_back(&self, id: &ApprovalId) {
+        for _ in 0..TRIES_MAX {
+            match self.withdraw(id).await {
+                // Its dry run ended meanwhile: it is withdrawn from there.
+                Ok(Err(CommitError::Conflict(_))) => {}
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => return tracing::error!(approval = %id, "a cancelled request stands: {error}"),
+                Err(error) => return tracing::error!(approval = %id, "a cancelled request stands: {error:#}"),
+            }
+        }
+        tracing::warn!(approval = %id, "a cancelled request stands until it expires: it changed all the while");
+    }
+
+    async fn withdraw(&self, id: &ApprovalId) -> anyhow::Result<Result<(), CommitError>> {
+        let options = self.gate.options();
+        // Nobody's answer to it is overwritten.
+        let _voting = self.gate.voting().lock().await;
+        let Some(approval) = options.store.approval(id).await? else { return Ok(Ok(())) };
+        let asks = matches!(approval.state, ApprovalState::Proposed | ApprovalState::Pending);
+        // An answer was quicker, or another caller waits for it too: it stands.
+        if !asks || !approval.also_asked_by.is_empty() {
+            return Ok(Ok(()));
+        }
+        let was = Some(approval.state);
+        let because = "who asked for it cancelled the call".into();
+        let ended = Approval { state: ApprovalState::Withdrawn, because, ..approval };
+        let audited = Write::Audit(audit::approval(options.clock.now(), &ended));
+        let stored = Write::Approval { approval: Box::new(ended), was };
+        Ok(options.store.commit(vec![audited, stored], Durability::Durable, None).await)
+    }
+
+    async fn ask_for(&self, called: &Called, storing: &AtomicBool) -> anyhow::Result<Result<Approval, Redacted>> {
         let proposal = match self.proposal(called) {
             Ok(proposal) => proposal,
             Err(why) => return Ok(Err(why)),
@@ -63,7 +127,7 @@ impl Inside {
             caller: called.caller.clone(),
             undoes: None,
         };
-        self.gate.propose_in_turn(suggestion, opens).await.map(Ok)
+        self.gate.propose_in_turn(suggestion, opens, storing).await.map(Ok)
     }
 
     /// What the arguments propose. A name that the tool does not have is a slip that could change what is meant.

@@ -9,7 +9,7 @@ use rmcp::RoleServer;
 use rmcp::ServerHandler;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ClientRequest, ContentBlock, Implementation,
-    JsonRpcMessage, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
+    JsonRpcMessage, ListToolsResult, MetaObject, PaginatedRequestParams, ServerCapabilities, ServerConfig,
 };
 use rmcp::service::{RequestContext, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
@@ -37,6 +37,14 @@ const TOOL_TIMEOUT: Duration = Duration::from_secs(15);
 const ARGUMENTS_MAX_BYTES: usize = 16 << 10;
 /// Characters of a reason why a read failed.
 const WHY_MAX_CHARS: usize = 1_000;
+
+/// Key in a result's `_meta`: the evidence that it became.
+const EVIDENCE: &str = "firstlook.dev/evidence";
+
+/// The evidence that a call became, if it ran.
+pub fn evidence_of(result: &CallToolResult) -> Option<EvidenceId> {
+    result.meta.as_ref()?.get(EVIDENCE)?.as_str()?.parse().ok()
+}
 
 /// One connection.
 pub(super) struct Door {
@@ -183,7 +191,9 @@ impl Door {
         if let Err(why) = self.store(vec![stored, Write::Call(call), audited]).await {
             return failed(&text!("{} was read but could not be kept: {}", id, why));
         }
-        if is_read {
+        let mut meta = MetaObject::new();
+        meta.insert(EVIDENCE.to_owned(), Value::String(id.to_string()));
+        let result = if is_read {
             CallToolResult::success(vec![ContentBlock::text(format!("{title}\n<data>\n{}\n</data>", fence(&shown)))])
         } else {
             // What others' servers say of a failure is theirs, too.
@@ -193,7 +203,8 @@ impl Door {
             };
             let says = format!("{title}\nNot read:{said}\nThis is missing data: it proves nothing.");
             CallToolResult::error(vec![ContentBlock::text(says)])
-        }
+        };
+        result.with_meta(Some(meta))
     }
 
     fn evidence(&self, call: &Call, id: EvidenceId, reading: Reading, asked: Redacted) -> Write {

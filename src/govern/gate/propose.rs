@@ -1,6 +1,7 @@
 //! From a proposal to an approval: scope, the write tool's own check and the policy, before anybody is asked.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::SignedDuration;
 use rmcp::model::CallToolRequestParams;
@@ -64,7 +65,7 @@ impl Gate {
     /// When the cluster or the store could not be asked: nothing is stored, try again later.
     pub async fn propose(&self, suggestion: Suggestion<'_>) -> anyhow::Result<Approval> {
         let _turn = self.turn().await;
-        self.propose_in_turn(suggestion, Vec::new()).await
+        self.propose_in_turn(suggestion, Vec::new(), &AtomicBool::default()).await
     }
 
     /// While this is held nothing new is proposed in this process: whoever ends an incident sees all that it was asked.
@@ -73,11 +74,13 @@ impl Gate {
     }
 
     /// The same for whoever holds the turn. `opens` are the writes that make its incident, where there is none yet: they
-    /// are made together with the approval, and not at all where it is refused.
+    /// are made together with the approval, and not at all where it is refused. `storing` is set when something new is about to
+    /// be stored: whoever gives up from then on finds it stored.
     pub(super) async fn propose_in_turn(
         &self,
         suggestion: Suggestion<'_>,
         opens: Vec<Write>,
+        storing: &AtomicBool,
     ) -> anyhow::Result<Approval> {
         let options = self.options();
         let known = options.store.approvals_of(&suggestion.incident.id).await?;
@@ -115,6 +118,7 @@ impl Gate {
             Write::Audit(audit::approval(approval.created_at, &approval)),
             Write::Approval { approval: Box::new(approval.clone()), was: None },
         ]);
+        storing.store(true, Ordering::Relaxed);
         options.store.commit(writes, Durability::Durable, None).await?;
         Ok(approval)
     }

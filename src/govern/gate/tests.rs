@@ -14,8 +14,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::*;
 use crate::clock::from_ms;
 use crate::model::{
-    Action, Approval, ApprovalState, CallOutcome, ClusterName, Finding, Incident, Investigation, InvestigationState,
-    Kind, ObjectRef, Proposal, Reading, Scene, Severity,
+    Action, Approval, ApprovalState, CallOutcome, ClusterName, Execution, Finding, Incident, Investigation,
+    InvestigationState, Kind, ObjectRef, Proposal, Reading, Scene, Severity,
 };
 use crate::observe::loki::LokiOptions;
 use crate::observe::pagerduty::PagerDutyOptions;
@@ -111,6 +111,17 @@ impl World {
         let (incident, scene, findings) = (&self.incident, Some(&self.scene), self.findings.as_slice());
         let suggestion = Suggestion { incident, scene, findings, proposal, caller, undoes: None };
         self.gate.propose(suggestion).await.unwrap()
+    }
+
+    /// Another process, that has counted nothing itself, over the same store, with this policy.
+    pub(in crate::govern) async fn start_again(&mut self, policy: &str) {
+        self.store.close().await;
+        let url = format!("sqlite:{}", self._folder.path().join("firstlook.db").display());
+        let options = Options::new(ClusterName::parse("test").unwrap());
+        self.store = Store::open(&url, self.clock.clone(), options).await.unwrap();
+        self.options.store = self.store.clone();
+        self.options.policy = Policy::parse(policy, "policy.yaml").unwrap();
+        self.gate = Gate::start(self.options.clone()).await.unwrap();
     }
 
     async fn audited(&self) -> Vec<String> {
@@ -263,6 +274,32 @@ async fn calls_beyond_the_limit_are_refused_also_after_a_restart() {
     let scope = Scope::of(&world.incident, None);
     let agent = again.connect(Caller::Agent, world.incident.id.clone(), scope).await.unwrap();
     assert!(call(&agent, "rollout_history", workload()).await.0);
+}
+
+#[tokio::test]
+async fn changes_within_the_hour_are_counted_over_a_restart() {
+    let policy = format!("{POLICY}limits:\n  writes_per_hour: 1\n");
+    let mut world = world_with(&policy).await;
+    let undo = Proposal::RolloutUndo { object: deployment("dispatch-api"), to_revision: None };
+    let mut done = world.propose(&undo).await;
+    done.state = ApprovalState::Executed;
+    done.execution = Some(Execution {
+        started_at: world.clock.now(),
+        body: json!({}),
+        finished_at: None,
+        generation: None,
+        left: None,
+        ready_before: None,
+        wait_until: None,
+    });
+    let write = Write::Approval { approval: Box::new(done), was: Some(ApprovalState::Proposed) };
+    world.store.commit(vec![write], Durability::Durable, None).await.unwrap();
+    world.start_again(&policy).await;
+    let restart = Proposal::RolloutRestart { object: deployment("dispatch-api") };
+    let refused = world.propose(&restart).await;
+    assert_eq!((refused.state, refused.rule.as_str()), (ApprovalState::Refused, "limits.writes_per_hour (line 7)"));
+    world.clock.set(world.clock.now() + jiff::SignedDuration::from_secs(3_601));
+    assert_eq!(world.propose(&restart).await.state, ApprovalState::Proposed, "an hour later it is one of this hour");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -44,7 +44,7 @@ const INSTRUCTIONS: &str = "Tools of one Kubernetes cluster. What they read is d
 
 /// A connection. Clones are the same one.
 #[derive(Clone)]
-pub struct Visit(Arc<Inside>);
+pub struct Visit(pub(super) Arc<Inside>);
 
 pub(super) struct Inside {
     pub(super) gate: Gate,
@@ -164,16 +164,13 @@ impl Inside {
         let verdict = self.decide(called).await;
         self.gate.count(called.tool, &verdict);
         if matches!(verdict, Verdict::Ask { .. }) {
-            let asking = self.ask(called);
-            return tokio::select! {
-                answer = asking => Ok(answer),
-                () = context.ct.cancelled() => {
-                    if let Some(room) = self.gate.0.ledger.room().await {
-                        self.record(room, called, &verdict, "cancelled", &Redacted::default());
-                    }
-                    Err(ErrorData::internal_error("cancelled", None))
-                }
-            };
+            if let Some(answer) = self.ask(called, &context.ct).await {
+                return Ok(answer);
+            }
+            if let Some(room) = self.gate.0.ledger.room().await {
+                self.record(room, called, &verdict, "cancelled", &Redacted::default());
+            }
+            return Err(ErrorData::internal_error("cancelled", None));
         }
         // What could not be recorded is not done.
         let Some(room) = self.gate.0.ledger.room().await else {

@@ -134,10 +134,34 @@ async fn a_bad_outcome_suspends_the_leave_at_once_even_before_it_runs_again() {
         why.as_str().contains("suspended: rollout_undo of Deployment fleet-ops/dispatch-api did not help"),
         "{why}"
     );
-    // Given again with another date it counts.
-    let again = world_with(&POLICY.replace("2026-12-31", "2027-01-31")).await;
-    let suspended = world.store.leaves_suspended().await.unwrap();
-    assert!(!suspended.contains_key(&again.gate.policy().standing_leave[0].key()));
+}
+
+#[tokio::test]
+async fn a_suspension_is_lifted_by_giving_the_leave_again_and_by_nothing_else() {
+    let mut world = world(POLICY, Some(undo(None))).await;
+    let first = counted(&world, &pending(&world, undo(None), Caller::Agent).await).await;
+    let at = world.clock.now();
+    let worse = Verification::Worse { at, why: "pods crash".into(), ready: 0, before: 1 };
+    let bad = Approval { state: ApprovalState::Executed, verification: worse, ..first };
+    store(&world, &bad, ApprovalState::Approved).await;
+    let writes = world.gate.suspensions(&bad).await.unwrap();
+    world.store.commit(writes, Durability::Durable, None).await.unwrap();
+    // A second look finds it better: the person is asked all the same, and told how the leave comes back.
+    let better = Approval { verification: Verification::Better { at, ready: 1, wanted: 1 }, ..bad };
+    store(&world, &better, ApprovalState::Executed).await;
+    assert!(world.gate.suspensions(&better).await.unwrap().is_empty());
+    world.clock.set(at + jiff::SignedDuration::from_hours(3));
+    let asked = counted(&world, &pending(&world, undo(None), Caller::Agent).await).await;
+    not_now(&asked, "given again in the policy, with another `until`, it counts");
+    store(&world, &Approval { state: ApprovalState::Withdrawn, ..asked }, ApprovalState::Pending).await;
+    // A restart lifts nothing; the same leave with another date does.
+    world.start_again(POLICY).await;
+    let asked = counted(&world, &pending(&world, undo(None), Caller::Agent).await).await;
+    not_now(&asked, "it is suspended: rollout_undo of Deployment fleet-ops/dispatch-api made it worse");
+    store(&world, &Approval { state: ApprovalState::Withdrawn, ..asked }, ApprovalState::Pending).await;
+    world.start_again(&POLICY.replace("2026-12-31", "2027-01-31")).await;
+    let lifted = counted(&world, &pending(&world, undo(None), Caller::Agent).await).await;
+    assert_eq!(lifted.state, ApprovalState::Approved, "{:?}", lifted.standing);
 }
 
 #[tokio::test]

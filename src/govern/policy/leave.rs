@@ -49,7 +49,8 @@ pub enum Covering {
 }
 
 impl StandingLeave {
-    /// What makes it the same leave: whoever gives it again, gives it with another date.
+    /// What makes it the same leave: whoever gives it again, gives it with another date. That is how a suspension is lifted, and
+    /// no better look at the outcome lifts it: a leave is a person's edit of the policy.
     pub fn key(&self) -> String {
         format!("{} {} {} {}", self.by, self.tool, self.namespace, self.until)
     }
@@ -88,7 +89,7 @@ pub fn covering(
         let why: Redacted = if leave.ends_at().is_none_or(|end| ask.now >= end) {
             "it has ended".into()
         } else if let Some(why) = known.suspended {
-            text!("it is suspended: {}", why)
+            text!("it is suspended: {}; given again in the policy, with another `until`, it counts", why)
         } else if matches!(ask.caller, Caller::Client { .. }) {
             "it was asked for from outside: a person decides".into()
         } else if !supported {

@@ -7,9 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 use crate::govern::policy::decide::{Ask, Usage, decide};
 use crate::govern::policy::file::Policy;
 use crate::govern::policy::leave::{Covering, LeaveRecord, StandingLeave, covering};
+use crate::govern::policy::press::{Groups, May, may};
+use crate::govern::record;
 use crate::mcp;
-use crate::model::{Action, Approval, Call, Incident, IncidentId, Name, Severity, Tier, Verdict};
+use crate::model::{Action, Approval, ApprovalState, Call, Incident, IncidentId, Name, Severity, Tier, Verdict};
 use crate::redact::Redacted;
+use crate::text;
 
 /// What is known of the past. Labels of objects are not stored: rules by label do not match here.
 pub struct Past<'a> {
@@ -59,16 +62,45 @@ pub fn changes<'a>(policy: &Policy, past: &Past<'a>) -> Vec<Rehearsed<'a>> {
             now: approval.created_at,
         };
         let verdict = decide(policy, &ask, &used(&judged, approval));
-        let leave = match verdict {
-            Verdict::Ask { .. } => covering(policy, &ask, (past.supported)(approval), |leave| LeaveRecord {
-                used_last_hour: uses(&judged, leave, approval.created_at),
-                suspended: None,
-            }),
+        let leave = match &verdict {
+            // What takes another change back is for people alone.
+            Verdict::Ask { approvers, .. } if approval.undoes.is_none() => {
+                let covering = covering(policy, &ask, (past.supported)(approval), |leave| LeaveRecord {
+                    used_last_hour: uses(&judged, leave, approval.created_at),
+                    suspended: suspended(past.approvals, leave, approval.created_at),
+                });
+                among(covering, approvers)
+            }
             _ => Covering::None,
         };
         judged.push(Rehearsed { approval, verdict, leave });
     }
     judged
+}
+
+/// A leave counts only as the yes of one of the approvers.
+fn among(covering: Covering, approvers: &[Redacted]) -> Covering {
+    let Covering::Covers { by, rule, key } = covering else { return covering };
+    match may(approvers, by.as_str(), &Groups::new()) {
+        May::Yes => Covering::Covers { by, rule, key },
+        May::No => Covering::NotNow { by, rule, why: "its person is not one of those who may approve this".into() },
+        May::CannotTell { group } => {
+            Covering::NotNow { by, rule, why: text!("only Slack can say whether its person is in {}", group) }
+        }
+    }
+}
+
+/// Why a leave would have been suspended by then: the first bad outcome of its tool in its namespace.
+fn suspended(approvals: &[Approval], leave: &StandingLeave, now: Timestamp) -> Option<Redacted> {
+    let meant = |approval: &Approval| leave.is_for(approval.proposal.tool(), approval.proposal.object().namespace());
+    let bad = approvals.iter().filter(|approval| approval.undoes.is_none() && meant(approval));
+    let bad = bad.filter_map(|approval| Some((record::known_at(approval)?, record::bad(approval)?)));
+    let undone = approvals.iter().filter(|undo| undo.state == ApprovalState::Executed).filter_map(|undo| {
+        let done = approvals.iter().find(|done| Some(&done.id) == undo.undoes.as_ref() && meant(done))?;
+        let why = text!("{} of {} was undone", done.proposal.tool(), done.proposal.object());
+        Some((record::known_at(undo)?, why))
+    });
+    bad.chain(undone).filter(|(at, _)| *at <= now).min_by_key(|(at, _)| *at).map(|(_, why)| why)
 }
 
 /// The namespaces whose pods a drain moves.

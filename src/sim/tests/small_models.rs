@@ -92,6 +92,33 @@ async fn what_does_not_fit_is_left_out_by_rule_can_be_read_again_and_is_told_on_
 }
 
 #[tokio::test]
+async fn the_audit_of_a_turn_names_the_evidence_that_its_calls_became() {
+    let place = json!({"namespace": "shop", "kind": "Deployment", "name": "pricing"});
+    let call = |name: &str, arguments: &Value| json!({"name": name, "arguments": arguments});
+    let absent = json!({"namespace": "shop", "kind": "Deployment", "name": "prising"});
+    let refused = json!({"namespace": "kube-system"});
+    let read = [call("get_workload", &place), call("get_workload", &absent), call("list_workloads", &refused)];
+    let answers = [("0001", json!({"tool_calls": read})), ("0002", report())];
+    let (town, card) = told(&answers, Room::default()).await;
+    let mut turns = Vec::new();
+    let exported = town.store.audit_export(|line| {
+        let entry = serde_json::from_str::<Value>(line)?["entry"].take();
+        if entry["kind"] == "turn" {
+            turns.push(entry["body"].clone());
+        }
+        Ok(())
+    });
+    exported.await.unwrap();
+    // What was refused was not read; what failed is evidence that something is missing.
+    assert_eq!((&turns[0]["evidence"], &turns[0]["tool_calls"]), (&json!(["e12", "e13"]), &json!(3)), "{turns:?}");
+    assert_eq!(turns[1]["evidence"], json!([]));
+    for id in ["e12", "e13"] {
+        let kept = town.store.evidence_one(&card.incident.id, id.parse().unwrap()).await.unwrap();
+        assert!(kept.is_some(), "{id} holds the text");
+    }
+}
+
+#[tokio::test]
 async fn a_server_with_less_room_than_said_is_asked_once_more_with_half() {
     let place = json!({"namespace": "shop", "kind": "Deployment", "name": "pricing"});
     let calls: Vec<Value> =

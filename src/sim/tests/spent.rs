@@ -65,3 +65,25 @@ async fn one_that_is_only_high_has_its_card_from_rules_which_says_once_what_is_s
         town.world.slack.messages().iter().map(|message| json!(message.blocks).to_string()).collect();
     assert_eq!((everything.matches(says).count(), town.world.model.requests().len()), (1, 0));
 }
+
+#[tokio::test]
+async fn what_was_spent_is_spent_for_the_next_daemon_too() {
+    let folder_of_store = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder_of_store.path().join("firstlook.db").display());
+    let scenario = || answering(folder("oom-loop"), &[("0001", submitted(json!([true_quote()])))]);
+    let few = "limits: {tokens_per_day: 20000, reserve_for_critical: 0}";
+    let policy = || Policy::parse(few, "policy.yaml").unwrap();
+    let town = Town::over(scenario(), Some(&url), |setup| setup.policy = policy()).await;
+    let charge = |key: &str, tokens| {
+        let other = IncidentId::parse("i900").unwrap();
+        vec![Write::Charge { incident: other, key: key.into(), tokens, micros: 0 }]
+    };
+    town.store.commit(charge("turn-1-1", 19_900), Durability::Durable, None).await.unwrap();
+    town.store.close().await;
+    // Another process on the same file.
+    let town = Town::over(scenario(), Some(&url), |setup| setup.policy = policy()).await;
+    town.hear(&town.body("alert.json")).await;
+    assert_eq!(town.world.model.requests().len(), 0, "the day's tokens are spent");
+    assert!(town.shown().contains("19900 of 20000 tokens are spent"), "{}", town.shown());
+    town.store.close().await;
+}

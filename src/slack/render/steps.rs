@@ -206,7 +206,8 @@ pub(super) fn yes_of(approval: &Approval, press: &Press) -> String {
 fn suspended(approval: &Approval) -> String {
     match &approval.standing {
         Some(Standing::Counted { .. }) => {
-            "\nThe standing leave is suspended: people are asked until it is given again.".to_owned()
+            "\nThe standing leave is suspended: people are asked until it is given again in the policy, with another `until`."
+                .to_owned()
         }
         _ => String::new(),
     }

@@ -48,6 +48,7 @@ impl Investigate {
             input_tokens: usage.input_tokens,
             output_tokens: usage.output_tokens,
             tool_calls: turned.tool_calls,
+            evidence: &turned.evidence,
         };
         let at = self.clock.now();
         let spent = Spend::of(turned.input_tokens, turned.output_tokens, self.price.as_ref());

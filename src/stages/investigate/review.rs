@@ -46,6 +46,7 @@ impl Investigate {
                     input_tokens: reply.input_tokens,
                     output_tokens: reply.output_tokens,
                     tool_calls: 0,
+                    evidence: Vec::new(),
                     mark: Some(Mark::Review),
                     ended,
                 };

@@ -121,7 +121,7 @@ async fn an_anchor_from_outside_sees_an_end_that_was_cut_off() {
     on_each_engine(async |world| {
         let store = sealed(world).await;
         let (number, hash) = store.audit_head().await.unwrap().unwrap();
-        let anchor = Anchor { number, hash: hash[..16].to_owned() };
+        let anchor = Anchor { number, hash: hash[..16].to_owned(), seen: None };
         let verdict = store.audit_verify(std::slice::from_ref(&anchor)).await.unwrap();
         assert_eq!((verdict.anchored, verdict.fault), (1, None));
         store.close().await;
@@ -171,6 +171,31 @@ async fn a_write_can_wait_until_its_intent_is_sealed() {
         let (waited, head) = tokio::join!(store.wait_sealed(tail, Duration::from_secs(10)), store.seal(100));
         assert!(waited.unwrap());
         assert_eq!(head.unwrap().unwrap().0, 7);
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cut_that_somebody_forged_in_the_database_is_seen() {
+    on_each_engine(async |world| {
+        sealed(world).await.close().await;
+        // The head is taken, and an entry inserted as retention writes it; the daemon seals it like any other.
+        world.tamper("UPDATE chain SET base_number = 2, base_hash = (SELECT hash FROM audit WHERE number = 2)").await;
+        world.tamper("DELETE FROM audit WHERE number <= 2").await;
+        world
+            .tamper(
+                "INSERT INTO audit (cluster, at_ms, kind, body) SELECT 'prod', 1800000000000, 'cut',
+                 '{\"at_ms\":1800000000000,\"cluster\":\"prod\",\"kind\":\"cut\",\"incident\":null,\"body\":{\"number\":2,\"hash\":\"'
+                 || base_hash || '\",\"count\":2,\"from\":0,\"before_ms\":1799999990000,\"newest_ms\":1799999980000,\"room\":false}}'
+                 FROM chain",
+            )
+            .await;
+        let fault = Some(AuditFault::NoCut { number: 2, why: "it took what was too young" });
+        let store = world.open().await;
+        assert_eq!(store.audit_verify(&[]).await.unwrap().fault, fault, "before it is sealed");
+        store.seal(100).await.unwrap();
+        assert_eq!(store.audit_verify(&[]).await.unwrap().fault, fault);
         store.close().await;
     })
     .await;

@@ -3,7 +3,7 @@
 use crate::clock::from_ms;
 use crate::model::{ApprovalState, Ending, IncidentState};
 use crate::store::tests::world::{World, on_each_engine, put, try_put};
-use crate::store::{AuditEntry, AuditFault, CommitError, Durability, OpenError, Store, Write};
+use crate::store::{Anchor, AuditEntry, AuditFault, CommitError, Durability, OpenError, Store, Write};
 
 #[tokio::test]
 async fn what_is_old_and_over_goes_and_an_open_incident_keeps_everything() {
@@ -30,22 +30,31 @@ async fn what_is_old_and_over_goes_and_an_open_incident_keeps_everything() {
         put(&store, [Write::Incident(Box::new(over.clone()))]).await;
         assert_eq!(store.prune(world.now(), 10).await.unwrap(), 0, "nothing is that old");
 
-        let later = from_ms(world.clock.now_ms() + 1);
-        assert_eq!(store.prune(later, 10).await.unwrap(), 6, "signal, evidence, approval, incident, two entries");
+        let open = world.incident("i2");
+        let soon = from_ms(world.clock.now_ms() + 1);
+        assert_eq!(store.prune(soon, 10).await.unwrap(), 4, "signal, evidence, approval, incident");
+        assert_eq!(store.prune(soon, 10).await.unwrap(), 0, "of the audit nothing goes within its first hour");
+        let seen = head.clone().map(|(_, hash)| Anchor { number: 1, hash, seen: Some(world.now()) }).unwrap();
+        world.pass_ms(3_600_001);
+        let later = world.now();
+        assert_eq!(store.prune(later, 10).await.unwrap(), 2, "two entries");
         assert_eq!(store.prune(later, 10).await.unwrap(), 0);
         assert_eq!(store.incident(&over.id).await.unwrap(), None);
         assert!(store.signals_of(&over.id, 10).await.unwrap().is_empty());
-        let open = world.incident("i2");
         assert_eq!(store.open_incidents().await.unwrap(), std::slice::from_ref(&open));
         assert_eq!(store.evidence(&open.id).await.unwrap().len(), 1);
         let verdict = store.audit_verify(&[]).await.unwrap();
         assert_eq!((verdict.sealed, verdict.head, verdict.fault), (2, head, None), "the rest of the chain is proved");
-        assert_eq!((verdict.cut, verdict.unsealed), (Some(2), 1), "a cut counts as told before it is sealed");
-        let cut = store.audit_last("cut").await.unwrap().unwrap();
-        assert_eq!((cut["number"].as_i64(), cut["count"].as_i64()), (Some(2), Some(2)));
+        let cut = verdict.cut.unwrap();
+        assert_eq!((cut.number, cut.count, verdict.unsealed), (2, 2, 1), "a cut counts as told before it is sealed");
+        assert_eq!((cut.at, cut.took.map(|took| (took.room, took.before()))), (later, Some((false, soon))));
         store.seal(100).await.unwrap();
-        let verdict = store.audit_verify(&[]).await.unwrap();
-        assert_eq!((verdict.sealed, verdict.cut, verdict.fault), (3, Some(2), None));
+        let verdict = store.audit_verify(std::slice::from_ref(&seen)).await.unwrap();
+        assert_eq!((verdict.sealed, verdict.cut, verdict.fault), (3, Some(cut), None));
+        assert_eq!((verdict.anchors_before_cut, verdict.anchors_dated), (1, 1));
+        // An anchor that saw what was taken at a time when it cannot have been old.
+        let young = Anchor { seen: Some(from_ms(later.as_millisecond() + 1)), ..seen };
+        assert_eq!(store.audit_verify(&[young]).await.unwrap().fault, Some(AuditFault::Young { number: 1 }));
         // Who only takes the entry away that tells of it is seen like everybody else.
         world.tamper("UPDATE chain SET base_number = 3, base_hash = (SELECT hash FROM audit WHERE number = 3)").await;
         let fault = store.audit_verify(&[]).await.unwrap().fault;
@@ -99,6 +108,43 @@ async fn a_full_disk_refuses_the_write_loses_nothing_and_is_got_over() {
     put(&store, [Write::Signals(vec![world.signal(stored)])]).await;
     assert_eq!(store.signals_unresolved(10_000).await.unwrap().len(), 101);
     store.close().await;
+}
+
+#[tokio::test]
+async fn a_probe_commits_only_what_no_other_commit_has_shown_lately() {
+    let mut world = World::new(None);
+    world.options.size_max_bytes = Some(600_000);
+    let store = world.open().await;
+    let beaten = async |sql: &'static str| world.tamper(sql).await == 1;
+    for _ in 0..20 {
+        store.answers().await.unwrap();
+    }
+    assert!(beaten("UPDATE pulse SET beats = beats WHERE beats = 1").await, "the first alone");
+    world.pass_ms(29_000);
+    put(&store, [Write::Signals(vec![world.signal(0)])]).await;
+    world.pass_ms(29_000);
+    store.answers().await.unwrap();
+    assert!(beaten("UPDATE pulse SET beats = beats WHERE beats = 1").await, "a signal shows as much");
+    world.pass_ms(1_000);
+    store.answers().await.unwrap();
+    assert!(beaten("UPDATE pulse SET beats = beats WHERE beats = 2").await, "nothing was written for long");
+    // What was refused for want of room is not made good by what went through before it.
+    let many = |n: u32| Write::Signals((n..n + 50).map(|n| world.signal(n)).collect());
+    let mut from = 1;
+    while try_put(&store, [many(from)], None).await.is_ok() {
+        from += 50;
+    }
+    store.answers().await.unwrap();
+    assert!(beaten("UPDATE pulse SET beats = beats WHERE beats = 3").await, "asked anew");
+    world.tamper("DROP TABLE pulse").await;
+    store.answers().await.unwrap();
+    world.pass_ms(30_000);
+    assert!(store.answers().await.is_err(), "red while nothing can be written");
+    assert!(store.answers().await.is_err());
+    world.tamper("CREATE TABLE pulse AS SELECT 1 AS one, 0 AS beats").await;
+    store.answers().await.unwrap();
+    store.close().await;
+    assert!(store.answers().await.is_err(), "its writer is gone");
 }
 
 /// Futures of the store go into spawned tasks.

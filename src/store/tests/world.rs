@@ -54,6 +54,16 @@ async fn run(conn: &mut PgConnection, sql: &str) {
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(conn).await.unwrap();
 }
 
+/// The lock of a SQLite file, held until this is dropped: its writer waits meanwhile.
+pub(crate) struct Holding(#[expect(dead_code, reason = "what it does is to be there")] rusqlite::Connection);
+
+/// Holds a SQLite file, as a disk does that takes nothing for a while.
+pub(crate) fn hold(file: &std::path::Path) -> Holding {
+    let conn = rusqlite::Connection::open(file).unwrap();
+    conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+    Holding(conn)
+}
+
 impl World {
     pub(super) fn new(server: Option<String>) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -82,11 +92,11 @@ impl World {
         Store::open_read_only(&self.url, self.clock.clone(), self.options.clone()).await
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    pub(super) fn pass_ms(&self, ms: i64) {
+    pub(crate) fn pass_ms(&self, ms: i64) {
         self.clock.set(from_ms(self.clock.now_ms() + ms));
     }
 
@@ -101,7 +111,7 @@ impl World {
         }
     }
 
-    pub(super) fn signal(&self, n: u32) -> Signal {
+    pub(crate) fn signal(&self, n: u32) -> Signal {
         let alert = Alert {
             receiver: "firstlook".into(),
             group_key: "{}".into(),
@@ -123,7 +133,7 @@ impl World {
         Signal { id, cluster: self.options.cluster.clone(), heard_at: self.now(), body: SignalBody::Alert(alert) }
     }
 
-    pub(super) fn incident(&self, id: &str) -> Incident {
+    pub(crate) fn incident(&self, id: &str) -> Incident {
         Incident {
             id: IncidentId::parse(id).unwrap(),
             severity: Severity::High,
@@ -132,7 +142,7 @@ impl World {
         }
     }
 
-    pub(super) fn approval(&self, id: &str, incident: &IncidentId, state: ApprovalState) -> Approval {
+    pub(crate) fn approval(&self, id: &str, incident: &IncidentId, state: ApprovalState) -> Approval {
         let object = checkout();
         let started = matches!(state, ApprovalState::Executing | ApprovalState::Executed);
         let execution = started.then(|| Execution {

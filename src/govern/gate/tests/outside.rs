@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::govern::callers::{Callers, Guest, token_hash};
+use crate::govern::gate::visit::Called;
 use crate::model::{ASKED, ApprovalId, Severity};
+use crate::store::tests::world::hold;
 
 /// A program that says its name.
 #[derive(Clone)]
@@ -176,6 +178,76 @@ async fn a_cancelled_call_stops_its_work_and_is_audited_as_that() {
             break;
         }
     }
+}
+
+#[tokio::test]
+async fn a_request_that_is_cancelled_while_its_object_is_read_asks_nobody() {
+    use rmcp::model::{ClientRequest, Request};
+    use rmcp::service::PeerRequestOptions;
+    let world = world().await;
+    let client = connect(&world, &guest(ALL), None).await;
+    world.cluster.fault(Fault::Hang { path: "/apis/apps/v1/namespaces/fleet-ops/deployments/driver-sync".into() });
+    let request = CallToolRequestParams::new("rollout_restart").with_arguments(object(other()));
+    let request = ClientRequest::CallToolRequest(Request::new(request));
+    let call = client.send_cancellable_request(request, PeerRequestOptions::no_options()).await.unwrap();
+    while world.cluster.requests().iter().all(|request| !request.path.ends_with("driver-sync")) {
+        tokio::task::yield_now().await;
+    }
+    call.cancel(None).await.unwrap();
+    loop {
+        world.gate.flush().await;
+        if let Some(last) = world.store.audit_last("outside").await.unwrap() {
+            assert_eq!((&last["outcome"], &last["tool"]), (&json!("cancelled"), &json!("rollout_restart")));
+            break;
+        }
+    }
+    world.cluster.release();
+    assert_eq!(world.store.open_incidents().await.unwrap().len(), 1, "none was opened for it");
+    let since = from_ms(0);
+    assert!(world.store.approvals_made_since(since).await.unwrap().is_empty(), "no card has a button for it");
+    // The same request, asked again, is a new one.
+    assert!(ask(&client, "rollout_restart", other()).await.1.starts_with("pending_approval a"));
+}
+
+#[tokio::test]
+async fn a_request_that_is_cancelled_while_it_is_stored_is_withdrawn() {
+    let world = world().await;
+    // So that it can be asked later whether the writer answers.
+    world.store.answers().await.unwrap();
+    let visit = world.gate.visit(&guest(ALL), None).unwrap();
+    let called = || Called {
+        caller: Caller::Client { name: "laptop".into(), person: Some("U024BE7LH".into()), program: None },
+        tool: "rollout_restart",
+        tier: Tier::Reversible,
+        arguments: object(other()),
+        kept: "".into(),
+    };
+    let (first, cancelled) = (called(), CancellationToken::new());
+    let held = hold(&world._folder.path().join("firstlook.db"));
+    let cancel = async {
+        // The request is with the writer, which waits for the file.
+        while tokio::time::timeout(Duration::from_millis(20), world.store.answers()).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        cancelled.cancel();
+        tokio::task::yield_now().await;
+        drop(held);
+    };
+    let (answer, ()) = tokio::join!(Box::pin(visit.0.ask(&first, &cancelled)), cancel);
+    assert!(answer.is_none());
+    let made = world.store.approvals_made_since(from_ms(0)).await.unwrap();
+    assert_eq!((made.len(), made[0].state), (1, ApprovalState::Withdrawn));
+    assert_eq!(made[0].because.as_str(), "who asked for it cancelled the call");
+    let told = world.store.audit_last("approval").await.unwrap().unwrap();
+    assert_eq!(told["state"], "withdrawn");
+    // What an earlier call asked for stands when a later one for the same is cancelled.
+    let (second, third) = (called(), called());
+    Box::pin(visit.0.ask(&second, &CancellationToken::new())).await.unwrap();
+    let cancelled = CancellationToken::new();
+    cancelled.cancel();
+    assert!(Box::pin(visit.0.ask(&third, &cancelled)).await.is_none());
+    let made = world.store.approvals_in(&[ApprovalState::Proposed], 10).await.unwrap();
+    assert_eq!(made.len(), 1);
 }
 
 #[tokio::test]

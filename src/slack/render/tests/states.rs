@@ -128,7 +128,10 @@ fn a_standing_leave_is_named_with_its_person_and_what_became_of_it() {
     counted(&mut worse.approvals[0]);
     see("standing-leave-suspended", &worse);
     let not_now = asked(|approval| {
-        let why = "it is suspended: rollout_undo of Deployment shop/checkout did not help".into();
+        let why =
+            "it is suspended: rollout_undo of Deployment shop/checkout did not help; given again in the policy, with \
+                   another `until`, it counts"
+                .into();
         let (by, rule) = ("U024BE7LH".into(), "standing_leave[0] (line 12)".into());
         approval.standing = Some(Standing::NotNow { by, rule, why });
     });
