@@ -189,9 +189,9 @@ impl App {
             tasks.spawn(watch.run(stop.child_token()));
         }
         if matches!(setup.outlet, Outlet::Slack { .. }) {
-            let away = stages.undelivered();
+            let (away, clock) = (stages.undelivered(), setup.clock.clone());
             conditions.push(Arc::new(move || {
-                let state = away.why().map_or(Ok(()), |why| Err(why.as_str().to_owned()));
+                let state = away.why(clock.now()).map_or(Ok(()), |why| Err(why.as_str().to_owned()));
                 ("slack".to_owned(), state)
             }));
         }

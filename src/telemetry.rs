@@ -60,7 +60,7 @@ labels! {
     ModelLabels { outcome }
     /// `direction`: input, output.
     TokenLabels { direction }
-    /// `outcome`: counted, not_allowed, stale, twice, unknown, forged.
+    /// `outcome`: counted, not_allowed, stale, twice, unread, unknown, forged.
     ClickLabels { outcome }
     /// `tool` and the approval's final `state`.
     ActionLabels { tool, state }

@@ -22,6 +22,8 @@ use crate::text;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A provider that asks for a longer pause is waited for by the stage, not inside a request.
 const WAIT_INSIDE_MAX: Duration = Duration::from_secs(5);
+/// What a provider asks for is understood as no more than this: nobody waits so long here.
+const HINT_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// Answers above this are no chat completion of ours.
 const ANSWER_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// An answer longer than this says nothing more; a report takes about 800 tokens.
@@ -113,9 +115,13 @@ pub enum LlmError {
     /// Asking again would give the same: wrong key, unknown model, spent quota.
     #[error("the provider refused: {0}")]
     Refused(Redacted),
-    /// It may work later: no connection, a timeout, 5xx, an answer that is no completion.
+    /// It may work later, and nothing was done: no connection, 5xx.
     #[error("{0}")]
     Unavailable(Redacted),
+    /// It may work later, but an answer may have been made and billed: a timeout, a connection that broke, an answer that
+    /// is no completion.
+    #[error("{0}")]
+    Broken(Redacted),
 }
 
 /// One answer of the model.
@@ -189,7 +195,7 @@ impl Llm {
     pub async fn complete(&self, messages: &[Value], tools: &Value) -> Result<Reply, LlmError> {
         match tokio::time::timeout(self.turn_timeout, self.ask(body(&self.model, messages, tools))).await {
             Ok(reply) => reply,
-            Err(_) => Err(LlmError::Unavailable(text!("no answer within {} s", self.turn_timeout.as_secs()))),
+            Err(_) => Err(LlmError::Broken(text!("no answer within {} s", self.turn_timeout.as_secs()))),
         }
     }
 
@@ -209,7 +215,7 @@ impl Llm {
                 Err(OpenAIError::Boxed(error)) => error,
                 // Its text holds the whole body.
                 Err(OpenAIError::JSONDeserialize(..)) => {
-                    return Err(LlmError::Unavailable(Redacted::literal("its answer is no JSON")));
+                    return Err(LlmError::Broken(Redacted::literal("its answer is no JSON")));
                 }
                 Err(error) => Box::new(error),
             };
@@ -229,7 +235,7 @@ impl Llm {
     fn remedy(&self, error: Box<dyn std::error::Error + Send + Sync>) -> LlmError {
         match error.downcast::<LlmError>() {
             Ok(ours) => *ours,
-            Err(other) => LlmError::Unavailable(self.redactor.redact(&other.to_string()).cut(200)),
+            Err(other) => LlmError::Broken(self.redactor.redact(&other.to_string()).cut(200)),
         }
     }
 }
@@ -256,6 +262,7 @@ async fn call(
         .with_max_times(3)
         .with_jitter()
         .build();
+    let mut broke = false;
     loop {
         let (error, hint) = match http.execute(request.build().await?).await {
             // A broken answer is not asked for again here: it was paid for.
@@ -276,10 +283,16 @@ async fn call(
             }
             Err(error) => {
                 let why = redactor.redact(&error.without_url().to_string()).cut(200);
-                (LlmError::Unavailable(why), None)
+                (LlmError::Broken(why), None)
             }
         };
-        let passing = matches!(error, LlmError::Wait(_) | LlmError::Unavailable(_));
+        // One that broke may have been billed, whatever became of those after it.
+        broke |= matches!(error, LlmError::Broken(_));
+        let error = match error {
+            LlmError::Unavailable(why) if broke => LlmError::Broken(why),
+            error => error,
+        };
+        let passing = matches!(error, LlmError::Wait(_) | LlmError::Unavailable(_) | LlmError::Broken(_));
         if !passing || hint.is_some_and(|wait| wait > WAIT_INSIDE_MAX) {
             return Err(OpenAIError::Boxed(Box::new(error)));
         }
@@ -298,7 +311,7 @@ async fn whole(mut response: reqwest::Response, redactor: &Redactor) -> Result<r
             || text!("its answer is longer than {} MiB", ANSWER_MAX_BYTES >> 20),
             |error| redactor.redact(&error.without_url().to_string()).cut(200),
         );
-        return Err(OpenAIError::Boxed(Box::new(LlmError::Unavailable(why))));
+        return Err(OpenAIError::Boxed(Box::new(LlmError::Broken(why))));
     }
     Ok(hyper::http::Response::new(body).into())
 }
@@ -315,7 +328,8 @@ async fn read(response: &mut reqwest::Response, body: &mut Vec<u8>) -> Result<()
 }
 
 fn retry_after(headers: &reqwest::header::HeaderMap) -> Option<Duration> {
-    headers.get("retry-after")?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    let seconds: u64 = headers.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(HINT_MAX))
 }
 
 #[cfg(test)]

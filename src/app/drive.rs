@@ -1,11 +1,9 @@
 //! What keeps the stages running: at once while there is work, then on news of the store, and by a sweep.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::app::Stages;
 use crate::stages::Ran;
 use crate::stages::investigate::Run;
+use crate::stages::lease::caught;
 use crate::store::Subscription;
 use crate::telemetry::{Metrics, StageLabels};
 
@@ -81,14 +80,6 @@ async fn turn_by_turn(stages: &Stages, run: Run, slots: &Semaphore, stop: &Cance
         };
     }
     Ok(())
-}
-
-/// The work, and its panic as an error: a stage that died would be missed by nobody.
-async fn caught<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let ended = AssertUnwindSafe(work).catch_unwind().await;
-    ended.unwrap_or_else(|_| {
-        Err(anyhow::anyhow!("it panicked, which is a bug of firstlook; the lines before tell where"))
-    })
 }
 
 /// A stage's name, and how far apart its runs begin at least: one that takes whatever waits does in few large runs what

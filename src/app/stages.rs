@@ -207,5 +207,6 @@ fn investigate(setup: &Setup, gate: Gate, llm: Option<Llm>) -> Investigate {
         clock: setup.clock.clone(),
         redactor: setup.redactor.clone(),
         metrics: setup.metrics.clone(),
+        away: Away::default(),
     }
 }

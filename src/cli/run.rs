@@ -39,20 +39,33 @@ pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     for name in &config.unused_variables {
         tracing::warn!("{name} fits no setting and is not read: {ENVIRONMENT_PREFIX}SECTION__KEY sets a key");
     }
-    let setup = setup(&config).await?;
-    let listeners = listeners(&config).await?;
-    let addresses = addresses(&listeners);
-    let app = App::start(setup, listeners).await?;
-    tracing::info!(cluster = config.cluster, "ready: {addresses}");
+    // Heard from now on, or one that comes early is lost: as the first process of a container there is no other handler.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let stopped = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let mut stopped = std::pin::pin!(stopped);
+    let app = tokio::select! {
+        app = Box::pin(start(&config)) => app?,
+        () = &mut stopped => return Ok(ExitCode::SUCCESS),
+    };
+    stopped.await;
     tracing::info!("stopping: no new work is taken");
     app.stop().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+async fn start(config: &Config) -> anyhow::Result<App> {
+    let setup = setup(config).await?;
+    let listeners = listeners(config).await?;
+    let addresses = addresses(&listeners);
+    let app = App::start(setup, listeners).await?;
+    tracing::info!(cluster = config.cluster, "ready: {addresses}");
+    Ok(app)
 }
 
 /// Everything that the configuration describes.

@@ -4,10 +4,11 @@ mod recheck;
 
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
 pub use recheck::Leave;
 
 use crate::govern::audit;
-use crate::govern::gate::{Gate, Suggestion};
+use crate::govern::gate::{Gate, Suggestion, Unchecked};
 use crate::govern::policy;
 use crate::govern::policy::{Groups, PressVerdict};
 use crate::model::{
@@ -22,12 +23,17 @@ use crate::text;
 /// Times that an approval is read again because another process changed it meanwhile.
 const TRIES_MAX: u32 = 3;
 
+/// A press that asks for something new counts for so long: who pressed a button before an outage has gone on since. A yes
+/// ends with its request.
+const PRESS_LASTS: SignedDuration = SignedDuration::from_mins(10);
+
 /// What came of a click.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answered {
     /// For the person alone.
     pub text: Redacted,
-    /// `counted`, `approved`, `rejected`, `proposed`, `thumb`, `twice`, `stale`, `not_allowed`, `unknown`: also the metric's label.
+    /// `counted`, `approved`, `rejected`, `proposed`, `thumb`, `twice`, `stale`, `not_allowed`, `unread`, `unknown`: also
+    /// the metric's label.
     pub outcome: &'static str,
     /// What a reason may be added to.
     pub reason_for: Option<ReasonFor>,
@@ -51,7 +57,7 @@ impl Gate {
     /// Takes one click: judges it, changes the approval, audits, and marks the click as done, all in one commit.
     ///
     /// # Errors
-    /// When the store or (for a new proposal) the cluster could not be asked: the click stays to be handled.
+    /// When the store could not be asked: the click stays to be handled.
     pub async fn press(&self, click: &Click, groups: &Groups) -> anyhow::Result<Answered> {
         let asks = matches!(click.what, Pressed::AskAgain { .. } | Pressed::Undo { .. });
         let _turn = if asks { None } else { Some(self.voting().lock().await) };
@@ -257,6 +263,10 @@ impl Gate {
         proposal: Proposal,
         undoes: Option<ApprovalId>,
     ) -> anyhow::Result<Answered> {
+        if self.options().clock.now().duration_since(click.heard_at) >= PRESS_LASTS {
+            let text = "Too late: your click could not be looked at in time. Nothing was asked or done: press again.";
+            return Ok(Answered::new("stale", text.into()));
+        }
         let as_if_pending = Approval { state: ApprovalState::Pending, presses: Vec::new(), ..approval.clone() };
         match policy::press(&as_if_pending, click.user.as_str(), true, groups) {
             PressVerdict::NotAllowed { may } => return Ok(not_allowed(&may)),
@@ -272,7 +282,17 @@ impl Gate {
         let caller = Caller::Person { user: click.user.clone() };
         let (incident, scene, findings) = (&incident, scene.as_deref(), findings.as_slice());
         let suggestion = Suggestion { incident, scene, findings, proposal: &proposal, caller, undoes };
-        let made = self.propose(suggestion).await?;
+        let made = match self.propose(suggestion).await {
+            Ok(made) => made,
+            Err(error) => match error.downcast::<Unchecked>() {
+                Ok(unchecked) => {
+                    tracing::warn!(incident = %incident.id, "a request by a person was not made: {unchecked}");
+                    let text = "It cannot be checked now, because the cluster does not answer. Nothing was asked or done: press again in a minute.";
+                    return Ok(Answered::new("unread", text.into()));
+                }
+                Err(error) => return Err(error),
+            },
+        };
         Ok(match made.state {
             ApprovalState::Refused => Answered::new("stale", text!("Not possible now: {}.", made.because)),
             _ => Answered::new("proposed", "Asked: the card shows it with buttons after a new dry run.".into()),

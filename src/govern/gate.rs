@@ -6,6 +6,7 @@ mod ledger;
 mod offered;
 mod offers;
 mod propose;
+mod unchecked;
 mod visit;
 
 use std::collections::HashMap;
@@ -18,7 +19,9 @@ use serde_json::{Map, Value};
 use tracing::Instrument as _;
 
 pub use crate::govern::gate::door::evidence_of;
+pub(in crate::govern) use crate::govern::gate::propose::CHECK_TIMEOUT;
 pub use crate::govern::gate::propose::Suggestion;
+pub use crate::govern::gate::unchecked::Unchecked;
 pub use crate::govern::gate::visit::Visit;
 
 use crate::clock::Clock;

@@ -1,13 +1,15 @@
 //! `POST /webhook/alertmanager`: authenticate, parse, put the signals on disk, answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::http;
@@ -21,6 +23,9 @@ use crate::telemetry::{Metrics, SignalLabels, WebhookLabels};
 /// A thousand alerts are 672 KB; six thousand fit.
 pub const BODY_MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// Bodies under way take as much as sixteen of the longest, or thousands of those that Alertmanager sends for one group;
+/// the daemon runs within some hundred MiB.
+const BODIES_MAX_KIB: usize = 16 * ((BODY_MAX_BYTES >> 10) + 1);
 /// Where alerts are posted.
 const PATH: &str = "/webhook/alertmanager";
 /// Half of what Alertmanager waits: a thousand alerts may take a slow disk seconds, and what is answered later is sent
@@ -42,6 +47,8 @@ impl Webhook {
     /// The listener's routes.
     pub fn router(self) -> Router {
         let late = self.clone();
+        let room = Arc::new(Semaphore::new(BODIES_MAX_KIB));
+        let receive = move |webhook: State<Webhook>, request: Request| receive(webhook, Arc::clone(&room), request);
         let routes = Router::new()
             .route(PATH, post(receive))
             .fallback(nowhere)
@@ -75,18 +82,20 @@ async fn wrong_method(State(webhook): State<Webhook>) -> Error {
     webhook.refuse("wrong_method", StatusCode::METHOD_NOT_ALLOWED, "alerts come by POST")
 }
 
-async fn receive(
-    State(webhook): State<Webhook>,
-    headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
-) -> Result<Response, Error> {
-    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+/// Nothing of a body is read before its sender is known, and before there is room for it.
+async fn receive(State(webhook): State<Webhook>, room: Arc<Semaphore>, request: Request) -> Result<Response, Error> {
+    let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     if !webhook.credential.admits(authorization) {
         let says =
             "wrong or missing credential: set http_config of the receiver to the token or user of listeners.webhook";
         return Err(webhook.refuse("unauthorized", StatusCode::UNAUTHORIZED, says));
     }
-    let body = match body {
+    let Ok(_held) = room.try_acquire_many(kib(request.headers())) else {
+        webhook.count("not_stored");
+        tracing::error!("too many alerts come at once, Alertmanager will send these again");
+        return Err(Error::new(StatusCode::SERVICE_UNAVAILABLE, "too many bodies at once; send again"));
+    };
+    let body = match Bytes::from_request(request, &()).await {
         Ok(body) => body,
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             let says = format!("the body is over {BODY_MAX_BYTES} bytes: set max_alerts of the receiver");
@@ -103,6 +112,13 @@ async fn receive(
     webhook.put(signals).await?;
     webhook.count("stored");
     Ok(StatusCode::OK.into_response())
+}
+
+/// The room that a body needs: what its head says, or as much as any may take.
+fn kib(headers: &HeaderMap) -> u32 {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    // At least one: an empty body is a request as well.
+    (length.unwrap_or(BODY_MAX_BYTES).min(BODY_MAX_BYTES) >> 10) as u32 + 1
 }
 
 impl Webhook {
@@ -130,6 +146,45 @@ mod tests {
     use super::*;
     use crate::clock::from_ms;
     use crate::store::Options;
+
+    /// Sends a head, and gives what is answered to it.
+    async fn head(address: std::net::SocketAddr, head: &str) -> (tokio::net::TcpStream, String) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let head = format!("POST {PATH} HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut said = [0; 1_024];
+        let read = tokio::time::timeout(Duration::from_secs(3), stream.read(&mut said)).await;
+        let read = read.expect("the answer does not wait for the body").unwrap();
+        (stream, String::from_utf8_lossy(&said[..read]).into_owned())
+    }
+
+    #[tokio::test]
+    async fn no_body_is_read_of_a_stranger_nor_beyond_what_there_is_room_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
+        let (cluster, clock) = (ClusterName::parse("prod").unwrap(), Clock::manual(from_ms(1_800_000_000_000)));
+        let store = Store::open(&url, clock.clone(), Options::new(cluster.clone())).await.unwrap();
+        let credential = Credential { bearer: Some("s3cret".into()), basic: None };
+        let (redactor, metrics) = (Redactor::default(), Metrics::new());
+        let webhook = Webhook { store, cluster, redactor, clock, metrics, credential };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = tokio_util::sync::CancellationToken::new();
+        tokio::spawn(http::serve(listener, webhook.router(), stop.clone()));
+        let (_, said) = head(address, "content-length: 4194304").await;
+        assert!(said.starts_with("HTTP/1.1 401 "), "{said}");
+        let ours = "authorization: Bearer s3cret\r\nexpect: 100-continue\r\ncontent-length: 4194304";
+        let mut held = Vec::new();
+        for _ in 0..16 {
+            let (stream, said) = head(address, ours).await;
+            assert!(said.starts_with("HTTP/1.1 100 "), "{said}");
+            held.push(stream);
+        }
+        let (_, said) = head(address, ours).await;
+        assert!(said.starts_with("HTTP/1.1 503 ") && said.contains("send again"), "{said}");
+        stop.cancel();
+    }
 
     #[tokio::test]
     async fn alerts_that_miss_the_door_are_counted_and_logged_by_what_was_wrong() {

@@ -220,9 +220,6 @@ pub struct Execution {
     /// Pods of the workload that were ready just before, where the action moves them.
     #[serde(default)]
     pub ready_before: Option<u32>,
-    /// When the next of several requests is due.
-    #[serde(default)]
-    pub wait_until: Option<Timestamp>,
     /// The object as the change left it: it is taken back only while that still stands.
     #[serde(default)]
     pub left: Option<Bound>,

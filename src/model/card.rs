@@ -160,6 +160,9 @@ pub struct Post {
     /// Slack's link to the message, for those that others point to.
     #[serde(default)]
     pub link: Option<Redacted>,
+    /// Whether it stands for one that somebody deleted: it does so once.
+    #[serde(default)]
+    pub anew: bool,
 }
 
 /// What kind of message.

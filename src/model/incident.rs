@@ -262,6 +262,9 @@ pub struct Again {
     /// A model has reported since.
     #[serde(default)]
     pub answered: bool,
+    /// What it came to, while its steps cannot be checked yet; then that is its state.
+    #[serde(default)]
+    pub ending: Option<InvestigationState>,
 }
 
 impl Investigation {
@@ -277,6 +280,7 @@ impl Investigation {
             left_out: 0,
             started_at: None,
             again: Vec::new(),
+            ending: None,
         }
     }
 

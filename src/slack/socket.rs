@@ -32,6 +32,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// A connection that is silent for so long is dead: three pings without an answer.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Slack waits three seconds for the acknowledgement; a store that takes longer does not hold up what comes behind.
+const TAKE_WITHIN: Duration = Duration::from_millis(2_500);
 /// The first wait after a failed connection; each further one is twice as long.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Slack allows few connections a minute.
@@ -171,17 +173,26 @@ async fn take(frame: &str, desk: &Desk) -> Taken {
             tracing::info!(%reason, "Slack asks for a new Socket Mode connection");
             Taken::Refresh
         }
-        Some("interactive") => match desk.take(&envelope["payload"].to_string()).await {
-            Ok(()) => ack(),
-            Err(NotTaken::Refused(refusal)) => {
-                unparsed(desk, frame, &refusal.to_string());
-                // It would not be understood the second time either.
-                ack()
-            }
-            Err(NotTaken::NotStored(error)) => {
-                tracing::error!(error = format!("{error:#}"), "a click could not be stored and is not acknowledged");
+        Some("interactive") => match timeout(TAKE_WITHIN, desk.take(&envelope["payload"].to_string())).await {
+            Err(_) => {
+                tracing::error!("a click was not stored in time and is not acknowledged");
                 Taken::Nothing
             }
+            Ok(taken) => match taken {
+                Ok(()) => ack(),
+                Err(NotTaken::Refused(refusal)) => {
+                    unparsed(desk, frame, &refusal.to_string());
+                    // It would not be understood the second time either.
+                    ack()
+                }
+                Err(NotTaken::NotStored(error)) => {
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "a click could not be stored and is not acknowledged"
+                    );
+                    Taken::Nothing
+                }
+            },
         },
         // Commands and events that the app does not ask for.
         Some(_) => ack(),

@@ -37,8 +37,9 @@ impl Away {
     }
 
     /// Why something waits, as it was told last; none where nothing does.
-    pub fn why(&self) -> Option<Redacted> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn why(&self, now: Timestamp) -> Option<Redacted> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, refusal| now.duration_since(refusal.last) < FORGET_AFTER);
         all.values().max_by_key(|refusal| refusal.last).map(|refusal| refusal.why.clone())
     }
 }
@@ -62,10 +63,11 @@ mod tests {
             again(lasted, SignedDuration::from_secs(10), SignedDuration::from_mins(5)).as_secs()
         };
         assert_eq!([wait(0), wait(10), wait(60), wait(300), wait(1_100)], [10, 10, 30, 150, 300]);
-        assert_eq!(away.why(), Some(why.clone()));
+        assert_eq!(away.why(at(1_100)), Some(why.clone()));
         away.forget("i1");
-        assert_eq!((away.why(), wait(2_000)), (None, 10));
+        assert_eq!((away.why(at(2_000)), wait(2_000)), (None, 10));
         away.note("i2", &"is_archived".into(), at(2_900));
-        assert_eq!(away.why(), Some("is_archived".into()), "i1 was forgotten, and this is the last word");
+        assert_eq!(away.why(at(2_900)), Some("is_archived".into()), "i1 was forgotten, and this is the last word");
+        assert_eq!(away.why(at(3_800)), None, "what nobody has refused since is somebody else's by now, or over");
     }
 }

@@ -45,7 +45,7 @@ impl Correlate {
         if unplaced.is_empty() {
             return Ok(Ran::Idle);
         }
-        let Some(claim) = self.store.claim("correlate", "all", LEASE).await? else { return Ok(Ran::Idle) };
+        let Some(claim) = self.store.exclude("correlate", "all", LEASE).await? else { return Ok(Ran::Idle) };
         if let Err(error) = lease::hold(&self.store, &claim, self.place(unplaced, &claim)).await {
             let now = self.clock.now();
             self.store.postpone(claim, now.checked_add(RETRY_AFTER).unwrap_or(now)).await?;

@@ -11,7 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tracing::Instrument as _;
 
 use crate::clock::Clock;
-use crate::model::{Card, IncidentId, Link, PostKind, Signal};
+use crate::model::{Card, IncidentId, IncidentState, Link, PostKind, Signal};
 use crate::observe::{Runbook, Runbooks};
 use crate::redact::Redactor;
 use crate::slack::client::Slack;
@@ -110,7 +110,8 @@ impl Deliver {
             let Some(claim) = self.store.claim("deliver", incident.as_str(), LEASE).await? else { continue };
             let deliver = async { Ok(self.deliver(due, &claim, others_wait).await) };
             let result = lease::hold(&self.store, &claim, deliver).instrument(telemetry::incident(incident)).await;
-            match result.unwrap_or_else(|lost| Err(Trouble::Failed(lost))) {
+            let result = result.unwrap_or_else(|lost| Err(Trouble::Failed(lost)));
+            match result {
                 Ok(()) => {
                     self.away.forget(incident.as_str());
                     self.edits.note(incident, self.clock.now());
@@ -127,7 +128,7 @@ impl Deliver {
                     tracing::error!(%incident, "Slack takes no card until this is mended, next try in {} s: {why}", wait.as_secs());
                     self.store.postpone(claim, now.checked_add(wait)?).await?;
                 }
-                Err(Trouble::Failed(error)) => {
+                Err(Trouble::Gone(error) | Trouble::Failed(error)) => {
                     let retry_at = self.clock.now().checked_add(RETRY_AFTER)?;
                     self.store.fail(claim, retry_at).await?;
                     return Err(error.context(format!("card of incident {incident}")));
@@ -179,15 +180,30 @@ impl Deliver {
     /// The card in the channel, and what stands in its thread. False where the thread is left for later: it follows after
     /// the first cards of the others.
     async fn in_channel(&self, way: Way<'_>, job: Job<'_>) -> Result<bool, Trouble> {
-        let ts = self.bring(way, PostKind::Card, job.message, None).await?.ts.unwrap_or_default();
+        let stands = match self.bring(way, PostKind::Card, job.message, None).await {
+            Err(Trouble::Gone(why)) => {
+                let is_open = job.card.incident.state == IncidentState::Open;
+                let again =
+                    if is_open && job.card.stands_alone() { self.stand_again(way, job.message).await? } else { None };
+                tracing::warn!(again = again.is_some(), "somebody deleted the card: {why:#}");
+                // What nobody is asked about and is not critical is not put before them again.
+                let Some(again) = again else { return Ok(true) };
+                again
+            }
+            stands => stands?,
+        };
         self.observe(job);
+        let ts = stands.ts.unwrap_or_default();
+        // A thread stands where its card does, whatever channel is set now.
+        let way = Way { channel: &stands.channel, ..way };
         let replies = render::replies(job.card, &Options { now: self.clock.now() });
         if job.others_wait && !replies.is_empty() {
             return Ok(false);
         }
         for (key, reply) in replies {
             match self.bring(way, PostKind::Reply { key }, &reply, Some(&ts)).await {
-                Ok(_) => {}
+                // One that somebody deleted stays so.
+                Ok(_) | Err(Trouble::Gone(_)) => {}
                 // The card stands: what changes on it must not wait for a thread that somebody has locked.
                 Err(Trouble::Shut(why)) => {
                     tracing::warn!("a card's thread takes nothing until this is mended: {why}");
@@ -201,7 +217,7 @@ impl Deliver {
 
     /// How long the first card took; a card whose thread follows later is told once.
     fn observe(&self, job: Job<'_>) {
-        if !job.due.has_card && version_is_first(job.card) {
+        if !job.due.has_card {
             let waited = self.clock.now().duration_since(job.card.incident.opened_at).as_secs_f64();
             self.metrics.first_card_seconds.observe(waited.max(0.0));
         }
@@ -243,12 +259,6 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// So that a name is one value of a URL whatever it holds.
 fn encoded(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
-}
-
-fn version_is_first(card: &Card) -> bool {
-    card.incident.investigation.turns == 0
-        && card.approvals.is_empty()
-        && card.incident.updated_at == card.incident.opened_at
 }
 
 #[cfg(test)]

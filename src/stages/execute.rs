@@ -30,12 +30,12 @@ use crate::text;
 
 /// Versions of an object that may pass by before an execution gives up.
 const CONFLICTS_MAX: u32 = 5;
+/// Units looked at for one that no other process has just taken.
+const AT_HAND: u32 = 8;
 /// Requests for leave that wait at once; more than a team could answer.
 const PENDING_MAX: u32 = 100;
 /// What failed is tried again after this long, up to the store's five attempts.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(2);
-/// A pod that its disruption budget holds back is asked for again after this long: another must be ready first.
-const HELD_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 /// A drain whose pods are held back for longer has stopped: kubectl's users wait about as long.
 const HELD_MAX: SignedDuration = SignedDuration::from_mins(30);
 /// Entries sealed before a write: its intent is among them.
@@ -61,7 +61,7 @@ impl Execute {
     /// # Errors
     /// The store's, and what could not be asked now; the unit is tried again.
     pub async fn run_once(&self) -> anyhow::Result<Ran> {
-        for click in self.store.clicks_unhandled(8).await? {
+        for click in self.store.clicks_unhandled(AT_HAND).await? {
             let Some(claim) = self.store.claim("click", &click.id, LEASE).await? else { continue };
             let result = lease::hold(&self.store, &claim, Box::pin(self.answer(&click))).await;
             self.give_back(claim, result).await?;
@@ -71,14 +71,10 @@ impl Execute {
             return Ok(Ran::Worked);
         }
         let states = [ApprovalState::Approved, ApprovalState::Executing];
-        let mut waiting = self.store.approvals_in(&states, 8).await?;
+        let mut waiting = self.store.approvals_free("execute", &states, AT_HAND).await?;
         // A drain takes many turns: whatever else was approved goes between them.
         waiting.sort_by_key(|approval| matches!(approval.action, Some(Action::Drain { .. })));
-        let now = self.clock.now();
-        let is_due = |approval: &Approval| {
-            approval.execution.as_ref().and_then(|execution| execution.wait_until).is_none_or(|until| until <= now)
-        };
-        for approval in waiting.into_iter().filter(is_due) {
+        for approval in waiting {
             let Some(claim) = self.store.claim("execute", approval.id.as_str(), LEASE).await? else { continue };
             let span = telemetry::incident(&approval.incident);
             let id = approval.id.clone();
@@ -92,9 +88,10 @@ impl Execute {
             let result = match result.unwrap_or_else(|lost| Err(Stall::Failed(lost))) {
                 Ok(()) => Ok(()),
                 Err(Stall::Failed(error)) => Err(error),
-                Err(stall) => match self.waits(&id, stall, &claim).instrument(span).await? {
-                    true => return Ok(Ran::Worked),
-                    false => Ok(()),
+                Err(stall) => match self.waits(&id, stall, &claim).instrument(span).await {
+                    Ok(true) => return Ok(Ran::Worked),
+                    Ok(false) => Ok(()),
+                    Err(error) => Err(error),
                 },
             };
             self.away.forget(id.as_str());
@@ -219,7 +216,7 @@ impl Execute {
             };
             match Box::pin(self.actor.apply(permit, &action, &execution.body, &sight)).await {
                 Applied::Done(done) => return Ok(self.done(current, done, claim).await?),
-                Applied::Going { moved, of, held } => return Ok(self.go_on(current, (moved, of), held, claim).await?),
+                Applied::Going { moved, of, held } => return self.go_on(current, (moved, of), held, claim).await,
                 Applied::Conflict => {}
                 Applied::Failed(why) => return Ok(self.end(current, ApprovalState::Failed, why, claim).await?),
                 Applied::NotSent(why) => return Err(Stall::Unsent(why)),
@@ -286,27 +283,28 @@ impl Execute {
         (moved, of): (u32, u32),
         held: Option<Redacted>,
         claim: &Claim,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), Stall> {
         let now = self.clock.now();
         let execution = approval.execution.clone().unwrap_or_else(|| unsent(now));
         if let Some(why) = &held
             && now.duration_since(execution.started_at) >= HELD_MAX
         {
             let why = text!("{} of {} pods moved; {}", moved, of, why);
-            return self.end(approval, ApprovalState::Failed, why, claim).await;
+            return Ok(self.end(approval, ApprovalState::Failed, why, claim).await?);
         }
-        let wait_until = held.is_some().then(|| now.checked_add(HELD_AGAIN).unwrap_or(now));
+        let is_held = held.is_some();
         let going = Approval {
             verification: Verification::Watching { ready: moved, wanted: of },
             because: held.unwrap_or_default(),
-            execution: Some(Execution { wait_until, ..execution }),
+            execution: Some(execution),
             ..approval
         };
         let writes = vec![
             Write::Audit(audit::execution(now, &going)),
             Write::Approval { approval: Box::new(going), was: Some(ApprovalState::Executing) },
         ];
-        Ok(self.store.commit(writes, Durability::Durable, Some(claim)).await?)
+        self.store.commit(writes, Durability::Durable, Some(claim)).await?;
+        if is_held { Err(Stall::Held) } else { Ok(()) }
     }
 
     async fn end(
@@ -363,7 +361,6 @@ fn unsent(now: jiff::Timestamp) -> Execution {
         generation: None,
         left: None,
         ready_before: None,
-        wait_until: None,
         astray: false,
     }
 }

@@ -1,6 +1,7 @@
 //! Expire: requests for leave that ran out, or whose world changed, end by themselves and say why.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use tracing::Instrument as _;
@@ -34,6 +35,9 @@ const ROOM_MAX: u32 = 20;
 /// What ended within the last hour may reopen, and people still look at its card.
 const KEEP_LEAST: SignedDuration = SignedDuration::from_hours(1);
 
+/// A process whose last attempt at a unit was not renewed for so long is gone: six times as long as a lease holds.
+const SILENT: Duration = Duration::from_secs(60);
+
 /// The stage.
 pub struct Expire {
     pub store: Store,
@@ -54,6 +58,9 @@ impl Expire {
     /// The store's.
     pub async fn run_once(&self) -> anyhow::Result<Ran> {
         let (mut ran, now) = (self.prune().await?, self.clock.now());
+        if self.store.bury(SILENT).await? {
+            ran = Ran::Worked;
+        }
         let pending = self.store.approvals_in(&[ApprovalState::Pending], PENDING_MAX).await?;
         self.pace.keep(|unit| pending.iter().any(|approval| approval.id.as_str() == unit));
         for approval in pending {

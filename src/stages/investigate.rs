@@ -1,6 +1,7 @@
 //! Investigate: one turn of one incident's agent run at a time, or the findings alone where there is no model.
 
 mod ask;
+mod failed;
 mod keep;
 mod review;
 mod transcript;
@@ -15,29 +16,27 @@ use crate::clock::Clock;
 use crate::correlate::ARRIVAL;
 use crate::correlate::late;
 use crate::govern::budget::Price;
-use crate::govern::gate::{Connection, Gate, Suggestion};
+use crate::govern::gate::{Connection, Gate, Suggestion, Unchecked};
 use crate::govern::scope::Scope;
 use crate::model::{
     ApprovalState, Caller, Card, Carried, IncidentId, IncidentState, Investigation, InvestigationState,
 };
 use crate::model::{Origin, Proposal};
-use crate::redact::{Redacted, Redactor};
+use crate::redact::Redactor;
 use crate::stages::Ran;
+use crate::stages::away::Away;
 use crate::stages::investigate::ask::Prepared;
 use crate::stages::investigate::transcript::marked;
 use crate::stages::lease;
 use crate::stages::lease::LEASE;
 use crate::store;
-use crate::store::{ATTEMPTS_MAX, Claim, Durability, Store, Write};
+use crate::store::{Claim, Durability, Store, Write};
 use crate::telemetry;
-use crate::telemetry::{Metrics, ModelLabels};
+use crate::telemetry::Metrics;
 use crate::text;
 
-/// An unavailable provider is asked once more after this long; the client has already tried several times by then.
+/// What failed is tried again after this long, up to the store's five attempts.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(5);
-const UNAVAILABLE_MAX: u32 = 2;
-/// Attempts of a turn that the provider may order to wait: the last that the store gives a unit is not spent on waiting.
-const WAITS_MAX: u32 = ATTEMPTS_MAX - 1;
 /// Incidents looked at for one that is free: more than are ever held at once.
 const CANDIDATES_MAX: u32 = 32;
 /// A card with more buttons is a question, not an answer.
@@ -73,6 +72,8 @@ pub struct Investigate {
     pub clock: Clock,
     pub redactor: Redactor,
     pub metrics: Metrics,
+    /// The investigations at their end whose steps wait for the cluster to be readable.
+    pub away: Away,
 }
 
 impl Investigate {
@@ -147,6 +148,9 @@ impl Investigate {
         let (id, claim) = (run.card.incident.id.clone(), run.claim.clone());
         let ended = async |state| self.conclude(&id, state, &claim).await.map(|()| None);
         let card = &mut run.card;
+        if let Some(state) = card.incident.investigation.ending.take() {
+            return ended(state).await;
+        }
         let Some(llm) = &self.llm else { return ended(InvestigationState::Off).await };
         let spoken = card.report.as_ref().is_some_and(|report| report.origin == Origin::Model);
         let settled = spoken || late::is_settled(&card.incident, card.report.as_ref());
@@ -166,7 +170,7 @@ impl Investigate {
         };
         match self.ask(llm, &mut run, &prepared).await? {
             Ok(turned) => self.keep(run, prepared, turned).await,
-            Err(error) => self.failed(&run.card, error, &run.claim).await.map(|()| None),
+            Err(error) => self.failed(&id, &prepared.paid, error, &claim).await.map(|()| None),
         }
     }
 
@@ -181,8 +185,8 @@ impl Investigate {
             known: &known,
             conversation: &prepared.conversation,
             budget: Budget {
-                turns_left: limits.model_turns_per_incident.saturating_sub(prepared.investigation.turns + 1),
-                calls_left: limits.tool_calls_per_incident.saturating_sub(prepared.investigation.tool_calls),
+                turns_left: limits.model_turns_per_incident.saturating_sub(prepared.paid.investigation.turns + 1),
+                calls_left: limits.tool_calls_per_incident.saturating_sub(prepared.paid.investigation.tool_calls),
                 useless_replies: marked(&run.transcript, Mark::Useless),
             },
             unproved: marked(&run.transcript, Mark::Unproved),
@@ -206,66 +210,40 @@ impl Investigate {
         Ok(Ok(turn.run(asked, gate.peer()).await))
     }
 
-    async fn failed(&self, card: &Card, error: LlmError, claim: &Claim) -> anyhow::Result<()> {
-        if self.asks_again(card, &error, claim).await? {
-            return Ok(());
-        }
-        self.conclude(&card.incident.id, InvestigationState::Failed { why: why(error) }, claim).await
-    }
-
-    /// Whether a request that failed is to be made again, later: then the claim is given back until then.
-    async fn asks_again(&self, card: &Card, error: &LlmError, claim: &Claim) -> anyhow::Result<bool> {
-        let (outcome, wait) = match error {
-            LlmError::Wait(wait) => {
-                let wait = SignedDuration::try_from(*wait)?;
-                ("wait", Some(wait).filter(|_| claim.attempt < WAITS_MAX))
-            }
-            LlmError::TooLong => ("too_long", None),
-            LlmError::Refused(_) => ("refused", None),
-            LlmError::Unavailable(_) => ("unavailable", Some(RETRY_AFTER).filter(|_| claim.attempt < UNAVAILABLE_MAX)),
-        };
-        self.metrics.model_turns.get_or_create(&ModelLabels { outcome }).inc();
-        tracing::warn!(incident = %card.incident.id, "no answer of the model: {error}");
-        // A clock that stands still brings no later.
-        let Some(wait) = wait.filter(|_| !self.clock.is_manual()) else { return Ok(false) };
-        let at = self.clock.now().checked_add(wait)?;
-        self.store.fail(claim.clone(), at).await.map(|()| true)
-    }
-
     /// Ends the investigation: what the report proposes goes through the gate (which makes nothing twice).
     async fn conclude(&self, id: &IncidentId, state: InvestigationState, claim: &Claim) -> anyhow::Result<()> {
         // Read again: it may have taken in another meanwhile, whose steps it asks for, or be part of one.
         let Some(card) = self.store.card(id).await? else { return self.store.release(claim.clone()).await };
-        for step in steps(&card) {
-            let suggestion = Suggestion {
-                incident: &card.incident,
-                scene: card.scene.as_deref(),
-                findings: &card.findings,
-                proposal: &step.proposal,
-                caller: if step.by_model { Caller::Agent } else { Caller::Findings },
-                undoes: None,
-            };
-            if let Err(error) = self.gate.propose(suggestion).await {
-                let now = self.clock.now();
-                if claim.attempt < UNAVAILABLE_MAX && !self.clock.is_manual() {
-                    tracing::warn!(incident = %id, "not proposed yet: {error:#}");
-                    return self.store.fail(claim.clone(), now.checked_add(RETRY_AFTER).unwrap_or(now)).await;
-                }
-                tracing::error!(incident = %id, "no button: {error:#}");
+        let steps = steps(&card);
+        let mut unchecked: Vec<(&Carried, Unchecked)> = Vec::new();
+        for step in &steps {
+            if let Err(error) = self.gate.propose(suggestion(&card, step)).await {
+                unchecked.push((step, error.downcast()?));
             }
         }
-        let investigation = Investigation { state, ..card.incident.investigation };
+        if let Some((_, why)) = unchecked.first()
+            && self.waits_for_check(&card, &state, why, claim).await?
+        {
+            return Ok(());
+        }
+        for (step, Unchecked { why, .. }) in unchecked {
+            self.gate.give_up(suggestion(&card, step), text!("it could not be checked: {}", why)).await?;
+        }
+        self.away.forget(id.as_str());
+        let investigation = Investigation { state, ending: None, ..card.incident.investigation };
         let writes = vec![Write::Investigation { incident: id.clone(), investigation }, Write::Release(claim.clone())];
         Ok(self.store.commit(writes, Durability::Durable, Some(claim)).await?)
     }
 }
 
-/// Why the model gave no answer, for the card.
-fn why(error: LlmError) -> Redacted {
-    match error {
-        LlmError::Wait(wait) => text!("provider asks to wait {} s", wait.as_secs()),
-        LlmError::TooLong => "the investigation grew beyond the model's context".into(),
-        LlmError::Refused(why) | LlmError::Unavailable(why) => why,
+fn suggestion<'a>(card: &'a Card, step: &'a Carried) -> Suggestion<'a> {
+    Suggestion {
+        incident: &card.incident,
+        scene: card.scene.as_deref(),
+        findings: &card.findings,
+        proposal: &step.proposal,
+        caller: if step.by_model { Caller::Agent } else { Caller::Findings },
+        undoes: None,
     }
 }
 

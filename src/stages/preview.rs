@@ -17,6 +17,8 @@ use crate::text;
 
 /// An API server that cannot answer now is asked again after this long, up to the store's five attempts.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(2);
+/// Requests looked at for one that no other process has just taken.
+const AT_HAND: u32 = 8;
 /// The attempt after which nobody is asked: the store parks a unit at the fifth.
 const ATTEMPTS_MAX: u32 = 4;
 
@@ -35,7 +37,7 @@ impl Preview {
     /// # Errors
     /// The store's; what the API server says is on the card.
     pub async fn run_once(&self) -> anyhow::Result<Ran> {
-        for approval in self.store.approvals_in(&[ApprovalState::Proposed], 8).await? {
+        for approval in self.store.approvals_free("preview", &[ApprovalState::Proposed], AT_HAND).await? {
             let Some(claim) = self.store.claim("preview", approval.id.as_str(), LEASE).await? else { continue };
             let span = telemetry::incident(&approval.incident);
             let preview = self.preview(approval, claim.clone());

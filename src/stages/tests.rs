@@ -6,6 +6,7 @@ mod outage;
 mod rollouts;
 mod sequences;
 mod silences;
+mod unanswered;
 
 use std::time::Duration;
 
@@ -142,7 +143,12 @@ impl World {
     }
 
     async fn press(&self, what: Pressed) -> String {
-        let click = Click {
+        let click = self.click(what);
+        Box::pin(self.gate.press(&click, &Groups::new())).await.unwrap().text.as_str().to_owned()
+    }
+
+    fn click(&self, what: Pressed) -> Click {
+        Click {
             id: format!("{what:?} {}", self.clock.now()),
             cluster: self.incident.cluster.clone(),
             user: PERSON.into(),
@@ -152,8 +158,7 @@ impl World {
             response_url: None,
             heard_at: self.clock.now(),
             what,
-        };
-        Box::pin(self.gate.press(&click, &Groups::new())).await.unwrap().text.as_str().to_owned()
+        }
     }
 
     /// A person says yes, and the action is carried out or ends otherwise.

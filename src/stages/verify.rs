@@ -215,7 +215,7 @@ impl Verify {
         let scene = self.read(&incident.subject, &incident.also).await?;
         let waits_for = absorb::still_ill(&self.reader, incident).await;
         // Correlate writes incidents too: while its claim is held here nothing that it wrote is overwritten.
-        let Some(claim) = self.store.claim("correlate", "all", LEASE).await? else {
+        let Some(claim) = self.store.exclude("correlate", "all", LEASE).await? else {
             self.pace.forget(incident.id.as_str());
             return Ok(false);
         };

@@ -41,7 +41,23 @@ pub struct Parked {
 impl Store {
     /// Takes hold of `unit` for `lease`; None while another holds it, before its retry, and once it is parked.
     pub async fn claim(&self, stage: &'static str, unit: &str, lease: Duration) -> anyhow::Result<Option<Claim>> {
-        let operation = Operation::Claim { stage, unit: unit.to_owned(), lease_ms: milliseconds(lease) };
+        self.claimed(stage, unit, lease, true).await
+    }
+
+    /// Keeps others from doing `what` meanwhile, for `lease`; None while another does it. It is no unit of work that
+    /// could be left undone: how often it ended badly does not count, and it is never parked.
+    pub async fn exclude(&self, stage: &'static str, what: &str, lease: Duration) -> anyhow::Result<Option<Claim>> {
+        self.claimed(stage, what, lease, false).await
+    }
+
+    async fn claimed(
+        &self,
+        stage: &'static str,
+        unit: &str,
+        lease: Duration,
+        counts: bool,
+    ) -> anyhow::Result<Option<Claim>> {
+        let operation = Operation::Claim { stage, unit: unit.to_owned(), lease_ms: milliseconds(lease), counts };
         match self.operate(operation, false).await? {
             Outcome::Claimed(claim) => Ok(claim),
             other => anyhow::bail!("a claim was answered with {other:?}"),
@@ -86,6 +102,23 @@ impl Store {
         Ok(())
     }
 
+    /// Parks what a process held at its fifth attempt when it ended, longer than `silent` ago: its card says so. True if
+    /// there was any. (On SQLite the next start does it for all: there is one process.)
+    pub async fn bury(&self, silent: Duration) -> anyhow::Result<bool> {
+        const SQL: &str = "SELECT count(*) FROM claim
+            WHERE cluster = $1 AND owner <> '' AND attempt >= $2 AND until_ms <= $3";
+        let silent_ms = milliseconds(silent);
+        let mut held = self.held().await?;
+        let before_ms = self.context().lease_now_ms(&mut held.conn()).await?.saturating_sub(silent_ms);
+        let args = args![self.cluster().as_str(), ATTEMPTS_MAX, before_ms];
+        if held.conn().number(SQL, args).await? == 0 {
+            return Ok(false);
+        }
+        drop(held);
+        self.operate(Operation::Bury { silent_ms }, true).await?;
+        Ok(true)
+    }
+
     /// What is parked of this incident: the incident itself in some stage, or one of its approvals. At most 100.
     pub async fn parked(&self, incident: &IncidentId) -> anyhow::Result<Vec<Parked>> {
         let mut held = self.held().await?;
@@ -126,16 +159,24 @@ pub(super) async fn claim(
     stage: &'static str,
     unit: &str,
     lease_ms: i64,
+    counts: bool,
 ) -> Result<Option<Claim>, Fault> {
-    const SQL: &str =
+    const COUNTS: &str =
         "INSERT INTO claim (cluster, stage, unit, owner, attempt, until_ms) VALUES ($1, $2, $3, $4, 1, $5)
         ON CONFLICT (cluster, stage, unit) DO UPDATE
         SET owner = excluded.owner, attempt = claim.attempt + 1, until_ms = excluded.until_ms
         WHERE claim.until_ms <= $6 AND claim.attempt < $7 RETURNING attempt";
+    // Whatever earlier versions counted is forgotten with it.
+    const COUNTS_NOT: &str =
+        "INSERT INTO claim (cluster, stage, unit, owner, attempt, until_ms) VALUES ($1, $2, $3, $4, 0, $5)
+        ON CONFLICT (cluster, stage, unit) DO UPDATE
+        SET owner = excluded.owner, attempt = 0, until_ms = excluded.until_ms
+        WHERE claim.until_ms <= $6 RETURNING attempt";
     let now_ms = context.lease_now_ms(conn).await?;
     let (owner, until_ms) = (context.fresh_owner(), now_ms.saturating_add(lease_ms));
-    let args = args![context.cluster.as_str(), stage, unit, owner.as_str(), until_ms, now_ms, ATTEMPTS_MAX];
-    let Some(row) = conn.first(SQL, args).await? else {
+    let mut args = args![context.cluster.as_str(), stage, unit, owner.as_str(), until_ms, now_ms];
+    args.extend(counts.then(|| ATTEMPTS_MAX.into()));
+    let Some(row) = conn.first(if counts { COUNTS } else { COUNTS_NOT }, args).await? else {
         return Ok(None);
     };
     let attempt = row.int(0)? as u32;
@@ -198,7 +239,7 @@ pub(super) async fn fail(
     if held && claim.attempt >= ATTEMPTS_MAX {
         // Its card says so.
         const CARD: &str = "UPDATE incident SET version = version + 1
-            WHERE id = $1 OR id = (SELECT incident FROM approval WHERE approval.id = $1)";
+            WHERE id = $1 OR id IN (SELECT incident FROM approval WHERE approval.id = $1)";
         conn.execute(CARD, args![claim.unit.as_str()]).await?;
     }
     Ok(held)
@@ -208,11 +249,27 @@ pub(super) async fn fail(
 /// counted, and so do the times of retries.
 pub(super) async fn void_all(conn: &mut Conn<'_>) -> sql::Result<()> {
     const CARDS: &str = "UPDATE incident SET version = version + 1
-        WHERE id IN (SELECT unit FROM claim WHERE owner <> '' AND attempt >= $1)";
+        WHERE id IN (SELECT unit FROM claim WHERE owner <> '' AND attempt >= $1) OR id IN
+        (SELECT incident FROM approval WHERE approval.id IN
+         (SELECT unit FROM claim WHERE owner <> '' AND attempt >= $1))";
     const VOID: &str = "UPDATE claim SET owner = '', until_ms = 0,
         attempt = CASE WHEN attempt >= $1 THEN $2 ELSE attempt END WHERE owner <> ''";
     conn.execute(CARDS, args![ATTEMPTS_MAX]).await?;
     conn.execute(VOID, args![ATTEMPTS_MAX, ATTEMPTS_DEADLY]).await?;
+    Ok(())
+}
+
+/// Parks for good what a process held at its last attempt and let go of by its end: it may take down every other one.
+pub(super) async fn bury(conn: &mut Conn<'_>, context: &Context, silent_ms: i64) -> sql::Result<()> {
+    const CARDS: &str = "UPDATE incident SET version = version + 1 WHERE cluster = $1 AND (id IN
+        (SELECT unit FROM claim WHERE cluster = $1 AND owner <> '' AND attempt >= $2 AND until_ms <= $3) OR id IN
+        (SELECT incident FROM approval WHERE approval.id IN
+         (SELECT unit FROM claim WHERE cluster = $1 AND owner <> '' AND attempt >= $2 AND until_ms <= $3)))";
+    const BURY: &str = "UPDATE claim SET owner = '', attempt = $4
+        WHERE cluster = $1 AND owner <> '' AND attempt >= $2 AND until_ms <= $3";
+    let before_ms = context.lease_now_ms(conn).await?.saturating_sub(silent_ms);
+    conn.execute(CARDS, args![context.cluster.as_str(), ATTEMPTS_MAX, before_ms]).await?;
+    conn.execute(BURY, args![context.cluster.as_str(), ATTEMPTS_MAX, before_ms, ATTEMPTS_DEADLY]).await?;
     Ok(())
 }
 

@@ -3,8 +3,12 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::store::OpenError;
+
+/// A command that only looks holds the lock for an instant: who does so for longer is a daemon.
+const PROBED_FOR: Duration = Duration::from_millis(200);
 
 /// A parsed store URL.
 pub(super) enum Place {
@@ -38,7 +42,13 @@ impl Lock {
         let path = beside(database);
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = opened.map_err(|error| unopened(&path, &error))?;
-        locked(file.try_lock(), &file, database)?;
+        let mut tried = file.try_lock();
+        let until = Instant::now() + PROBED_FOR;
+        while matches!(tried, Err(TryLockError::WouldBlock)) && Instant::now() < until {
+            std::thread::sleep(PROBED_FOR / 20);
+            tried = file.try_lock();
+        }
+        locked(tried, &file, database)?;
         // Who holds it is only a help for the reader of the refusal: a disk that is full must not keep a daemon down.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "firstlook, process {}", std::process::id()));
         Ok(Self { _file: file })
@@ -83,6 +93,22 @@ fn unopened(path: &Path, error: &std::io::Error) -> OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_that_looks_keeps_no_daemon_down() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("firstlook.db");
+        let file = File::create(beside(&database)).unwrap();
+        file.lock_shared().unwrap();
+        let (started, starts) = std::sync::mpsc::channel();
+        let taking = std::thread::spawn(move || {
+            started.send(()).unwrap();
+            Lock::take(&database).is_ok()
+        });
+        starts.recv().unwrap();
+        drop(file);
+        assert!(taking.join().unwrap());
+    }
 
     #[test]
     fn a_url_names_a_file_or_a_server_and_nothing_else() {

@@ -73,6 +73,7 @@ impl News {
             | Write::SuspendLeave { .. }
             | Write::ClickDone { .. }
             | Write::Post(_)
+            | Write::ForgetCard { .. }
             | Write::OnDigest { .. }
             | Write::Delivered { .. }
             | Write::Call(_)

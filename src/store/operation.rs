@@ -54,6 +54,8 @@ pub(super) enum Operation {
         stage: &'static str,
         unit: String,
         lease_ms: i64,
+        /// Whether the attempt counts.
+        counts: bool,
     },
     Renew {
         claim: Claim,
@@ -69,6 +71,9 @@ pub(super) enum Operation {
     Fail {
         claim: Claim,
         retry_in_ms: i64,
+    },
+    Bury {
+        silent_ms: i64,
     },
     Seal {
         limit: u32,
@@ -135,8 +140,8 @@ impl Operation {
                 bump(conn, &touched).await?;
                 Ok(Outcome::Done)
             }
-            Operation::Claim { stage, unit, lease_ms } => {
-                Ok(Outcome::Claimed(claims::claim(conn, context, stage, unit, *lease_ms).await?))
+            Operation::Claim { stage, unit, lease_ms, counts } => {
+                Ok(Outcome::Claimed(claims::claim(conn, context, stage, unit, *lease_ms, *counts).await?))
             }
             Operation::Renew { claim, lease_ms } => {
                 Ok(Outcome::Held(claims::renew(conn, context, claim, *lease_ms).await?))
@@ -147,6 +152,10 @@ impl Operation {
             }
             Operation::Fail { claim, retry_in_ms } => {
                 Ok(Outcome::Held(claims::fail(conn, context, claim, *retry_in_ms).await?))
+            }
+            Operation::Bury { silent_ms } => {
+                claims::bury(conn, context, *silent_ms).await?;
+                Ok(Outcome::Done)
             }
             Operation::Prune { before_ms, limit, room } => {
                 Ok(Outcome::Pruned(prune::prune(conn, context, *before_ms, *limit, *room).await?))

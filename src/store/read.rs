@@ -35,7 +35,7 @@ pub struct Due {
     pub incident: IncidentId,
     /// The version that is to be shown.
     pub version: i64,
-    /// Whether anything was posted of it.
+    /// Whether anything was shown of it before.
     pub has_card: bool,
     /// Whether its investigation runs, so that more is to come soon.
     pub is_running: bool,
@@ -93,10 +93,9 @@ impl Store {
     /// investigation is at rest, then the oldest change; at most `limit`. Deliver what `card` then returns and write
     /// `Delivered` with this version.
     pub async fn undelivered(&self, limit: u32) -> anyhow::Result<Vec<Due>> {
-        const SQL: &str =
-            "SELECT id, version, (SELECT CAST(CASE WHEN count(*) > 0 THEN 1 ELSE 0 END AS BIGINT) FROM post
+        const SQL: &str = "SELECT id, version, CAST(CASE WHEN delivered_version > 0 OR EXISTS (SELECT 1 FROM post
              WHERE post.cluster = incident.cluster AND post.incident = incident.id AND post.ts IS NOT NULL
-             AND post.kind <> 'digest'),
+             AND post.kind <> 'digest') THEN 1 ELSE 0 END AS BIGINT),
              CAST(CASE WHEN progress = 'running' THEN 1 ELSE 0 END AS BIGINT),
              CAST(CASE WHEN (severity = 4 OR EXISTS (SELECT 1 FROM approval
               WHERE approval.incident = incident.id AND approval.state IN ('pending', 'approved', 'executing')))
@@ -169,14 +168,32 @@ impl Store {
         Ok(self.docs("SELECT doc FROM approval WHERE id = $1", args![id.as_str()]).await?.pop())
     }
 
+    /// The same that this stage may take up: nobody holds them in it, none waits for its time or is parked.
+    pub async fn approvals_free(
+        &self,
+        stage: &'static str,
+        states: &[ApprovalState],
+        limit: u32,
+    ) -> anyhow::Result<Vec<Approval>> {
+        let sql = format!(
+            "SELECT doc FROM approval WHERE cluster = $1 AND state IN ({}) AND NOT EXISTS
+            (SELECT 1 FROM claim WHERE claim.cluster = approval.cluster AND claim.stage = $2
+             AND claim.unit = approval.id AND (claim.until_ms > $3 OR claim.attempt >= $4))
+            ORDER BY created_ms, id LIMIT $5",
+            listed(states)
+        );
+        let mut held = self.held().await?;
+        let now_ms = self.context().lease_now_ms(&mut held.conn()).await?;
+        let args = args![self.cluster().as_str(), stage, now_ms, ATTEMPTS_MAX, limit];
+        let rows = held.conn().fetch(AssertSqlSafe(sql), args).await?;
+        rows.iter().map(|row| row.doc(0)).collect()
+    }
+
     /// Approvals in any of these states, oldest first; at most `limit`.
     pub async fn approvals_in(&self, states: &[ApprovalState], limit: u32) -> anyhow::Result<Vec<Approval>> {
-        // States as literals: compared with a bound value SQLite would plan the statement anew at each binding, for the
-        // sake of the partial index over executing ones. As many texts as callers, so that they stay prepared.
-        let states: Vec<String> = states.iter().map(|state| format!("'{}'", state.as_str())).collect();
         let sql = format!(
             "SELECT doc FROM approval WHERE cluster = $1 AND state IN ({}) ORDER BY created_ms, id LIMIT $2",
-            states.join(", ")
+            listed(states)
         );
         let mut held = self.held().await?;
         let rows = held.conn().fetch(AssertSqlSafe(sql), args![self.cluster().as_str(), limit]).await?;
@@ -193,11 +210,17 @@ impl Store {
         Ok(approvals)
     }
 
-    /// Clicks that are not answered yet, oldest first; at most `limit`.
+    /// Clicks that are not answered yet and that may be taken up: nobody holds them, none waits for its time or is
+    /// parked. Oldest first; at most `limit`.
     pub async fn clicks_unhandled(&self, limit: u32) -> anyhow::Result<Vec<Click>> {
-        const SQL: &str = "SELECT doc FROM click WHERE cluster = $1 AND handled_ms IS NULL
-            ORDER BY heard_ms, id LIMIT $2";
-        self.docs(SQL, args![self.cluster().as_str(), limit]).await
+        const SQL: &str = "SELECT doc FROM click WHERE cluster = $1 AND handled_ms IS NULL AND NOT EXISTS
+            (SELECT 1 FROM claim WHERE claim.cluster = click.cluster AND claim.stage = 'click'
+             AND claim.unit = click.id AND (claim.until_ms > $2 OR claim.attempt >= $3))
+            ORDER BY heard_ms, id LIMIT $4";
+        let mut held = self.held().await?;
+        let now_ms = self.context().lease_now_ms(&mut held.conn()).await?;
+        let args = args![self.cluster().as_str(), now_ms, ATTEMPTS_MAX, limit];
+        held.conn().fetch(SQL, args).await?.iter().map(|row| row.doc(0)).collect()
     }
 
     /// The posts of an incident, first to last; at most 1,000.
@@ -277,6 +300,12 @@ impl Store {
     async fn incidents(&self, sql: &'static str, args: Vec<Arg>) -> anyhow::Result<Vec<Incident>> {
         self.fetch(sql, args).await?.iter().map(whole_incident).collect()
     }
+}
+
+/// States as literals: compared with a bound value SQLite would plan the statement anew at each binding, for the sake of
+/// the partial index over executing ones. As many texts as callers, so that they stay prepared.
+fn listed(states: &[ApprovalState]) -> String {
+    states.iter().map(|state| format!("'{}'", state.as_str())).collect::<Vec<_>>().join(", ")
 }
 
 /// An incident from its document and, beside it, its investigation.

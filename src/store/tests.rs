@@ -12,8 +12,8 @@ use jiff::SignedDuration;
 use self::world::{World, checkout, conflict, investigation, on_each_engine, put, try_put};
 use crate::clock::from_ms;
 use crate::model::{
-    ApprovalState, Call, CallId, CallOutcome, Caller, Certainty, Click, Ending, EvidenceId, Incident, IncidentState,
-    InvestigationState, Origin, Pressed, Report, Review, Tier, Verdict,
+    ApprovalState, Call, CallId, CallOutcome, Caller, Certainty, Ending, EvidenceId, Incident, IncidentState,
+    InvestigationState, Origin, Report, Review, Tier, Verdict,
 };
 use crate::redact::Redacted;
 use crate::store::{CommitError, Durability, News, Usage, Write};
@@ -272,17 +272,7 @@ async fn tokens_are_charged_once_per_key() {
 async fn a_click_is_kept_once_until_it_is_answered() {
     on_each_engine(async |world| {
         let store = world.open().await;
-        let click = Click {
-            id: "U1-approve-1700000000.1".into(),
-            cluster: world.options.cluster.clone(),
-            user: "U1".into(),
-            user_name: "\0 ann".into(),
-            channel: "C1".into(),
-            message_ts: "1.2".into(),
-            response_url: None,
-            heard_at: world.now(),
-            what: Pressed::Unknown { action_id: "other".into() },
-        };
+        let click = world.click("U1-approve-1700000000.1");
         put(&store, [Write::Click(click.clone()), Write::Click(click.clone())]).await;
         assert_eq!(store.clicks_unhandled(10).await.unwrap(), std::slice::from_ref(&click));
         put(&store, [Write::ClickDone { id: click.id.clone(), answer: "unknown\0 button".into() }]).await;

@@ -97,6 +97,10 @@ pub enum Write {
     },
     /// Inserts or replaces by nonce; a second message of the same kind in an incident is a conflict.
     Post(Post),
+    /// The card is gone from Slack, and with it its thread: what is posted next begins anew.
+    ForgetCard {
+        incident: IncidentId,
+    },
     /// The incident stands on a digest, which goes by the first incident on it; one that stands on one already stays
     /// there, and its line is replaced.
     OnDigest {
@@ -211,6 +215,11 @@ async fn one(conn: &mut Conn<'_>, context: &Context, write: &Write) -> Result<()
             conn.execute(SQL, args![id.as_str(), context.clock.now_ms(), answer.as_str()]).await?;
         }
         Write::Post(post) => put_post(conn, post).await?,
+        Write::ForgetCard { incident } => {
+            const SQL: &str = "DELETE FROM post WHERE cluster = $1 AND incident = $2
+                AND (kind = 'card' OR kind LIKE 'reply:%')";
+            conn.execute(SQL, args![context.cluster.as_str(), incident.as_str()]).await?;
+        }
         Write::OnDigest { digest, member } => digests::put(conn, context, digest, member).await?,
         Write::Delivered { incident, version } => {
             const SQL: &str = "UPDATE incident SET delivered_version = $2 WHERE id = $1 AND delivered_version < $2";

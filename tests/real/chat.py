@@ -23,12 +23,12 @@ class Served:
 
 
 class ChatServer(Served):
-    """Answers each request with `message(body)`, so that one repeated after a crash gets the same. A context manager; `url` has `/v1`, `requests` holds the bodies."""
+    """Answers each request with `message(body)`, so that one repeated after a crash gets the same. A context manager; `url` has `/v1`, `requests` holds the bodies, `logins` the Authorization of each."""
 
     usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
 
     def __init__(self):
-        self.requests = []
+        self.requests, self.logins = [], []
         chat = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -40,6 +40,7 @@ class ChatServer(Served):
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 chat.requests.append(body)
+                chat.logins.append(self.headers.get("authorization"))
                 message = chat.message(body)
                 answer = {"id": f"chatcmpl-{len(body['messages'])}", "created": int(time.time()), "model": body.get("model", "gpt-4o")}
                 finish = "tool_calls" if message.get("tool_calls") else "stop"

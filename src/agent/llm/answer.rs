@@ -21,7 +21,7 @@ pub(super) fn parse(mut answer: Value, redactor: &Redactor) -> Result<Reply, Llm
     let output_tokens = usage["completion_tokens"].as_u64().unwrap_or(0);
     let message = answer.pointer_mut("/choices/0/message").map(Value::take).filter(Value::is_object);
     let Some(message) = message else {
-        return Err(LlmError::Unavailable(Redacted::literal("its answer holds no message")));
+        return Err(LlmError::Broken(Redacted::literal("its answer holds no message")));
     };
     let content = match &message["content"] {
         Value::String(text) => Some(text.clone()),
@@ -136,6 +136,8 @@ pub(super) fn classify(status: u16, hint: Option<Duration>, body: &[u8], redacto
         429 if code == "insufficient_quota" => LlmError::Refused(said),
         // Without a hint a minute: the window of most rate limits.
         429 => LlmError::Wait(hint.unwrap_or(Duration::from_secs(60))),
+        // A proxy stopped waiting (524 is Cloudflare's): the model behind it may have gone on.
+        504 | 524 => LlmError::Broken(said),
         500.. => LlmError::Unavailable(said),
         _ => LlmError::Refused(said),
     }
@@ -160,6 +162,7 @@ mod tests {
         check(400, r#"{"object":"error","message":"maximum context length","code":400}"#, "TooLong");
         check(401, r#"{"error":"bad key"}"#, "Refused(\"provider returned 401: bad key\")");
         check(502, "<html>bad gateway</html>", "Unavailable(\"provider returned 502\")");
+        check(504, "<html>gateway timeout</html>", "Broken(\"provider returned 504\")");
     }
 
     #[test]

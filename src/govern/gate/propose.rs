@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use rmcp::model::CallToolRequestParams;
 
 use crate::govern::audit;
 use crate::govern::gate::Gate;
+use crate::govern::gate::unchecked::Unchecked;
 use crate::govern::policy;
 use crate::govern::policy::{Ask, Usage};
 use crate::govern::scope;
@@ -22,7 +24,9 @@ use crate::store::{Durability, Write};
 use crate::text;
 
 /// A check reads a handful of objects; slower than this and it is asked again later.
-const CHECK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+pub(in crate::govern) const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
+/// The same for a person who has pressed a button: they can press again, and every other click waits behind theirs.
+const PRESS_TIMEOUT: Duration = Duration::from_secs(4);
 /// Signals of an incident among which an alert is looked for.
 const SIGNALS_MAX: u32 = 10_000;
 /// Callers that a request names beside the first; the audit has all.
@@ -62,7 +66,7 @@ impl Gate {
     /// The same proposal is not made twice: while one waits or runs, it is returned.
     ///
     /// # Errors
-    /// When the cluster or the store could not be asked: nothing is stored, try again later.
+    /// When the cluster ([`Unchecked`]) or the store could not be asked: nothing is stored, try again later.
     pub async fn propose(&self, suggestion: Suggestion<'_>) -> anyhow::Result<Approval> {
         let _turn = self.turn().await;
         self.propose_in_turn(suggestion, Vec::new(), &AtomicBool::default()).await
@@ -112,12 +116,7 @@ impl Gate {
             return Ok(approval);
         }
         let mut writes = opens;
-        writes.extend([
-            Write::Audit(audit::verdict(&call)),
-            Write::Call(call),
-            Write::Audit(audit::approval(approval.created_at, &approval)),
-            Write::Approval { approval: Box::new(approval.clone()), was: None },
-        ]);
+        writes.extend(made(call, approval.clone()));
         storing.store(true, Ordering::Relaxed);
         options.store.commit(writes, Durability::Durable, None).await?;
         Ok(approval)
@@ -168,10 +167,13 @@ impl Gate {
                 return Ok(Judged::no("scope", text!("nothing of {} was read in this incident", proposal.object())));
             }
         }
-        let (action, labels, also) = match self.check(proposal).await? {
+        // A person waits for the answer, and others behind them.
+        let by_person = matches!(suggestion.caller, Caller::Person { .. }) && own.is_none();
+        let within = if by_person { PRESS_TIMEOUT } else { CHECK_TIMEOUT };
+        let (action, labels, also) = match self.check(proposal, within).await {
             Checked::Proposal { action, labels, also } => (action, labels, also),
             Checked::Refusal { why, .. } => return Ok(Judged::no("check", why)),
-            Checked::Unread { why } => anyhow::bail!("the check of {} could not read: {why}", proposal.tool()),
+            Checked::Unread { why } => return Err(Unchecked { tool: proposal.tool(), why }.into()),
         };
         if let Some(why) = self.mutes_others(suggestion, &action).await? {
             return Ok(Judged::no("scope", why));
@@ -260,17 +262,22 @@ impl Gate {
         Ok(usage)
     }
 
-    /// The write tool's own check, through its server.
-    pub(in crate::govern) async fn check(&self, proposal: &Proposal) -> anyhow::Result<Checked> {
+    /// The write tool's own check, through its server; one that has not answered within this time has not read.
+    pub(in crate::govern) async fn check(&self, proposal: &Proposal, within: Duration) -> Checked {
         let tool = proposal.tool();
-        let server = self.server_of(tool).ok_or_else(|| anyhow::anyhow!("no server has the tool {tool}"))?;
+        let Some(server) = self.server_of(tool) else {
+            return Checked::Refusal { why: text!("no server has the tool {}", tool), near: Vec::new() };
+        };
         let request = CallToolRequestParams::new(tool).with_arguments(proposal.arguments());
-        let answer = tokio::time::timeout(CHECK_TIMEOUT, server.call_tool(request)).await??;
-        let checked = answer.structured_content.and_then(|value| serde_json::from_value(value).ok());
-        checked.ok_or_else(|| anyhow::anyhow!("{tool} answered without a proposal"))
+        let Ok(answer) = tokio::time::timeout(within, server.call_tool(request)).await else {
+            return Checked::Unread { why: text!("no answer within {} s", within.as_secs()) };
+        };
+        let content = answer.ok().and_then(|answer| answer.structured_content);
+        let checked = content.and_then(|value| serde_json::from_value(value).ok());
+        checked.unwrap_or_else(|| Checked::Unread { why: text!("{} answered without a proposal", tool) })
     }
 
-    fn approval(
+    pub(super) fn approval(
         &self,
         suggestion: &Suggestion<'_>,
         action: Option<Action>,
@@ -322,7 +329,7 @@ impl Gate {
         Ok(approval)
     }
 
-    fn call(&self, suggestion: &Suggestion<'_>, approval: &Approval, verdict: Verdict) -> Call {
+    pub(super) fn call(&self, suggestion: &Suggestion<'_>, approval: &Approval, verdict: Verdict) -> Call {
         let outcome = match approval.state {
             ApprovalState::Refused => CallOutcome::Failed { why: approval.because.clone() },
             _ => CallOutcome::NotRun,
@@ -339,6 +346,16 @@ impl Gate {
             outcome,
         }
     }
+}
+
+/// A new approval, with the call that led to it.
+pub(super) fn made(call: Call, approval: Approval) -> Vec<Write> {
+    vec![
+        Write::Audit(audit::verdict(&call)),
+        Write::Call(call),
+        Write::Audit(audit::approval(approval.created_at, &approval)),
+        Write::Approval { approval: Box::new(approval), was: None },
+    ]
 }
 
 /// Whether a proposal takes back what was done in this incident. A rollback leads to what an earlier one led away from:

@@ -258,7 +258,6 @@ pub(in crate::govern) fn approval(namespace: &str, state: ApprovalState, made: &
         generation: None,
         left: None,
         ready_before: None,
-        wait_until: None,
         astray: false,
     };
     Approval {

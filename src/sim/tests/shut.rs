@@ -1,6 +1,7 @@
 //! Slack refuses until a person mends something: no card is given up meanwhile.
 
 use super::*;
+use crate::model::Thumb;
 use crate::sim::slack::Fault;
 use crate::stages::deliver::Outlet;
 
@@ -13,7 +14,7 @@ async fn a_card_waits_until_somebody_has_mended_the_token() {
     let tries =
         |town: &Town| town.world.slack.requests().iter().filter(|request| request.method == "chat.postMessage").count();
     town.hear(&town.body("alert.json")).await;
-    let why = town.stages.undelivered().why().unwrap();
+    let why = town.stages.undelivered().why(town.now()).unwrap();
     assert_eq!(why.as_str(), "token_revoked: check the token");
     // After 0, 10, 20, 30 and 45 s: five refusals, which park whatever fails.
     for expected in [2, 3, 4, 4, 5, 5] {
@@ -23,7 +24,13 @@ async fn a_card_waits_until_somebody_has_mended_the_token() {
     assert_eq!(town.store.parked_count().await.unwrap(), 0);
     town.restart(20).await;
     assert_eq!(town.channel().len(), 1, "{:#?}", town.channel());
-    assert!(town.stages.undelivered().why().is_none());
+    let metrics = town.setup.metrics.text();
+    let told = "firstlook_first_card_seconds_bucket{le=\"+Inf\"} 1\n";
+    assert!(
+        metrics.contains(told) && metrics.contains("firstlook_first_card_seconds_sum 8"),
+        "a slow one is told: {metrics}"
+    );
+    assert!(town.stages.undelivered().why(town.now()).is_none());
 }
 
 #[tokio::test]
@@ -40,5 +47,39 @@ async fn a_card_in_a_channel_that_was_archived_begins_anew_in_the_one_that_is_se
     town.hear(&resolved(town.body("alert.json"), town.now())).await;
     town.pass(20).await;
     assert_eq!(town.channel().len(), 2, "{:#?}", town.channel());
-    assert!(town.stages.undelivered().why().is_none());
+    assert!(town.stages.undelivered().why(town.now()).is_none());
+}
+
+#[tokio::test]
+async fn a_card_that_somebody_deleted_stands_again_once_while_people_are_asked_for_leave() {
+    let town = Town::of(Scenario::find("bad-image-rollout").unwrap()).await;
+    town.hear(&town.body("alert.json")).await;
+    town.pass(20).await;
+    let gone = || town.world.slack.fail_next("chat.update", Fault::Error("message_not_found".into()));
+    let changed = async |who: &'static str| {
+        let incident = town.open().await.pop().unwrap();
+        let thumb = Thumb { user: who.into(), up: true, reason: None, at: town.now() };
+        let write = Write::Thumb { incident: incident.id, thumb };
+        town.store.commit(vec![write], Durability::Durable, None).await.unwrap();
+        town.pass(20).await;
+    };
+    let thread = |of: usize| {
+        let ts = town.channel()[of].ts.clone();
+        let all = town.world.slack.messages();
+        all.into_iter().filter(|message| message.thread_ts.as_ref() == Some(&ts) && message.ts != ts).count()
+    };
+    assert_eq!(town.channel().len(), 1);
+    assert!(town.shown().contains("Approve"), "{}", town.shown());
+    gone();
+    changed("U1").await;
+    assert_eq!(town.channel().len(), 2, "{:#?}", town.channel());
+    assert!(thread(0) > 0 && thread(1) == thread(0), "its thread stands with it");
+    gone();
+    changed("U2").await;
+    assert_eq!(town.channel().len(), 2, "who deletes it twice does not want it");
+    assert_eq!(town.store.parked_count().await.unwrap(), 0);
+    assert!(town.store.undelivered(1).await.unwrap().is_empty());
+    // The next change is told all the same.
+    changed("U3").await;
+    assert!(json!(town.channel()[1].blocks).to_string() != town.shown());
 }

@@ -245,7 +245,6 @@ fn executed(verification: Verification) -> Card {
             generation: Some(9),
             left: None,
             ready_before: Some(1),
-            wait_until: None,
             astray: false,
         });
     })

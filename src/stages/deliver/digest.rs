@@ -43,7 +43,7 @@ impl Deliver {
         if self.store.posts_of(way.of).await?.iter().any(|post| post.kind == PostKind::Card) {
             return Ok(Place::Channel);
         }
-        let Some(placing) = self.store.claim("place", way.channel, LEASE).await? else {
+        let Some(placing) = self.store.exclude("place", way.channel, LEASE).await? else {
             return Err(Trouble::Later(SOON));
         };
         let placed = self.decide(Way { claim: &placing, ..way }, card).await;
@@ -77,7 +77,7 @@ impl Deliver {
         if stands_alone && !self.in_channel(way, job).await? {
             return Ok(false);
         }
-        let Some(claim) = self.store.claim("digest", digest.as_str(), LEASE).await? else {
+        let Some(claim) = self.store.exclude("digest", digest.as_str(), LEASE).await? else {
             return Err(Trouble::Later(SOON));
         };
         let tell = Box::pin(self.tell(Way { claim: &claim, ..way }, job, digest, stands_alone));

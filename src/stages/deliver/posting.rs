@@ -30,7 +30,10 @@ impl Deliver {
         let posts = self.store.posts_of(way.of).await?;
         let before = posts.into_iter().find(|post| post.kind == kind);
         let elsewhere = before.clone().filter(|post| post.channel != way.channel);
+        let in_thread = matches!(kind, PostKind::Reply { .. });
         let post = match before {
+            // Its card has moved: a thread is where its card is.
+            Some(post) if in_thread && elsewhere.is_some() => return self.begin_anew(way, post, message, thread).await,
             Some(post) => self.renew(way, post, message, thread).await,
             None => {
                 let post = self.begun(way, kind);
@@ -57,7 +60,13 @@ impl Deliver {
             return Ok(post);
         }
         let ts = post.ts.clone().unwrap_or_default();
-        way.slack.update(&post.channel, &ts, message).await.map_err(|error| self.trouble(error))?;
+        match way.slack.update(&post.channel, &ts, message).await {
+            Ok(()) => {}
+            Err(error @ SlackError::Gone(_)) if matches!(post.kind, PostKind::Card | PostKind::Reply { .. }) => {
+                return Err(Trouble::Gone(error.into()));
+            }
+            Err(error) => return Err(self.trouble(error)),
+        }
         let post = Post { rendered, ..post };
         self.put(way, &post).await?;
         Ok(post)
@@ -82,6 +91,19 @@ impl Deliver {
         posted
     }
 
+    /// Posts a card in the place of one that somebody deleted, once; its thread begins anew with it. None where that was
+    /// done before: then it is not wanted.
+    pub(super) async fn stand_again(&self, way: Way<'_>, message: &Message) -> Result<Option<Post>, Trouble> {
+        let posts = self.store.posts_of(way.of).await?;
+        if posts.iter().any(|post| post.kind == PostKind::Card && post.anew) {
+            return Ok(None);
+        }
+        let post = Post { anew: true, ..self.begun(way, PostKind::Card) };
+        let writes = vec![Write::ForgetCard { incident: way.of.clone() }, Write::Post(post.clone())];
+        self.store.commit(writes, Durability::Durable, Some(way.claim)).await?;
+        self.post(way, post, message, None).await.map(Some)
+    }
+
     /// A message that is about to be posted.
     pub(super) fn begun(&self, way: Way<'_>, kind: PostKind) -> Post {
         Post {
@@ -95,10 +117,12 @@ impl Deliver {
             ts: None,
             rendered: String::new(),
             link: None,
+            anew: false,
         }
     }
 
     async fn post(&self, way: Way<'_>, post: Post, message: &Message, thread: Option<&str>) -> Result<Post, Trouble> {
+        let in_thread = matches!(post.kind, PostKind::Reply { .. });
         match way.slack.post(&post.channel, thread, message, &post.incident, &post.nonce).await {
             Ok(ts) => {
                 let post = Post { ts: Some(ts), rendered: message.digest(), ..post };
@@ -109,7 +133,11 @@ impl Deliver {
                 if !matches!(error, SlackError::Unknown(_)) {
                     self.put(way, &unsent(post)).await?;
                 }
-                Err(self.trouble(error))
+                match (error, &thread) {
+                    // Its card was deleted, and the thread with it.
+                    (error @ SlackError::Gone(_), Some(_)) if in_thread => Err(Trouble::Gone(error.into())),
+                    (error, _) => Err(self.trouble(error)),
+                }
             }
         }
     }
@@ -186,6 +214,8 @@ pub(super) enum Trouble {
     Later(Duration),
     /// Once a person has mended something in Slack or in the configuration.
     Shut(Redacted),
+    /// Somebody deleted the card or the reply.
+    Gone(anyhow::Error),
     Failed(anyhow::Error),
 }
 

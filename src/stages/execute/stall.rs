@@ -18,6 +18,8 @@ const AWAY_LONGEST: SignedDuration = SignedDuration::from_secs(30);
 const UNREADABLE_MAX: SignedDuration = SignedDuration::from_mins(10);
 /// A wait that is longer is told on the card: a person who said yes looks for what came of it.
 const TOLD_AFTER: SignedDuration = SignedDuration::from_secs(15);
+/// A pod that its disruption budget holds back is asked for again after this long: another must be ready first.
+const HELD_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 /// How the card's words for it begin.
 const WAITS: &str = "waits: ";
 
@@ -27,6 +29,8 @@ pub(super) enum Stall {
     Away(Redacted),
     /// What leads to a request could not be asked, or the request not be sent: it was certainly not done.
     Unsent(Redacted),
+    /// A disruption budget holds the next of several requests back, which its card says.
+    Held,
     Failed(anyhow::Error),
 }
 
@@ -44,6 +48,11 @@ impl Execute {
         let (why, is_unsent) = match stall {
             Stall::Away(why) => (why, false),
             Stall::Unsent(why) => (why, true),
+            Stall::Held => {
+                self.away.forget(id.as_str());
+                self.store.postpone(claim.clone(), self.clock.now().checked_add(HELD_AGAIN)?).await?;
+                return Ok(true);
+            }
             Stall::Failed(error) => return Err(error),
         };
         let now = self.clock.now();

@@ -28,7 +28,14 @@ pub(super) struct Prepared {
     pub(super) conversation: Sent,
     /// The first messages, on the first turn.
     pub(super) opening: Vec<Value>,
+    pub(super) paid: Paid,
+}
+
+/// What was put on disk before a request was sent.
+pub(super) struct Paid {
+    /// As it is with this request under way.
     pub(super) investigation: Investigation,
+    /// The key of the charge, to be settled.
     pub(super) charge: String,
 }
 
@@ -98,17 +105,17 @@ impl Investigate {
     ) -> anyhow::Result<Result<Prepared, Redacted>> {
         let Standing { conversation, opening, mut writes } = self.standing(card, transcript)?;
         let paid = self.pay(card, &conversation.messages, &mut writes, claim).await?;
-        Ok(paid.map(|(investigation, charge)| Prepared { conversation, opening, investigation, charge }))
+        Ok(paid.map(|paid| Prepared { conversation, opening, paid }))
     }
 
-    /// Charges a request before it is sent, with `writes`: the investigation as it is then, and the charge's key.
+    /// Charges a request before it is sent, with `writes`. The inner error says why no more may be spent.
     pub(super) async fn pay(
         &self,
         card: &Card,
         request: &[Value],
         writes: &mut Vec<Write>,
         claim: &Claim,
-    ) -> anyhow::Result<Result<(Investigation, String), Redacted>> {
+    ) -> anyhow::Result<Result<Paid, Redacted>> {
         let limits = &self.gate.policy().limits;
         // What the client allows the answer to take is reserved before it is asked for.
         let answer = self.llm.as_ref().map_or(0, Llm::answer_tokens_max);
@@ -129,7 +136,7 @@ impl Investigate {
         writes.push(charged(&id, &charge, reserved));
         writes.push(Write::Investigation { incident: id, investigation: investigation.clone() });
         self.store.commit(std::mem::take(writes), Durability::Durable, Some(claim)).await?;
-        Ok(Ok((investigation, charge)))
+        Ok(Ok(Paid { investigation, charge }))
     }
 
     /// The scene may have been read again since the incident was opened. What the model is shown is what its quotes are

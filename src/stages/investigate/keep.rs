@@ -6,7 +6,7 @@ use crate::agent::turn::{Ended, Turned};
 use crate::govern::audit;
 use crate::govern::budget::Spend;
 use crate::model::InvestigationState;
-use crate::stages::investigate::ask::{Prepared, charged};
+use crate::stages::investigate::ask::{Paid, Prepared, charged};
 use crate::stages::investigate::transcript::mark;
 use crate::stages::investigate::{Investigate, Run};
 use crate::store;
@@ -17,7 +17,7 @@ impl Investigate {
     /// Stores what a turn gave, and ends the investigation when it is at its end; gives it back where another turn is to
     /// follow.
     pub(super) async fn keep(&self, run: Run, prepared: Prepared, turned: Turned) -> anyhow::Result<Option<Run>> {
-        let Prepared { conversation, opening, mut investigation, charge } = prepared;
+        let Prepared { conversation, opening, paid: Paid { mut investigation, charge } } = prepared;
         let sent = turned.resent.unwrap_or(conversation);
         let id = run.card.incident.id.clone();
         self.count("reply", turned.input_tokens, turned.output_tokens);

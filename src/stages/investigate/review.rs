@@ -9,7 +9,8 @@ use crate::agent::review;
 use crate::agent::turn::{Ended, Mark, Turned};
 use crate::model::{IncidentState, InvestigationState, Report};
 use crate::stages::investigate::ask::Prepared;
-use crate::stages::investigate::{Investigate, Run, transcript, why};
+use crate::stages::investigate::failed::why;
+use crate::stages::investigate::{Investigate, Run, transcript};
 use crate::store::{Durability, Write};
 
 impl Investigate {
@@ -30,7 +31,7 @@ impl Investigate {
             return self.post(&run, review::unreviewed(report, "all turns are used".into())).await;
         }
         let request = review::messages(&task, &report, &evidence)?;
-        let (investigation, charge) = match self.pay(card, &request, &mut Vec::new(), claim).await? {
+        let paid = match self.pay(card, &request, &mut Vec::new(), claim).await? {
             Ok(paid) => paid,
             Err(why) => return self.post(&run, review::unreviewed(report, why)).await,
         };
@@ -51,10 +52,10 @@ impl Investigate {
                     ended,
                 };
                 let conversation = Sent { messages: request, left_out: 0 };
-                let prepared = Prepared { conversation, opening: Vec::new(), investigation, charge };
+                let prepared = Prepared { conversation, opening: Vec::new(), paid };
                 self.keep(run, prepared, turned).await
             }
-            Err(error) if self.asks_again(card, &error, claim).await? => Ok(None),
+            Err(error) if self.asks_again(&card.incident.id, &paid, &error, claim).await? => Ok(None),
             Err(error) => self.post(&run, review::unreviewed(report, why(error))).await,
         }
     }

@@ -9,8 +9,8 @@ use super::changes::{web, world};
 use super::{POLICY, World};
 use crate::act::change::APPROVAL_ANNOTATION;
 use crate::govern::gate::{Gate, GateOptions};
-use crate::govern::policy::Policy;
-use crate::model::{Approval, ApprovalState, Ending, Incident, IncidentState, Pressed, Proposal};
+use crate::govern::policy::{Groups, Policy};
+use crate::model::{Approval, ApprovalState, Click, Ending, Incident, IncidentState, Pressed, Proposal};
 use crate::observe::Sources;
 use crate::redact::Redactor;
 use crate::sim::cluster::Fault;
@@ -94,12 +94,12 @@ async fn what_was_approved_waits_for_the_api_server_and_is_then_done() {
     assert_eq!(waits.state, ApprovalState::Approved);
     assert!(waits.because.as_str().starts_with("waits: "), "{}", waits.because);
     assert_eq!(world.store.parked_count().await.unwrap(), 0);
-    assert!(world.execute.away.why().is_some());
+    assert!(world.execute.away.why(world.clock.now()).is_some());
     world.cluster.release();
     world.pass(31).await;
     let done = world.now(&asked).await;
     assert_eq!((done.state, world.replicas(), world.writes()), (ApprovalState::Executed, 4.into(), 1));
-    assert!(world.execute.away.why().is_none());
+    assert!(world.execute.away.why(world.clock.now()).is_none());
     assert_eq!(done.because.as_str(), "");
 }
 
@@ -209,4 +209,39 @@ async fn a_write_that_comes_through_after_its_approval_was_withdrawn_is_told_as_
     assert_eq!((late.state, world.writes()), (ApprovalState::Executed, 0), "{}", late.because);
     assert!(late.because.as_str().starts_with("it took effect late"), "{}", late.because);
     assert!(late.inverse().is_some() && late.execution.unwrap().left.is_some(), "it can be taken back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_click_that_needs_an_api_server_which_is_away_is_answered_and_blocks_no_other() {
+    let world = world(web()).await;
+    let done = Box::pin(world.carry_out(Proposal::Scale { object: web(), replicas: 4 })).await;
+    let asked = world.ask(Proposal::RolloutRestart { object: web() }).await;
+    world.cluster.fault(Fault::Away);
+    let undo = Pressed::Undo { approval: done.id.clone() };
+    let mut clicks: Vec<Click> =
+        (0..8).map(|n| Click { id: format!("undo-{n}"), ..world.click(undo.clone()) }).collect();
+    clicks.push(world.click(Pressed::Approve { approval: asked.id.clone() }));
+    world.store.commit(clicks.into_iter().map(Write::Click).collect(), Durability::Durable, None).await.unwrap();
+    // Nine clicks, and what they lead to.
+    for _ in 0..10 {
+        Box::pin(world.execute.run_once()).await.unwrap();
+    }
+    assert!(world.store.clicks_unhandled(10).await.unwrap().is_empty());
+    assert_eq!(world.store.parked_count().await.unwrap(), 0);
+    assert_eq!(world.now(&asked).await.state, ApprovalState::Approved, "the ninth counts");
+    let said = world.press(undo.clone()).await;
+    assert!(said.starts_with("It cannot be checked now"), "{said}");
+    world.cluster.release();
+    assert!(world.press(undo).await.starts_with("Asked: "));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_press_of_long_ago_asks_for_nothing() {
+    let world = world(web()).await;
+    let done = Box::pin(world.carry_out(Proposal::Scale { object: web(), replicas: 4 })).await;
+    let undo = world.click(Pressed::Undo { approval: done.id.clone() });
+    world.clock.set(world.clock.now() + SignedDuration::from_mins(11));
+    let said = Box::pin(world.gate.press(&undo, &Groups::new())).await.unwrap();
+    assert!(said.text.as_str().starts_with("Too late: your click"), "{}", said.text);
+    assert_eq!(world.store.approvals_of(&world.incident.id).await.unwrap().len(), 1);
 }

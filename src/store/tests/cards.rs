@@ -62,6 +62,7 @@ async fn a_post_does_not_call_for_the_next_one_and_each_kind_stands_once() {
             ts: None,
             rendered: "".into(),
             link: None,
+            anew: false,
         };
         put(&store, [Write::Post(post.clone())]).await;
         assert!(store.undelivered(10).await.unwrap().is_empty());
@@ -196,6 +197,7 @@ async fn a_digest_keeps_its_incidents_in_order_and_outlasts_the_first_of_them() 
             ts: Some(format!("1.{nonce}")),
             rendered: "".into(),
             link: Some(text!("https://chat.example/{}", incident.id)),
+            anew: false,
         };
         let member = |incident: &Incident, says: &str| Member {
             incident: incident.id.clone(),

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::model::ApprovalState;
 use crate::store::tests::world::{World, on_each_engine, put, try_put};
 use crate::store::{CommitError, Write};
 
@@ -92,6 +93,87 @@ async fn what_is_parked_is_tried_again_after_a_new_signal_or_a_restart() {
             assert_eq!(claim.attempt, 1);
             store.release(claim).await.unwrap();
         }
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn eight_units_that_wait_or_are_parked_hide_no_ninth() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let incident = world.incident("i1");
+        put(&store, [Write::Incident(Box::new(incident.clone()))]).await;
+        let states = [ApprovalState::Approved];
+        for n in 1..=9 {
+            let approval = world.approval(&format!("a{n}"), &incident.id, ApprovalState::Approved);
+            let click = world.click(&format!("U{n}-approve-1700000000.1"));
+            put(&store, [Write::Approval { approval: Box::new(approval), was: None }, Write::Click(click)]).await;
+        }
+        let units: Vec<String> = store.clicks_unhandled(8).await.unwrap().into_iter().map(|click| click.id).collect();
+        for (n, unit) in (1..=8).zip(&units) {
+            let attempts = if n % 2 == 0 { 5 } else { 1 };
+            for (stage, unit) in [("click", unit.clone()), ("execute", format!("a{n}"))] {
+                for attempt in 1..=attempts {
+                    let claim = store.claim(stage, &unit, LEASE).await.unwrap().unwrap();
+                    let until = if attempt == attempts { 60 } else { 0 };
+                    store.fail(claim, world.now() + jiff::SignedDuration::from_secs(until)).await.unwrap();
+                }
+            }
+        }
+        let ninth = store.clicks_unhandled(8).await.unwrap();
+        assert_eq!((ninth.len(), units.contains(&ninth[0].id)), (1, false));
+        let free = store.approvals_free("execute", &states, 8).await.unwrap();
+        assert_eq!(free.iter().map(|approval| approval.id.as_str()).collect::<Vec<_>>(), ["a9"]);
+        assert_eq!(store.approvals_in(&states, 10).await.unwrap().len(), 9);
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_only_keeps_others_out_is_never_parked() {
+    on_each_engine(async |world| {
+        let mut store = world.open().await;
+        for _ in 0..7 {
+            let held = store.exclude("correlate", "all", OVER).await.unwrap();
+            assert!(held.is_some(), "however often it ended badly");
+            store.close().await;
+            store = world.open().await;
+        }
+        let held = store.exclude("correlate", "all", LEASE).await.unwrap().unwrap();
+        assert_eq!(store.exclude("correlate", "all", LEASE).await.unwrap(), None);
+        assert_eq!(store.parked_count().await.unwrap(), 0);
+        store.release(held).await.unwrap();
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_ended_with_its_process_at_the_last_attempt_is_told_on_its_card() {
+    on_each_engine(async |world| {
+        let store = world.open().await;
+        let incident = world.incident("i1");
+        let approval = world.approval("a1", &incident.id, ApprovalState::Approved);
+        put(&store, [Write::Incident(Box::new(incident.clone()))]).await;
+        put(&store, [Write::Approval { approval: Box::new(approval), was: None }]).await;
+        let version = store.undelivered(1).await.unwrap().pop().unwrap().version;
+        put(&store, [Write::Delivered { incident: incident.id.clone(), version }]).await;
+        for _ in 0..4 {
+            store.claim("execute", "a1", OVER).await.unwrap().unwrap();
+            assert!(!store.bury(OVER).await.unwrap(), "it is tried again");
+        }
+        store.claim("execute", "a1", OVER).await.unwrap().unwrap();
+        assert!(!store.bury(LEASE).await.unwrap(), "its process may be slow");
+        assert!(store.undelivered(1).await.unwrap().is_empty());
+        assert!(store.bury(OVER).await.unwrap() && !store.bury(OVER).await.unwrap());
+        assert_eq!(store.card(&incident.id).await.unwrap().unwrap().parked, ["execute"]);
+        assert_eq!(store.undelivered(1).await.unwrap().len(), 1, "its card says so");
+        store.close().await;
+        // No start gives it another try: it may take down every process.
+        let store = world.open().await;
+        assert_eq!(store.claim("execute", "a1", LEASE).await.unwrap(), None);
         store.close().await;
     })
     .await;

@@ -9,9 +9,9 @@ use crate::clock::Clock;
 use crate::clock::from_ms;
 use crate::model::approval::Execution;
 use crate::model::{
-    Action, Alert, AlertStatus, Approval, ApprovalId, ApprovalState, Caller, ClusterName, Evidence, EvidenceId,
-    Incident, IncidentId, Investigation, InvestigationState, Kind, ObjectRef, Proposal, Reading, Scene, Segment,
-    Severity, Signal, SignalBody, SignalId, Source, Tier, Verification,
+    Action, Alert, AlertStatus, Approval, ApprovalId, ApprovalState, Caller, Click, ClusterName, Evidence, EvidenceId,
+    Incident, IncidentId, Investigation, InvestigationState, Kind, ObjectRef, Pressed, Proposal, Reading, Scene,
+    Segment, Severity, Signal, SignalBody, SignalId, Source, Tier, Verification,
 };
 use crate::redact::Redacted;
 use crate::redact::Redactor;
@@ -142,6 +142,20 @@ impl World {
         }
     }
 
+    pub(super) fn click(&self, id: &str) -> Click {
+        Click {
+            id: id.to_owned(),
+            cluster: self.options.cluster.clone(),
+            user: "U1".into(),
+            user_name: "\0 ann".into(),
+            channel: "C1".into(),
+            message_ts: "1.2".into(),
+            response_url: None,
+            heard_at: self.now(),
+            what: Pressed::Unknown { action_id: "other".into() },
+        }
+    }
+
     pub(crate) fn approval(&self, id: &str, incident: &IncidentId, state: ApprovalState) -> Approval {
         let object = checkout();
         let started = matches!(state, ApprovalState::Executing | ApprovalState::Executed);
@@ -152,7 +166,6 @@ impl World {
             generation: None,
             left: None,
             ready_before: None,
-            wait_until: None,
             astray: false,
         });
         Approval {
