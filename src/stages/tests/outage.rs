@@ -219,7 +219,7 @@ async fn a_click_that_needs_an_api_server_which_is_away_is_answered_and_blocks_n
     world.cluster.fault(Fault::Away);
     let undo = Pressed::Undo { approval: done.id.clone() };
     let mut clicks: Vec<Click> =
-        (0..8).map(|n| Click { id: format!("undo-{n}"), ..world.click(undo.clone()) }).collect();
+        (0..8).map(|n| Click { id: format!("0-undo-{n}"), ..world.click(undo.clone()) }).collect();
     clicks.push(world.click(Pressed::Approve { approval: asked.id.clone() }));
     world.store.commit(clicks.into_iter().map(Write::Click).collect(), Durability::Durable, None).await.unwrap();
     // Nine clicks, and what they lead to.
