@@ -240,6 +240,7 @@ mod tests {
             failing: Some(Box::new(pod("prices-1", crashed()))),
             astray: Vec::new(),
             barred: None,
+            external_name: None,
             link: ServiceLink::Logged,
             because: "named in the log of Pod shop/cart-1".into(),
             at: AT,

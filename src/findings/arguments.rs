@@ -111,9 +111,10 @@ fn cause(
     let passed = template.and_then(|template| given(template, word));
     let blame = rollout::blame(scene);
     let lines = blame.as_ref().map_or_else(Vec::new, |blame| {
-        let own = blame.lines(|line| names(line, word));
+        let own = blame.lines_of(&container.name, |line| names(line, word));
         // A flag that was always passed may be one that the new program no longer knows.
-        if own.is_empty() { blame.lines(|line| rollout::is_field(line, &["image"])) } else { own }
+        let image = |line: &DiffLine| rollout::is_field(line, &["image"]);
+        if own.is_empty() { blame.lines_of(&container.name, image) } else { own }
     });
     let run = since_last_run(scene, word);
     let before = blame.as_ref().and_then(|blame| view::container(&blame.previous.template, &container.name));

@@ -1,4 +1,4 @@
-//! Pods that no node takes because nodes are closed to them: by taints, or cordoned.
+//! Pods that no node takes because nodes are closed to them: by taints, cordoned, or by where a volume is.
 
 use jiff::Timestamp;
 
@@ -108,7 +108,7 @@ pub(super) fn by_taints(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, bl
 }
 
 /// Groups of nodes with what closes them; control planes last, since they are hardly ever meant.
-fn reasons(waiting: &Waiting<'_>) -> Vec<Redacted> {
+pub(super) fn reasons(waiting: &Waiting<'_>) -> Vec<Redacted> {
     let mut reasons: Vec<_> = waiting.reasons.iter().collect();
     reasons.sort_by_key(|(_, reason, _)| match reason {
         Reason::Taint(taint) => CONTROL_PLANE.iter().any(|own| taint.as_str().starts_with(own)),
@@ -121,11 +121,52 @@ fn reasons(waiting: &Waiting<'_>) -> Vec<Redacted> {
             Reason::Taint(taint) => text!("{} with taint {}", nodes, taint),
             Reason::Cordoned => text!("{} cordoned", nodes),
             Reason::Resource(resource) => text!("{} without enough {}", nodes, resource),
-            Reason::Selector => nodes,
+            Reason::Selector => text!("{} that its node affinity or selector does not match", nodes),
             Reason::Other(text) => text!("{} ({})", nodes, text),
         }
     };
     reasons.iter().map(say).collect()
+}
+
+/// A volume that another zone, or one node alone, has.
+pub(super) fn is_zone(reason: &Reason) -> bool {
+    matches!(reason, Reason::Other(text) if text.as_str().contains("volume node affinity conflict"))
+}
+
+/// Nodes that could take the pod but for its volume, which cannot be used there.
+pub(super) fn by_volume(scene: &Scene, waiting: &Waiting<'_>) -> Finding {
+    let claims: Vec<Redacted> = scene
+        .claims
+        .items()
+        .iter()
+        .filter(|claim| claim.phase.as_str() == "Bound")
+        .map(|claim| text!("{}", claim.object.name))
+        .collect();
+    let whose = match claims.as_slice() {
+        [] => "a volume of it".into(),
+        [claim] => text!("the volume of claim {}", claim),
+        claims => text!("a volume of it (claims {})", say::list(claims, 3)),
+    };
+    let says = text!(
+        "No node that may take the pod can use {}, which belongs to another zone or node, so {}: {}.",
+        whose,
+        pending(waiting),
+        say::list(&reasons(waiting), 4),
+    );
+    Finding {
+        citations: waiting.proof(scene, is_zone).into_iter().collect(),
+        advice: Some(
+            "Find the zone (or node) of the volume, and bring a node up there or open one. Deleting the claim would delete its data.".into(),
+        ),
+        ..Finding::new(
+            "volume-zone",
+            Role::Cause,
+            Certainty::Likely,
+            &scene.subject,
+            says,
+            text!("no open node can use {}", whose).cut(90),
+        )
+    }
 }
 
 /// The taint that a toleration tolerated which a revision removed: how many nodes carry it.

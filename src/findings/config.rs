@@ -58,13 +58,16 @@ fn missing(scene: &Scene) -> Vec<Missing> {
         if found.iter().any(|known| known.kind == kind && known.name == name && known.key == key) {
             return;
         }
+        // It was said before somebody made it.
+        if kind == "ConfigMap" && is_there(scene, &name, key.as_ref()) {
+            return;
+        }
         let whole = captures.get(0).and_then(|whole| text.part(whole.as_str()));
         let proof = proof::quote(scene, at, text).or_else(|| whole.and_then(|whole| proof::quote(scene, at, &whole)));
         found.push(Missing { kind, name, key, since, proof });
     };
     for pod in view::troubled(scene).filter(|pod| pod.phase.as_str() == "Pending" || pod.phase.as_str() == "Running") {
-        let started = view::has_started(pod);
-        for event in view::warnings(scene, &pod.object).filter(|event| !started && event.reason.as_str() != "BackOff") {
+        for event in view::waits_for(scene, pod).filter(|event| event.reason.as_str() != "BackOff") {
             add(&event.message, Some(event.first_at), event.at);
         }
         for container in &pod.containers {
@@ -77,6 +80,13 @@ fn missing(scene: &Scene) -> Vec<Missing> {
         add(&event.message, Some(event.first_at), event.at);
     }
     found
+}
+
+/// Whether the ConfigMap, and the key in it, is there as the scene was read.
+fn is_there(scene: &Scene, name: &Redacted, key: Option<&Redacted>) -> bool {
+    let mut maps = scene.config_maps.items().iter();
+    let own = |map: &&ConfigMap| map.object.name() == name.as_str() && map.object.namespace == scene.subject.namespace;
+    maps.find(own).is_some_and(|map| key.is_none_or(|key| map.keys.contains(key)))
 }
 
 /// Where a template refers to an object: `mounts` it as a volume, or `takes its environment from` it.

@@ -13,7 +13,7 @@ use super::view;
 use crate::model::evidence::Citation;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::object::Kind;
-use crate::model::scene::{ContainerState, Pod, Scene, State, Terminated};
+use crate::model::scene::{ContainerState, DiffLine, Pod, Scene, State, Terminated};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -47,9 +47,8 @@ fn no_program(scene: &Scene, now: Timestamp, pod: &Pod, container: &ContainerSta
     let (program, why) = (part("program").or_else(|| part("path"))?, part("why").or_else(|| part("because"))?);
     let kind = if container.init { "init container" } else { "container" };
     let blame = rollout::blame(scene);
-    let lines = blame
-        .as_ref()
-        .map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["command", "args", "image"])));
+    let brought = |line: &DiffLine| rollout::is_field(line, &["command", "args", "image"]);
+    let lines = blame.as_ref().map_or_else(Vec::new, |blame| blame.lines_of(&container.name, brought));
     let before = blame.as_ref().and_then(|blame| view::container(&blame.previous.template, &container.name));
     let before = before.and_then(|before| before.command.first().or(before.args.first())).filter(|b| **b != program);
     let slip = before.filter(|before| near::near(program.as_str(), before.as_str()).is_some());
@@ -162,12 +161,17 @@ fn lasted(end: &Terminated) -> Redacted {
     }
 }
 
-/// Pods of a workload that a node put out; of a node its shortage says so.
+/// An eviction of so long ago is not what is wrong now: another pod has taken its place.
+const EVICTED_RECENTLY_SECONDS: i64 = 3600;
+
+/// Pods of a workload that a node put out lately; of a node its shortage says so.
 fn evicted(scene: &Scene) -> Option<Finding> {
     if scene.subject.kind == Kind::Node {
         return None;
     }
-    let evicted: Vec<&Pod> = scene.pods.items().iter().filter(|pod| pod.reason.as_str() == "Evicted").collect();
+    let lately = |pod: &&Pod| say::seconds(evicted_at(scene, pod), scene.read_at) <= EVICTED_RECENTLY_SECONDS;
+    let evicted = scene.pods.items().iter().filter(|pod| pod.reason.as_str() == "Evicted");
+    let evicted: Vec<&Pod> = evicted.filter(lately).collect();
     let pod = evicted.first()?;
     let says =
         text!("{} evicted: {}.", say::count(evicted.len() as u32, "pod was", "pods were"), say::line(&pod.message));
@@ -175,4 +179,12 @@ fn evicted(scene: &Scene) -> Option<Finding> {
         citations: proof::quote(scene, pod.at, &pod.message).into_iter().collect(),
         ..Finding::new("evicted", Role::Mechanism, Certainty::Proved, &scene.subject, says, "pods were evicted".into())
     })
+}
+
+/// When a pod was put out; where nobody tells, not before it was made.
+fn evicted_at(scene: &Scene, pod: &Pod) -> Timestamp {
+    let turned = ["DisruptionTarget", "Ready"].into_iter().filter_map(|kind| view::condition(&pod.conditions, kind));
+    let said = view::warnings(scene, &pod.object).find(|event| event.reason.as_str() == "Evicted");
+    let told = turned.filter_map(|condition| condition.changed_at).next();
+    told.or_else(|| said.map(|event| event.last_at)).unwrap_or(pod.created_at)
 }

@@ -92,7 +92,8 @@ fn cause(
     });
     let blame = rollout::blame(scene);
     let lines = blame.as_ref().map_or_else(Vec::new, |blame| {
-        blame.lines(|line| rollout::is_field(line, &["serviceaccount", "image", "args", "command", "env"]))
+        let fields = ["serviceaccount", "image", "args", "command", "env"];
+        blame.lines_of(&container.name, |line| rollout::is_field(line, &fields))
     });
     let by = began(scene, blame.as_ref(), &lines, now);
     let says = text!(

@@ -13,7 +13,7 @@ use super::say;
 use super::view;
 use crate::model::Lookup;
 use crate::model::finding::{Certainty, Finding, Role};
-use crate::model::scene::{ContainerState, DiffLine, LogLine, LogTail, Pod, Scene};
+use crate::model::scene::{ContainerState, DiffLine, LogLine, LogTail, Pod, Scene, Service};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -59,10 +59,11 @@ fn trouble(
         None => {}
     }
     let address = named(&UNREACHED, &line.text)?;
-    // Where a Service of that name has no endpoints, the network's rule says more.
+    // Where a Service of that name has no endpoints, the network's rule says more. Without a selector it says nothing.
     let host = address.as_str().split([':', '.']).next().unwrap_or("");
     let known = scene.services.items().iter().any(|service| {
         service.ready_endpoints == 0
+            && !service.selector.is_empty()
             && (service.object.name() == host || line.text.as_str().contains(service.object.name()))
     });
     (!known).then(|| unreached(scene, &said, &address))
@@ -162,12 +163,31 @@ fn holds(value: &str, host: &str) -> bool {
     places.any(|(at, _)| edge(value[..at].chars().next_back()) && edge(value[at + host.len()..].chars().next()))
 }
 
+/// What a Service of that name stands for, where it selects no pod of the cluster.
+fn stands_for(scene: &Scene, address: &Redacted) -> Redacted {
+    let mut labels = address.as_str().split(':').next().unwrap_or_default().split('.');
+    let (name, namespace) = (labels.next().unwrap_or_default(), labels.next());
+    let own = scene.subject.namespace.as_ref().map(|namespace| namespace.as_str());
+    let meant = |service: &&Service| {
+        let place = service.object.namespace.as_ref().map(|namespace| namespace.as_str());
+        service.selector.is_empty() && service.object.name() == name && place == namespace.or(own)
+    };
+    match scene.services.items().iter().find(meant) {
+        Some(Service { external_name: Some(host), .. }) => {
+            text!(" (by its Service that is {}, outside the cluster)", host)
+        }
+        Some(_) => " (whose Service selects no pod: somebody else keeps its endpoints)".into(),
+        None => Redacted::default(),
+    }
+}
+
 fn unreached(scene: &Scene, said: &Said<'_>, address: &Redacted) -> Finding {
     let Said { container, log, line } = *said;
     let (ends, more) = ending(scene, container);
     let last = container.is_some_and(|(pod, container)| view::is_last_word(scene, pod, container, line));
     let outside = outside::of(line, address);
-    let whom = outside.as_ref().map_or_else(|| address.clone(), |found| found.says(address));
+    let stands = stands_for(scene, address);
+    let whom = outside.as_ref().map_or_else(|| text!("{}{}", address, stands), |found| found.says(address));
     let says = text!(
         "{} {} cannot reach {}: \"{}\"{}.",
         scene.subject.kind,

@@ -35,6 +35,9 @@ pub(super) fn find(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: 
         (Some(most), Some(_)) => (text!("a node has at most {}, and what is free of it does not suffice", most), false),
         _ => ("what the nodes have free of it does not suffice".into(), false),
     };
+    // A node may have enough of it, and something else against the pod.
+    let others = waiting.has(|reason| matches!(reason, Reason::Other(_)));
+    let certainty = if others && !impossible { Certainty::Possible } else { Certainty::Proved };
     let wants = asked.map_or_else(|| resource.clone(), |asked| text!("{} {}", asked, resource));
     let mut lines =
         blame.map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["request", "limit"])));
@@ -60,7 +63,7 @@ pub(super) fn find(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: 
                 text!("Add a node with {}, or let others give theirs back: people decide about capacity.", resource)
             }
         }),
-        ..Finding::new("extended-resource", Role::Cause, Certainty::Proved, &scene.subject, says, brief.cut(90))
+        ..Finding::new("extended-resource", Role::Cause, certainty, &scene.subject, says, brief.cut(90))
     })
 }
 

@@ -1,5 +1,6 @@
 //! Whether the subject is well now, by its own state alone.
 
+use super::held;
 use super::jobs;
 use super::nodes;
 use super::say;
@@ -69,7 +70,7 @@ fn workload(scene: &Scene) -> Health {
     }
     match view::troubled(scene).next() {
         Some(pod) => unhealthy(text!("pod {} is {}", pod.object.name, trouble(pod))),
-        None if workload.observed_generation < workload.generation || workload.updated < workload.wanted => {
+        None if workload.observed_generation < workload.generation || !held::is_through(workload) => {
             unhealthy("its rollout is under way".into())
         }
         None => Health::Healthy,
@@ -175,12 +176,19 @@ fn ingress(scene: &Scene) -> Health {
     let Some(ingress) = ingresses.iter().find(|ingress| ingress.object == scene.subject) else {
         return Health::Unknown;
     };
-    let served = match &ingress.class {
-        Some(class) => classes.iter().any(|known| known.name == *class),
-        None => ingress.has_address || classes.iter().any(|known| known.default),
+    let exists = |class: &Redacted| classes.iter().any(|known| known.name == *class);
+    let served = match (&ingress.class, &ingress.annotated) {
+        // A controller may heed a class without an object of that name; an address may be left from before.
+        (Some(class), _) => exists(class).then_some(true).or(if ingress.has_address { None } else { Some(false) }),
+        (None, Some(class)) => (ingress.has_address || exists(class)).then_some(true),
+        (None, None) => Some(ingress.has_address || classes.iter().any(|known| known.default)),
     };
     if let Some((service, _)) = ingress.absent.first() {
         return unhealthy(text!("its backend Service {} does not exist", service));
     }
-    if served { Health::Healthy } else { unhealthy("no controller serves it".into()) }
+    match served {
+        Some(true) => Health::Healthy,
+        Some(false) => unhealthy("no controller serves it".into()),
+        None => Health::Unknown,
+    }
 }

@@ -16,6 +16,7 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
         return Vec::new();
     };
     let mut found: Vec<Finding> = failed(scene, now, job).into_iter().collect();
+    found.extend(never_started(scene, now, job));
     found.extend(blocks(scene, now, job));
     found.extend(over(scene));
     found.extend(suspended(scene, job));
@@ -104,7 +105,8 @@ fn failed(scene: &Scene, now: Timestamp, job: &Workload) -> Option<Finding> {
     let event = scene.events.items().iter().find(said);
     let mut citations: Vec<_> = event.and_then(|event| proof::event(scene, event)).into_iter().collect();
     citations.extend(proof::field(scene, job.at, "reason", &condition.reason));
-    let (role, brief) = if late {
+    let waited = if late { unstarted(scene) } else { None };
+    let (role, brief) = if late && waited.is_none() {
         let brief = allowed.map_or_else(
             || "it ran longer than its deadline allows".into(),
             |seconds| text!("it ran longer than its deadline of {} s allows", seconds),
@@ -118,13 +120,54 @@ fn failed(scene: &Scene, now: Timestamp, job: &Workload) -> Option<Finding> {
     );
     Some(Finding {
         citations,
-        advice: late.then(|| {
+        advice: (role == Role::Cause).then(|| {
             text!(
                 "See how long earlier runs of {} took and what its deadline was then. Its pods went with it: their logs are left only where logs are kept.",
                 job.object.name,
             )
         }),
         ..Finding::new("job-failed", role, Certainty::Proved, &job.object, says, brief)
+    })
+}
+
+/// What kept a Job's pods from starting, as their last warning says, where no container of it is known to have run.
+/// What its controller deleted with the Job still speaks by its events.
+fn unstarted(scene: &Scene) -> Option<&Event> {
+    let of_pod = |event: &&Event| event.object.kind == Kind::Pod;
+    let events = || scene.events.items().iter().filter(of_pod);
+    let ran = scene.pods.items().iter().any(view::has_started)
+        || events().any(|event| event.reason.as_str() == "Started")
+        || scene.logs.items().iter().any(|log| !log.lines.is_empty());
+    events().find(|event| event.warning).filter(|_| !ran)
+}
+
+/// A Job whose time ran out before a container of it started: what its pods waited for is why.
+fn never_started(scene: &Scene, now: Timestamp, job: &Workload) -> Option<Finding> {
+    let failed = view::condition(&job.conditions, "Failed").filter(|condition| condition.status.as_str() == "True")?;
+    let event = unstarted(scene).filter(|_| failed.reason.as_str() == "DeadlineExceeded")?;
+    let says = text!(
+        "No container of Job {} is known to have started within its deadline: {} (\"{}\", {} times since {}).",
+        job.object.name,
+        event.reason,
+        say::line(&event.message),
+        event.count,
+        say::at(event.first_at, now),
+    );
+    Some(Finding {
+        citations: proof::event(scene, event).into_iter().collect(),
+        advice: Some(text!(
+            "Mend what pod {} waited for, then run {} again: a longer deadline alone does not help.",
+            event.object.name,
+            job.object.name,
+        )),
+        ..Finding::new(
+            "job-never-started",
+            Role::Cause,
+            Certainty::Likely,
+            &job.object,
+            says,
+            text!("its pods did not start in time: {}", event.reason).cut(90),
+        )
     })
 }
 

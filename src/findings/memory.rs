@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 
+use super::lines;
 use super::proof;
 use super::rollout;
+use super::rollout::Blame;
 use super::say;
 use super::view;
 use crate::model::finding::{Certainty, Finding, Role};
@@ -63,6 +65,15 @@ fn is_limit(line: &DiffLine) -> bool {
     field.starts_with("limit") && field.contains("memory")
 }
 
+/// A limit that a revision raised: it did not suffice, and the revision is not why.
+fn raised(blame: &Blame<'_>, container: &ContainerState) -> Redacted {
+    let raised = blame.lines_of(&container.name, |line| is_limit(line) && lines::is_raise(line));
+    match raised.as_slice() {
+        [] => Redacted::default(),
+        raised => text!(" {} ({}) does not suffice.", blame.name(), blame.say(raised)),
+    }
+}
+
 fn cause(scene: &Scene, now: Timestamp, container: &ContainerState, mechanism: &Finding) -> Finding {
     let base = Finding {
         rule: "memory-limit".into(),
@@ -87,12 +98,16 @@ fn cause(scene: &Scene, now: Timestamp, container: &ContainerState, mechanism: &
             ..base
         };
     };
-    let limits = blame.lines(is_limit);
-    let others = blame.lines(|line| rollout::is_field(line, &["image", "args", "command", "env", "envfrom"]));
+    let limits = blame.lines_of(&container.name, |line| is_limit(line) && !lines::is_raise(line));
+    let fields = ["image", "args", "command", "env", "envfrom"];
+    let others = blame.lines_of(&container.name, |line| rollout::is_field(line, &fields));
     let (lines, certainty) = match (limits.is_empty(), others.is_empty()) {
         (false, _) => (limits, Certainty::Proved),
         (true, false) => (others, Certainty::Likely),
-        (true, true) => return Finding { certainty: Certainty::Possible, ending: true, ..base },
+        (true, true) => {
+            let says = text!("{}{}", base.says, raised(&blame, container));
+            return Finding { certainty: Certainty::Possible, ending: true, says, ..base };
+        }
     };
     let mut citations: Vec<_> = mechanism.citations.clone();
     citations.extend(blame.citation(scene, lines.first().copied()));

@@ -19,8 +19,10 @@ mod edits;
 mod environment;
 mod extended;
 mod health;
+mod held;
 mod images;
 mod jobs;
+mod lines;
 mod memory;
 mod names;
 mod near;
@@ -38,6 +40,7 @@ mod recovered;
 mod refusals;
 mod registry;
 mod rollout;
+mod room;
 mod say;
 mod scaling;
 mod schedules;
@@ -49,6 +52,7 @@ mod trust;
 mod unadmitted;
 mod view;
 mod volumes;
+mod worked;
 
 #[cfg(test)]
 mod tests;
@@ -102,6 +106,7 @@ pub fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     found.extend(jobs::find(scene, now));
     found.extend(schedules::find(scene, now));
     found.extend(rollout::find(scene, now));
+    found.extend(held::find(scene));
     found.extend(neighbours::find(scene, now));
     found.extend(scaling::find(scene, now));
     found.extend(budgets::find(scene));

@@ -3,6 +3,7 @@
 use super::dependencies::{Said, ending};
 use super::proof;
 use super::say;
+use super::view;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::scene::{Scene, Service};
 use crate::redact::Redacted;
@@ -87,6 +88,7 @@ pub(super) fn advice(host: &Redacted, standing: Option<&Standing<'_>>) -> Redact
 /// The DNS did not answer: nothing is known of the name.
 pub(super) fn silent(scene: &Scene, said: &Said<'_>, host: Option<&Redacted>) -> Finding {
     let (ends, more) = ending(scene, said.container);
+    let last = said.container.is_some_and(|(pod, container)| view::is_last_word(scene, pod, container, said.line));
     let asked = host.map_or_else(Redacted::default, |host| text!(" for {}", host));
     let dns = scene.services.items().iter().find(|service| {
         service.object.name() == DNS.1 && service.object.namespace.as_ref().is_some_and(|place| place.as_str() == DNS.0)
@@ -122,10 +124,8 @@ pub(super) fn silent(scene: &Scene, said: &Said<'_>, host: Option<&Redacted>) ->
         ..Finding::new(
             "dns-silent",
             Role::Cause,
-            match (down, said.container) {
-                (Some(_), _) | (None, Some(_)) => Certainty::Likely,
-                (None, None) => Certainty::Possible,
-            },
+            // What a process lived on after is not what ended it.
+            if down.is_some() || last { Certainty::Likely } else { Certainty::Possible },
             down.map_or(&scene.subject, |dns| &dns.object),
             says,
             match down {

@@ -15,9 +15,8 @@ use crate::text;
 pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     let mut found = Vec::new();
     for service in scene.services.items().iter().filter(|service| !service.selector.is_empty()) {
-        // A selector that fits a workload is right, whether that has pods or not.
-        let fits = service.behind.is_some() && service.near.is_empty();
-        if service.pods_selected == 0 && service.ready_endpoints == 0 && !fits {
+        // A selector that fits a workload is right, whether that has pods or not; those of a sister (blue, green) miss it.
+        if service.pods_selected == 0 && service.ready_endpoints == 0 && service.behind.is_none() {
             found.extend(selects_nothing(scene, now, service));
         } else if service.ready_endpoints == 0 && service.pods_selected > 0 {
             found.push(not_ready(scene, service));
@@ -195,10 +194,26 @@ fn unserved(scene: &Scene, now: Timestamp, ingress: &Ingress) -> Option<Finding>
     };
     let hosts = if ingress.hosts.is_empty() { "its paths".into() } else { say::list(&ingress.hosts, 2) };
     let made = text!("created {}", say::at(ingress.created_at, now));
-    let (says, brief, quote) = match &ingress.class {
-        Some(class) if !names.contains(class) => (
+    let (says, brief, quote) = match (&ingress.class, &ingress.annotated) {
+        (Some(class), _) if !names.contains(class) => (
             text!(
-                "Ingress {}{} ({}) names IngressClass {}, which does not exist: {}. So no controller serves {}{}.",
+                "Ingress {}{} ({}) names IngressClass {}, which does not exist: {}. So {} {}{}.",
+                name,
+                say::within(&ingress.object),
+                made,
+                class,
+                others,
+                if ingress.has_address { "perhaps no controller serves" } else { "no controller serves" },
+                hosts,
+                address(ingress),
+            ),
+            text!("IngressClass {} does not exist", class),
+            proof::field(scene, ingress.at, "ingressClassName", class),
+        ),
+        // A controller may heed the annotation without such an object; one that gave an address does.
+        (None, Some(class)) if !names.contains(class) && !ingress.has_address => (
+            text!(
+                "Ingress {}{} ({}) asks for the class {} by the old annotation, and no IngressClass has that name: {}. Perhaps no controller serves {}{}.",
                 name,
                 say::within(&ingress.object),
                 made,
@@ -207,10 +222,10 @@ fn unserved(scene: &Scene, now: Timestamp, ingress: &Ingress) -> Option<Finding>
                 hosts,
                 address(ingress),
             ),
-            text!("IngressClass {} does not exist", class),
-            proof::field(scene, ingress.at, "ingressClassName", class),
+            text!("perhaps no controller serves the class {}", class),
+            proof::field(scene, ingress.at, "kubernetes.io/ingress.class", class),
         ),
-        None if !classes.iter().any(|class| class.default) && !ingress.has_address => (
+        (None, None) if !classes.iter().any(|class| class.default) && !ingress.has_address => (
             text!(
                 "Ingress {}{} ({}) names no IngressClass and none is the default ({}), so no controller serves {}{}.",
                 name,
@@ -227,7 +242,11 @@ fn unserved(scene: &Scene, now: Timestamp, ingress: &Ingress) -> Option<Finding>
     };
     let mut citations: Vec<Citation> = quote.into_iter().collect();
     citations.extend(classes.first().and_then(|class| proof::field(scene, class.at, "name", &class.name)));
-    let certainty = if ingress.class.is_some() { Certainty::Proved } else { Certainty::Likely };
+    let certainty = match (&ingress.class, &ingress.annotated) {
+        (Some(_), _) if !ingress.has_address => Certainty::Proved,
+        (Some(_), _) | (None, Some(_)) => Certainty::Possible,
+        (None, None) => Certainty::Likely,
+    };
     Some(Finding {
         citations,
         advice: Some(match names.as_slice() {
@@ -246,7 +265,7 @@ fn unserved(scene: &Scene, now: Timestamp, ingress: &Ingress) -> Option<Finding>
 }
 
 fn address(ingress: &Ingress) -> &'static str {
-    if ingress.has_address { "" } else { " and it has no address" }
+    if ingress.has_address { ", though it has an address, of now or of before" } else { " and it has no address" }
 }
 
 /// The Services behind an Ingress, where they have ready endpoints: ruled out.

@@ -52,11 +52,36 @@ fn not_ready(scene: &Scene, now: Timestamp, node: &Node) -> Vec<Finding> {
         return Vec::new();
     }
     let condition = view::condition(&node.conditions, "Ready");
-    let mut found = vec![cause(scene, now, node, condition, suffer)];
+    let cause = cause(scene, now, node, condition, suffer);
+    let unexplained = if is_subject(scene, node) { 0 } else { unexplained(scene) };
+    if unexplained > 0 {
+        // Others have their trouble elsewhere: what most of them have in common may still be the node.
+        let role = if suffer > unexplained { Role::Cause } else { Role::Context };
+        return vec![Finding { role, certainty: Certainty::Possible, ..cause }];
+    }
+    let mut found = vec![cause];
     found.extend(without_pods(scene, node));
     found.extend(not_the_workloads(scene, node));
     found.extend(other_nodes(scene, node));
     found
+}
+
+/// Pods that are not ready, though they neither stand on a node that is lost nor were made in place of such a pod and
+/// wait for their turn.
+fn unexplained(scene: &Scene) -> u32 {
+    let lost: Vec<&Node> = scene.nodes.items().iter().filter(|node| node.ready != Some(true)).collect();
+    let since = |node: &&Node| view::condition(&node.conditions, "Ready")?.changed_at;
+    let since = lost.iter().filter_map(since).min();
+    let replaces = |pod: &Pod| {
+        let later = since.is_some_and(|since| pod.created_at >= since);
+        // What waits with a reason of its own (an image, a ConfigMap) would wait on any node.
+        let own = pod
+            .containers
+            .iter()
+            .any(|container| !matches!(view::waiting(container).0, "" | "ContainerCreating" | "PodInitializing"));
+        later && !view::has_started(pod) && !own
+    };
+    all_suffering(scene).filter(|pod| !lost.iter().any(|node| node.holds(pod)) && !replaces(pod)).count() as u32
 }
 
 /// A lease that was not renewed when it should have been.

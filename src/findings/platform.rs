@@ -10,7 +10,7 @@ use super::rollout;
 use super::say;
 use super::view;
 use crate::model::finding::{Certainty, Finding, Role};
-use crate::model::scene::{ContainerState, LogLine, LogTail, Pod, Scene};
+use crate::model::scene::{ContainerState, DiffLine, LogLine, LogTail, Pod, Scene};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -44,9 +44,8 @@ fn not_found(scene: &Scene, now: Timestamp, pod: &Pod, container: &ContainerStat
     let (log, line) = lines.find(|(_, line)| NOT_FOUND.is_match(line.text.as_str()))?;
     let program = line.text.part(&NOT_FOUND.captures(line.text.as_str())?["program"])?;
     let blame = rollout::blame(scene);
-    let lines = blame
-        .as_ref()
-        .map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["command", "args", "image"])));
+    let brought = |line: &DiffLine| rollout::is_field(line, &["command", "args", "image"]);
+    let lines = blame.as_ref().map_or_else(Vec::new, |blame| blame.lines_of(&container.name, brought));
     let came = match (&blame, lines.first()) {
         (Some(blame), Some(_)) => text!(" {}.", blame.came(&lines, now)),
         _ => Redacted::default(),
@@ -88,9 +87,8 @@ fn cause(
     (log, line): (&LogTail, &LogLine),
 ) -> Finding {
     let blame = rollout::blame(scene);
-    let lines = blame
-        .as_ref()
-        .map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["image", "command"])));
+    let brought = |line: &DiffLine| rollout::is_field(line, &["image", "command"]);
+    let lines = blame.as_ref().map_or_else(Vec::new, |blame| blame.lines_of(&container.name, brought));
     let node = architecture(scene, pod).map_or_else(Redacted::default, |is| text!(" ({})", is));
     let came = match (&blame, lines.first()) {
         (Some(blame), Some(_)) => text!("{}. ", blame.came(&lines, now)),

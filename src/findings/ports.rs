@@ -49,12 +49,25 @@ fn wrong_port(scene: &Scene, now: Timestamp, service: &Service) -> Option<Findin
         ..Finding::new(
             "service-wrong-port",
             Role::Cause,
-            if complaint.is_some() { Certainty::Likely } else { Certainty::Possible },
+            match complaint {
+                Some((_, line)) if astray.all_declare || with(service, line) => Certainty::Likely,
+                _ => Certainty::Possible,
+            },
             &service.object,
             says,
             brief.cut(90),
         )
     })
+}
+
+/// Connections that were open go on for a while after a Service was changed, and clocks run apart.
+const WITH_SECONDS: i64 = 600;
+
+/// Whether the Service was changed when the complaints began.
+fn with(service: &Service, line: &LogLine) -> bool {
+    let changed = service.changed_at.filter(|at| *at > service.created_at);
+    let (Some(changed), Some(first)) = (changed, line.first_at) else { return false };
+    (first.as_second() - changed.as_second()).abs() <= WITH_SECONDS
 }
 
 fn declared(astray: &Astray) -> Redacted {

@@ -31,7 +31,7 @@ fn root(scene: &Scene, now: Timestamp, pod: &Pod, container: &ContainerState, me
     };
     let blame = rollout::blame(scene);
     let brought = |line: &DiffLine| rollout::is_field(line, &["securitycontext", "image"]);
-    let lines = blame.as_ref().map_or_else(Vec::new, |blame| blame.lines(brought));
+    let lines = blame.as_ref().map_or_else(Vec::new, |blame| blame.lines_of(&container.name, brought));
     let by = match &blame {
         Some(blame) if !lines.is_empty() => text!(" {}.", blame.came(&lines, now)),
         _ => Redacted::default(),

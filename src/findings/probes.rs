@@ -80,12 +80,21 @@ fn unhealthy<'a>(scene: &'a Scene, killed: Option<&Killed<'_>>) -> Option<(&'a E
     }
 }
 
+/// The containers whose probe it may be that an event speaks of: those of its pod that are not ready, or were killed.
+fn failing<'a>(scene: &'a Scene, event: &Event) -> Vec<&'a Redacted> {
+    let pod = scene.pods.items().iter().find(|pod| pod.object == event.object);
+    let containers = pod.map_or(&[][..], |pod| &pod.containers).iter();
+    containers.filter(|container| !container.ready || container.restarts > 0).map(|container| &container.name).collect()
+}
+
 /// The revision changed the probe or the port: that is the cause.
 fn changed(scene: &Scene, now: Timestamp, event: &Event, kind: &'static str) -> Option<Finding> {
     let blame = rollout::blame(scene)?;
     let own = |line: &DiffLine| line.field.as_str().eq_ignore_ascii_case(&format!("probe {kind}"));
     let lines = blame.lines(|line| own(line) || rollout::is_field(line, &["port"]));
-    let line = lines.first().copied()?;
+    let failing = failing(scene, event);
+    let of_failing = |line: &&&DiffLine| line.container.as_ref().is_none_or(|name| failing.contains(&name));
+    let line = lines.iter().find(of_failing).copied()?;
     let parts = differences(line);
     let what = if parts.is_empty() { blame.say(&[line]) } else { text!("its {}", say::list(&parts, 3)) };
     let says = text!("{} {} changed {}.", said(event, kind, now), blame.name(), what);

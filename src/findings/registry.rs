@@ -21,6 +21,8 @@ pub(super) enum Answer {
     Limited,
     /// The node has no room for it.
     Full,
+    /// It is not on the node, and may not be pulled (`imagePullPolicy: Never`).
+    Barred,
     Unclear,
 }
 
@@ -88,7 +90,11 @@ pub(super) fn answer(scene: &Scene, pod: &Pod, container: &ContainerState) -> (A
             return (answer, words);
         }
     }
-    let answer = if reason == "RegistryUnavailable" { Answer::Unreachable } else { Answer::Unclear };
+    let answer = match reason {
+        "RegistryUnavailable" => Answer::Unreachable,
+        "ErrImageNeverPull" => Answer::Barred,
+        _ => Answer::Unclear,
+    };
     (answer, message.and_then(|message| message.part(reason)).unwrap_or_default())
 }
 
@@ -97,7 +103,7 @@ impl Answer {
     /// then going back helps. A registry that is down or that counts requests says nothing about a tag.
     pub(super) fn blames(self, changed: Part) -> bool {
         match self {
-            Self::Missing | Self::Platform | Self::Unclear => true,
+            Self::Missing | Self::Platform | Self::Barred | Self::Unclear => true,
             Self::Hidden | Self::Denied => changed != Part::Tag,
             Self::Unreachable | Self::Untrusted => changed == Part::Registry,
             Self::Limited | Self::Full => false,
@@ -107,7 +113,7 @@ impl Answer {
     /// How sure the cause is: only what speaks of the very image proves it.
     pub(super) fn certainty(self, changed: Option<Part>) -> Certainty {
         match (self, changed) {
-            (Self::Missing | Self::Platform, _) => Certainty::Proved,
+            (Self::Missing | Self::Platform | Self::Barred, _) => Certainty::Proved,
             (Self::Hidden, Some(Part::Registry | Part::Repository | Part::Whole) | None) => Certainty::Proved,
             _ => Certainty::Likely,
         }
@@ -122,6 +128,9 @@ impl Answer {
             Self::Limited => Some(text!("{} limits how often it may be asked ({})", registry, words)),
             Self::Denied => Some(text!("{} refuses the login of the pods, or their want of one ({})", registry, words)),
             Self::Full => Some(text!("The node has no room for the image ({})", words)),
+            Self::Barred => {
+                Some("The node does not have the image, and its pull policy Never forbids to ask for it".into())
+            }
             Self::Missing | Self::Hidden | Self::Platform | Self::Unclear => None,
         }
     }
@@ -140,6 +149,7 @@ impl Answer {
             Self::Untrusted => text!("{}: certificate of {} not trusted", image(), registry),
             Self::Limited => text!("{}: {} limits requests", image(), registry),
             Self::Full => text!("{}: no room on the node", image()),
+            Self::Barred => text!("image {} is not on the node, and the pull policy is Never", repository),
         }
     }
 
@@ -167,6 +177,9 @@ impl Answer {
                 "Wait until {} answers again, or pull with a login or through a mirror. Do not restart the pods that run: each new one asks again.",
                 registry,
             ),
+            Self::Barred => {
+                text!("Load {} onto the nodes, or let the pods pull it (imagePullPolicy IfNotPresent).", image,)
+            }
             Self::Full => text!(
                 "Look at what fills the disk of the node; its images are cleaned up only below the kubelet's mark."
             ),

@@ -2,10 +2,12 @@
 
 use jiff::Timestamp;
 
+use super::lines;
 use super::proof;
 use super::refusals;
 use super::say;
 use super::view;
+use super::worked;
 use crate::model::action::Proposal;
 use crate::model::evidence::Citation;
 use crate::model::finding::{Certainty, Finding, Role};
@@ -18,22 +20,51 @@ use crate::text;
 pub(super) const BAD_REVISION: &str = "bad-revision";
 
 /// Trouble that begins within this after a rollout began with it: the time to pull, start and fail a few times.
-const WITH_THE_ROLLOUT_SECONDS: i64 = 600;
+pub(super) const WITH_THE_ROLLOUT_SECONDS: i64 = 600;
 /// A revision that ran well this long is not what broke now.
-const PROVEN_SECONDS: i64 = 3600;
+pub(super) const PROVEN_SECONDS: i64 = 3600;
 
-/// The newest revision brought the trouble: all its pods are in trouble, and the revision before it works or worked
-/// until this one came.
+/// The newest revision brought the trouble, or did not end it: all its pods are in trouble, and an earlier one works, or
+/// worked until it was replaced.
 pub(super) struct Blame<'a> {
     pub(super) newest: &'a Revision,
+    /// The newest of the earlier ones that works or worked.
     pub(super) previous: &'a Revision,
+    /// Its pods that are ready.
+    serving: u32,
+    /// What came after it, the first such: the newest one, unless others between them failed too.
+    next: &'a Revision,
+    /// How long the previous one ran until that came, in seconds.
+    ran: i64,
     change: Option<&'a Change>,
+    /// All that differs from the previous one.
+    lines: Vec<DiffLine>,
 }
 
 impl<'a> Blame<'a> {
-    /// The differences that the newest revision made in fields that `explains` accepts.
-    pub(super) fn lines(&self, explains: impl Fn(&DiffLine) -> bool) -> Vec<&'a DiffLine> {
-        self.change.map_or_else(Vec::new, |change| change.lines.iter().filter(|line| explains(line)).collect())
+    fn of(scene: &'a Scene, newest: &'a Revision, previous: &'a Revision) -> Self {
+        let between = |revision: &&Revision| revision.number > previous.number;
+        let next = scene.revisions.items().iter().filter(between).min_by_key(|revision| revision.number);
+        let next = next.unwrap_or(newest);
+        Self {
+            newest,
+            previous,
+            serving: worked::serving(scene, previous),
+            next,
+            ran: say::seconds(worked::came_at(scene, previous), worked::came_at(scene, next)),
+            change: change_to(scene, newest),
+            lines: lines::since(scene, previous, newest),
+        }
+    }
+
+    /// The differences from the previous revision in fields that `explains` accepts.
+    pub(super) fn lines(&self, explains: impl Fn(&DiffLine) -> bool) -> Vec<&DiffLine> {
+        self.lines.iter().filter(|line| explains(line)).collect()
+    }
+
+    /// Those of them that this container has a part in: its own, and those of the whole pod.
+    pub(super) fn lines_of(&self, container: &Redacted, explains: impl Fn(&DiffLine) -> bool) -> Vec<&DiffLine> {
+        self.lines(|line| line.container.as_ref().is_none_or(|own| own == container) && explains(line))
     }
 
     /// Back to the revision before; not where a GitOps tool would revert it.
@@ -83,45 +114,36 @@ impl<'a> Blame<'a> {
     }
 }
 
-/// The newest revision, if the trouble provably began with it.
+/// The newest revision, if the trouble provably began with it, or with one that it was to mend.
 pub(super) fn blame(scene: &Scene) -> Option<Blame<'_>> {
-    let (newest, previous) = newest_two(scene)?;
+    let newest = running(scene)?;
     let of_newest = |pod: &&Pod| pod.template.as_deref() == Some(newest.hash.as_str());
     let troubled = view::troubled(scene).count();
     let only_newest = troubled > 0 && view::troubled(scene).all(|pod| of_newest(&pod));
     let all_newest = view::pods(scene).filter(of_newest).all(|pod| view::is_troubled(pod, scene.read_at));
-    let change = change_to(scene, newest);
-    let since = change.map_or(newest.created_at, |change| change.changed_at);
-    let with_it =
-        view::trouble_began(scene).is_some_and(|began| say::seconds(since, began) <= WITH_THE_ROLLOUT_SECONDS);
-    if !(only_newest && all_newest && (previous.ready > 0 || with_it)) {
+    if !(only_newest && all_newest) {
         return None;
     }
-    Some(Blame { newest, previous, change })
+    let previous = worked::still_serving(scene, newest).or_else(|| worked::worked(scene, newest))?;
+    Some(Blame::of(scene, newest, previous))
 }
 
-/// The newest revision, if it has no pod because each is refused at its creation, while the one before still serves.
+/// The newest revision, if it has no pod because each is refused at its creation, while an earlier one still serves.
 pub(super) fn unborn(scene: &Scene) -> Option<Blame<'_>> {
-    let (newest, previous) = newest_two(scene)?;
+    let newest = running(scene)?;
     let none = scene.pods.known()?.iter().all(|pod| pod.template.as_deref() != Some(newest.hash.as_str()));
     let refused = refusals::refused(scene).any(|event| event.object == newest.object);
-    (none && refused && newest.wanted > 0 && previous.ready > 0).then(|| Blame {
-        newest,
-        previous,
-        change: change_to(scene, newest),
-    })
+    let previous = worked::still_serving(scene, newest).filter(|_| none && refused && newest.wanted > 0)?;
+    Some(Blame::of(scene, newest, previous))
 }
 
-/// The running revision and the one before it.
-fn newest_two(scene: &Scene) -> Option<(&Revision, &Revision)> {
-    let revisions = scene.revisions.items();
-    let newest = revisions.iter().find(|revision| revision.current)?;
-    let earlier = revisions.iter().filter(|revision| revision.number < newest.number);
-    Some((newest, earlier.max_by_key(|revision| revision.number)?))
+/// The revision that the workload's present template is.
+fn running(scene: &Scene) -> Option<&Revision> {
+    scene.revisions.items().iter().find(|revision| revision.current)
 }
 
 /// The change of the subject's template that made this revision.
-fn change_to<'a>(scene: &'a Scene, revision: &Revision) -> Option<&'a Change> {
+pub(super) fn change_to<'a>(scene: &'a Scene, revision: &Revision) -> Option<&'a Change> {
     let changes = scene.changes.items().iter();
     changes.filter(|change| change.object == scene.subject).find(|change| change.to_revision == Some(revision.number))
 }
@@ -173,19 +195,22 @@ fn brought(scene: &Scene, now: Timestamp, blame: &Blame<'_>) -> Vec<Finding> {
     let did = if lines.is_empty() { "changed the pod template".into() } else { blame.did(&lines) };
     let before = earlier(blame);
     let says = text!("{} ({}{}) {}; {}.", blame.name(), since, by, did, before);
-    let brief = text!("since revision {}", blame.newest.number);
+    let brief = text!("since revision {}", blame.next.number);
     let citations: Vec<Citation> = lines.iter().filter_map(|line| blame.citation(scene, Some(line))).take(2).collect();
     let mut found = vec![Finding {
         citations: citations.clone(),
         ..Finding::new("revision-change", Role::Change, Certainty::Proved, &scene.subject, says, brief)
     }];
     let ran = view::failing(scene).any(|(_, container)| view::last_end(container).is_some() || container.restarts > 0);
-    let explaining = blame.lines(|line| is_field(line, &RUNNING));
+    let explaining = blame.lines(|line| is_field(line, &RUNNING) && !lines::is_raise(line));
     if ran && !explaining.is_empty() {
         let said = blame.say(&explaining);
         let number = blame.newest.number;
         let did = blame.did(&explaining);
-        let says = text!("The trouble began with revision {} ({}), which {}; {}.", number, since, did, before);
+        let says = match blame.next.number == number {
+            true => text!("The trouble began with revision {} ({}), which {}; {}.", number, since, did, before),
+            false => text!("Revision {} ({}) {}, and its pods fail; {}.", number, since, did, before),
+        };
         let brief = text!("since revision {} ({})", number, said).cut(90);
         // The one change is another image: whoever took the same one may fail for the same reason.
         let image = lines.first().filter(|line| lines.len() == 1 && is_field(line, &["image"]));
@@ -200,22 +225,35 @@ fn brought(scene: &Scene, now: Timestamp, blame: &Blame<'_>) -> Vec<Finding> {
     found
 }
 
-/// What speaks for the revision before: its pods serve, or ran until the newest came.
+/// What speaks for the revision before: its pods serve, or ran until it was replaced.
 pub(super) fn earlier(blame: &Blame<'_>) -> Redacted {
-    let previous = blame.previous;
-    if previous.ready > 0 {
-        return text!("{} of revision {} still serve", say::count(previous.ready, "pod", "pods"), previous.number);
+    let (previous, next) = (blame.previous, blame.next.number);
+    let at_once = next == blame.newest.number;
+    if blame.serving > 0 {
+        let pods = say::count(blame.serving, "pod", "pods");
+        let serves = if blame.serving == 1 { "serves" } else { "serve" };
+        let failed = match at_once {
+            true => Redacted::default(),
+            false => text!(", which revision {} did not replace either", next),
+        };
+        return text!("{} of revision {} still {}{}", pods, previous.number, serves, failed);
     }
-    let ran = say::span(say::seconds(previous.created_at, blame.since()));
-    text!("revision {} ran {} before it", previous.number, ran)
+    let ran = say::span(blame.ran);
+    match at_once {
+        true => text!("revision {} ran {} before it", previous.number, ran),
+        false => text!("revision {} ran {} before revision {}", previous.number, ran, next),
+    }
 }
 
 /// The running revision as ruled out, when it has run well for long, or other pods of it are healthy.
 fn not_this(scene: &Scene, now: Timestamp) -> Option<Finding> {
-    let newest = scene.revisions.items().iter().find(|revision| revision.current)?;
+    let newest = running(scene)?;
+    if let Some(finding) = older_than(scene, now, newest) {
+        return Some(finding);
+    }
     let began = view::trouble_began(scene);
     let until = began.or_else(|| first_complaint(scene))?;
-    let since = change_to(scene, newest).map_or(newest.created_at, |change| change.changed_at);
+    let since = worked::came_at(scene, newest);
     let ran = say::seconds(since, until);
     let healthy = view::pods(scene)
         .filter(|pod| pod.template.as_deref() == Some(newest.hash.as_str()))
@@ -246,6 +284,28 @@ fn not_this(scene: &Scene, now: Timestamp) -> Option<Finding> {
         None => text!("a rollout (revision {} ran {} before the trouble)", newest.number, say::span(ran)),
     };
     Some(Finding::new("revision-ruled-out", Role::RuledOut, Certainty::Proved, &scene.subject, says, brief))
+}
+
+/// A revision that came while the Deployment was unavailable already. The one before may have brought that.
+fn older_than(scene: &Scene, now: Timestamp, newest: &Revision) -> Option<Finding> {
+    let turned = worked::turned_at(scene).filter(|turned| worked::is_older(scene, *turned, newest))?;
+    let available = view::condition(&view::workload(scene)?.conditions, "Available")?;
+    let came = worked::came_at(scene, newest);
+    let says = text!(
+        "Not revision {} ({}): {} was not available since {} already, {} before it came.",
+        newest.number,
+        say::at(came, now),
+        scene.subject,
+        say::at(turned, now),
+        say::span(say::seconds(turned, came)),
+    );
+    let brief =
+        text!("revision {} (it came {} into the trouble)", newest.number, say::span(say::seconds(turned, came)));
+    Some(Finding {
+        citations: proof::field(scene, view::workload(scene)?.at, "reason", &available.reason).into_iter().collect(),
+        // Unavailable may mean one pod of many: the rest may fail only since.
+        ..Finding::new("revision-ruled-out", Role::RuledOut, Certainty::Likely, &scene.subject, says, brief)
+    })
 }
 
 /// What a revision changed, if that is nothing a program notices: labels, annotations, a restart.

@@ -9,6 +9,8 @@ use super::extended;
 use super::proof;
 use super::rollout;
 use super::rollout::Blame;
+use super::room;
+use super::room::Lack;
 use super::say;
 use super::view;
 use crate::model::evidence::Citation;
@@ -41,6 +43,12 @@ impl Waiting<'_> {
         self.reasons.iter().any(|(_, reason, _)| wanted(reason))
     }
 
+    /// What the pods tolerate.
+    pub(super) fn tolerations(&self, scene: &Scene) -> Vec<Redacted> {
+        let template = self.pods.first().and_then(|pod| view::template(scene, pod));
+        template.map(|template| template.tolerations.clone()).unwrap_or_default()
+    }
+
     /// The clause that gives such a reason, quoted; else the whole message.
     pub(super) fn proof(&self, scene: &Scene, wanted: impl Fn(&Reason) -> bool) -> Option<Citation> {
         let clause = self.reasons.iter().find(|(_, reason, _)| wanted(reason)).map(|(.., clause)| clause);
@@ -55,18 +63,24 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     let blame = rollout::blame(scene);
     let is_closed = waiting.has(|reason| matches!(reason, Reason::Taint(_) | Reason::Cordoned));
     let fitting = closed::fitting(scene, &waiting);
-    if is_closed && !fitting.is_empty() {
+    // What lacks room was found to fit before.
+    let fits = !fitting.is_empty() || waiting.has(|reason| matches!(reason, Reason::Resource(_) | Reason::Other(_)));
+    if is_closed && !fitting.is_empty() && fitting.iter().all(|node| !room::takes(node, &waiting.tolerations(scene))) {
         found.push(closed::all_fitting(scene, &waiting, &fitting));
-    } else if waiting.has(|reason| *reason == Reason::Selector) {
+    } else if waiting.has(|reason| *reason == Reason::Selector) && !fits {
         found.push(selector(scene, now, &waiting, blame.as_ref()));
     } else if let Some(finding) = extended::find(scene, now, &waiting, blame.as_ref()) {
         found.push(finding);
     } else if waiting.has(|reason| matches!(reason, Reason::Resource(_))) {
         found.push(resources(scene, now, &waiting, blame.as_ref()));
         found.extend(scaled(scene, now, &waiting).filter(|_| blame.is_none()));
+    } else if waiting.has(closed::is_zone) {
+        found.push(closed::by_volume(scene, &waiting));
     } else if is_closed {
         found.push(closed::by_taints(scene, now, &waiting, blame.as_ref()));
-    } else if !waiting.has(|reason| matches!(reason, Reason::Other(text) if text.as_str().contains("olume"))) {
+    } else if !waiting.has(|reason| matches!(reason, Reason::Other(text) if text.as_str().contains("olume")))
+        || scene.claims.items().iter().all(|claim| claim.phase.as_str() == "Bound")
+    {
         found.push(unclear(scene, &waiting));
     }
     found
@@ -157,6 +171,8 @@ fn selector(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option<
         None if !wanted.is_empty() => text!("nodeSelector {}", say::labels(&wanted)),
         None => "the node affinity".into(),
     };
+    // Nodes that are closed were not asked for their labels.
+    let unasked = wanted.is_empty() && waiting.reasons.len() > 1;
     let found = absent.filter(|_| !nodes.is_empty()).map(|(key, _)| values(nodes, key));
     let have = found.as_ref().map_or_else(Redacted::default, |found| text!(" ({})", found));
     let says = match (blame, lines.first()) {
@@ -169,9 +185,18 @@ fn selector(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option<
             pending(waiting),
             rollout::earlier(blame),
         ),
+        _ if unasked => text!(
+            "{} matches no node that is open to it, so {}: {}.",
+            asked,
+            pending(waiting),
+            say::list(&closed::reasons(waiting), 4),
+        ),
         _ => text!("{} matches no node{}, so {}.", asked, have, pending(waiting)),
     };
-    let brief = text!("{} matches no node", asked);
+    let brief = match unasked {
+        true => text!("{} matches no node that is open to it", asked),
+        false => text!("{} matches no node", asked),
+    };
     let mut citations: Vec<Citation> = waiting.proof(scene, |reason| *reason == Reason::Selector).into_iter().collect();
     citations.extend(blame.and_then(|blame| blame.citation(scene, lines.first().copied())));
     if let Some((key, _)) = absent {
@@ -191,7 +216,11 @@ fn selector(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option<
         ..Finding::new(
             "node-selector",
             Role::Cause,
-            if found.is_some() { Certainty::Proved } else { Certainty::Likely },
+            match found {
+                Some(_) => Certainty::Proved,
+                None if unasked => Certainty::Possible,
+                None => Certainty::Likely,
+            },
             &scene.subject,
             says,
             brief,
@@ -217,84 +246,34 @@ fn values(nodes: &[Node], key: &str) -> Redacted {
     say::list(&said, 3)
 }
 
-/// The nodes that could take the pod.
-fn open(scene: &Scene) -> impl Iterator<Item = &Node> {
-    scene.nodes.items().iter().filter(|node| {
-        let closed = node.taints.iter().any(|taint| {
-            let taint = taint.as_str();
-            taint.ends_with(":NoSchedule") || taint.ends_with(":NoExecute")
-        });
-        node.ready == Some(true) && !node.unschedulable && !closed
-    })
-}
-
-/// What the largest of them can allocate of a resource, where no node could give what a pod requests, whatever ran there.
-/// None where a pod tolerates something, for then it could go where others cannot.
-fn too_small(scene: &Scene, waiting: &Waiting<'_>, resource: &str) -> Option<i64> {
-    let pod = waiting.pods.first()?;
-    if view::template(scene, pod).is_some_and(|template| !template.tolerations.is_empty()) {
-        return None;
-    }
-    let (asked, largest) = match resource {
-        "cpu" => (pod.cpu_milli, open(scene).map(|node| node.allocatable_cpu_milli).max()?),
-        "memory" => (pod.memory_bytes, open(scene).map(|node| node.allocatable_memory_bytes).max()?),
-        _ => return None,
-    };
-    (largest > 0 && asked > largest).then_some(largest)
-}
-
-/// What is left of a resource on the nodes that could take the pod, most first.
-fn left<'a>(scene: &'a Scene, resource: &str) -> Vec<(&'a Node, i64)> {
-    let rest = |node: &'a Node| {
-        Some(match resource {
-            "cpu" => (node, node.allocatable_cpu_milli - node.requested_cpu_milli?),
-            "memory" => (node, node.allocatable_memory_bytes - node.requested_memory_bytes?),
-            _ => return None,
-        })
-    };
-    let mut left: Vec<(&Node, i64)> = open(scene).filter_map(rest).collect();
-    left.sort_by_key(|(_, left)| std::cmp::Reverse(*left));
-    left
-}
-
 /// Requests that are more than any node has left.
 fn resources(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option<&Blame<'_>>) -> Finding {
-    let resource = waiting.reasons.iter().find_map(|(_, reason, _)| match reason {
-        Reason::Resource(resource) => Some(resource.clone()),
-        _ => None,
-    });
-    let resource = resource.unwrap_or_default();
-    let amount = |value: i64| if resource.as_str() == "cpu" { say::cpu(value) } else { say::bytes(value) };
-    let asked = waiting.pods.first().map(|pod| match resource.as_str() {
-        "cpu" => text!("{} cpu", say::cpu(pod.cpu_milli)),
-        "memory" => text!("{} memory", say::bytes(pod.memory_bytes)),
-        _ => resource.clone(),
-    });
-    let asked = asked.unwrap_or_default();
+    let lack = Lack::of(scene, waiting);
+    let resource = &lack.resource;
     let lines = blame.map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["request"])));
+    let lines = if lack.is_sure() { lines } else { Vec::new() };
     let by = match (blame, lines.first()) {
         (Some(blame), Some(line)) => {
             text!(" {} ({}) {}.", blame.name(), say::at(blame.since(), now), blame.did(&[*line]))
         }
         _ => Redacted::default(),
     };
-    let too_small = too_small(scene, waiting, resource.as_str());
-    let holder = holder(scene, resource.as_str()).filter(|_| too_small.is_none());
+    let holder = holder(scene, resource.as_str()).filter(|_| lack.too_small.is_none() && lack.is_sure());
     let holds = holder.as_ref().map_or_else(Redacted::default, |(name, cpu)| {
         text!(" The largest holder of requests there is {} with {}.", name, say::cpu(*cpu))
     });
-    let (why, most) = lack(&left(scene, resource.as_str()), too_small, amount);
+    let (why, most) = lack.says(waiting);
     let says = text!(
         "Insufficient {}: {} and {} {}, but {}.{}{}",
         resource,
         pending(waiting),
         if waiting.pods.len() == 1 { "requests" } else { "each requests" },
-        asked,
+        lack.asked(),
         why,
         by,
         holds,
     );
-    let brief = text!("Insufficient {}: a pod requests {}{}", resource, asked, most);
+    let brief = text!("Insufficient {}: a pod requests {}{}", resource, lack.asked(), most);
     let mut citations: Vec<Citation> =
         waiting.proof(scene, |reason| matches!(reason, Reason::Resource(_))).into_iter().collect();
     citations.extend(request_quote(scene, waiting, resource.as_str()));
@@ -304,31 +283,24 @@ fn resources(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option
         revision: blame.as_ref().filter(|_| !lines.is_empty()).map(|blame| blame.newest.number),
         proposal: blame.filter(|_| !lines.is_empty()).and_then(|blame| blame.undo(scene)),
         advice: Some(match holder {
-            None if too_small.is_some() => "Request less, or add a node that is as large.".into(),
+            _ if !lack.is_sure() => {
+                "Look at each of the reasons that the scheduler gives: room alone may not be what is missing.".into()
+            }
+            None if lack.too_small.is_some() => "Request less, or add a node that is as large.".into(),
             Some((name, _)) => text!(
                 "Add a node, or ask the owner of {} to request less: people decide about capacity. Restarting frees nothing.",
                 name
             ),
             None => "Add a node, or request less: people decide about capacity. Restarting frees nothing.".into(),
         }),
-        ..Finding::new("resources", Role::Cause, Certainty::Proved, &scene.subject, says, brief)
-    }
-}
-
-/// Why no node takes it, and the same in a few words.
-fn lack(left: &[(&Node, i64)], too_small: Option<i64>, amount: impl Fn(i64) -> Redacted) -> (Redacted, Redacted) {
-    let rest: Vec<Redacted> =
-        left.iter().map(|(node, left)| text!("{} has {} left", node.object.name, amount(*left))).collect();
-    match (too_small, left.first()) {
-        (Some(largest), _) => (
-            text!("the largest node that could take it has {} in all", amount(largest)),
-            text!(", the largest node has {}", amount(largest)),
-        ),
-        (None, Some((_, most))) => (
-            text!("the requests of other pods have used up what the nodes can allocate: {}", say::list(&rest, 4)),
-            text!(", no node has more than {} left", amount(*most)),
-        ),
-        (None, None) => ("the scheduler finds that much on no node".into(), Redacted::default()),
+        ..Finding::new(
+            "resources",
+            Role::Cause,
+            if lack.is_sure() { Certainty::Proved } else { Certainty::Possible },
+            &scene.subject,
+            says,
+            brief,
+        )
     }
 }
 

@@ -12,7 +12,7 @@ use super::view;
 use super::volumes;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::object::Kind;
-use crate::model::scene::{Claim, Event, LogLine, Pod, Scene};
+use crate::model::scene::{Claim, Event, LogLine, Scene};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -99,21 +99,21 @@ fn absent_class(claim: &Claim) -> (Redacted, Option<Redacted>) {
     (says, Some(advice))
 }
 
-/// The pods in trouble that have not run yet.
-fn waiting(scene: &Scene) -> impl Iterator<Item = &Pod> {
-    view::troubled(scene).filter(|pod| !view::has_started(pod))
+/// What is said now of the mounts and claims of pods in trouble that have not run yet.
+fn waited_for(scene: &Scene) -> impl Iterator<Item = &Event> {
+    view::troubled(scene).flat_map(|pod| view::waits_for(scene, pod))
 }
 
 /// A claim that a pod names and that does not exist.
 fn absent(scene: &Scene) -> Option<Finding> {
-    let events = waiting(scene).flat_map(|pod| view::warnings(scene, &pod.object));
-    let (event, name) = events
+    let claims = scene.claims.items();
+    let (event, name) = waited_for(scene)
         .filter_map(|event| {
             let name = NOT_FOUND.captures(event.message.as_str())?.get(1)?;
             Some((event, event.message.part(name.as_str())?))
         })
-        .next()?;
-    let near = scene.claims.items().iter().find(|claim| near::near(name.as_str(), claim.object.name()).is_some());
+        .find(|(_, name)| !claims.iter().any(|claim| claim.object.name() == name.as_str()))?;
+    let near = claims.iter().find(|claim| near::near(name.as_str(), claim.object.name()).is_some());
     let also = near.map_or_else(Redacted::default, |claim| text!("; {} does exist there", claim.object.name));
     let says = text!(
         "PersistentVolumeClaim {} does not exist{}, but {} needs it{}.",
@@ -151,14 +151,12 @@ const MOUNT: [(&str, &str); 9] = [
 
 /// A volume that is attached but cannot be mounted; what is missing (a ConfigMap, a Secret, a claim) others tell.
 fn mount(scene: &Scene, now: Timestamp) -> Option<Finding> {
-    let waits = |pod: &&Pod| pod.containers.iter().all(|container| !container.ready && container.restarts == 0);
     let fails = |event: &&Event| {
         let text = event.message.as_str();
         let step = text.contains("MountVolume.SetUp failed") || text.contains("MountVolume.MountDevice failed");
         event.reason.as_str() == "FailedMount" && step && !is_missing_object(text)
     };
-    let mut events = view::troubled(scene).filter(waits).flat_map(|pod| view::warnings(scene, &pod.object));
-    let event = events.find(fails)?;
+    let event = waited_for(scene).find(fails)?;
     let text = event.message.as_str();
     let known = MOUNT.iter().find(|(words, _)| text.contains(words));
     let why = known.map_or("mounting fails", |(_, why)| *why);
@@ -239,8 +237,7 @@ fn attach(scene: &Scene, now: Timestamp) -> Option<Finding> {
         let text = event.message.as_str();
         ATTACH.contains(&event.reason.as_str()) && (text.contains("Multi-Attach") || text.contains("AttachVolume"))
     };
-    let mut events = waiting(scene).flat_map(|pod| view::warnings(scene, &pod.object));
-    let event = events.find(fails)?;
+    let event = waited_for(scene).find(fails)?;
     let elsewhere = event.message.as_str().contains("Multi-Attach");
     let why = if elsewhere { "it is still attached to another node" } else { "attaching fails" };
     let says = text!(

@@ -3,6 +3,7 @@
 mod admission;
 mod around;
 mod cases;
+mod certain;
 mod edits;
 mod jobs;
 mod lookups;
@@ -341,6 +342,7 @@ fn logged(object: ObjectRef, selector: &[(&str, &str)], pods: u32, at: At) -> Se
         changed_at: None,
         changed_by: None,
         selector: map(selector),
+        external_name: None,
         ports: vec![r("80->8080")],
         ready_endpoints: pods,
         not_ready_endpoints: 0,

@@ -17,9 +17,10 @@ pub(super) fn workload(scene: &Scene) -> Option<&Workload> {
     scene.workload.known()?.as_ref()
 }
 
-/// The subject's pods that still count: not finished successfully and not on their way out.
+/// The subject's pods that still count: not finished successfully, not replaced and not on their way out.
 pub(super) fn pods(scene: &Scene) -> impl Iterator<Item = &Pod> {
-    scene.pods.items().iter().filter(|pod| pod.phase.as_str() != "Succeeded" && !pod.deleting)
+    let counts = |pod: &&Pod| pod.phase.as_str() != "Succeeded" && !pod.is_left_over() && !pod.deleting;
+    scene.pods.items().iter().filter(counts)
 }
 
 /// The pods in trouble: not ready, or restarted again and again just now.
@@ -80,7 +81,24 @@ pub(super) fn present_end<'a>(scene: &Scene, container: &'a ContainerState) -> O
 /// Whether a container of the pod has run: then it has its mounts, its claims and its node, and what events said of them
 /// before is over.
 pub(super) fn has_started(pod: &Pod) -> bool {
-    pod.containers.iter().any(|container| container.restarts > 0 || container.ready)
+    pod.containers.iter().any(|container| {
+        let runs = matches!(container.state, State::Running { .. } | State::Terminated(_));
+        runs || container.restarts > 0 || container.ready
+    })
+}
+
+/// Kubelets try to mount again at least every 2 min, and their events of it come at least every 5 (client-go's
+/// correlator): what was last said longer ago than this, in seconds, is over.
+const MOUNT_OVER_SECONDS: i64 = 900;
+
+/// What is said of a pod's mounts and claims while it waits for them, newest first.
+pub(super) fn waits_for<'a>(scene: &'a Scene, pod: &'a Pod) -> impl Iterator<Item = &'a Event> {
+    let over = |event: &Event| {
+        let mounts = matches!(event.reason.as_str(), "FailedMount" | "FailedAttachVolume");
+        mounts && scene.read_at.as_second() - event.last_at.as_second() > MOUNT_OVER_SECONDS
+    };
+    let started = has_started(pod);
+    warnings(scene, &pod.object).filter(move |event| !started && !over(event))
 }
 
 /// The template that a pod was made from: its revision's, else the workload's present one.
@@ -217,15 +235,13 @@ pub(super) fn pattern(expression: &'static str) -> Regex {
     Regex::new(expression).expect("a constant pattern compiles")
 }
 
-/// The registry host, the repository and the tag (or digest) of an image.
+/// The registry host, the repository and the tag, the digest or both, of an image.
 pub(super) fn image_parts(image: &str) -> (&str, &str, &str) {
-    let (rest, tag) = match image.split_once('@') {
-        Some((rest, digest)) => (rest, digest),
-        None => match image.rsplit_once(':') {
-            // A colon before the last slash belongs to the registry's port.
-            Some((rest, tag)) if !tag.contains('/') => (rest, tag),
-            _ => (image, ""),
-        },
+    // A colon before the last slash belongs to the registry's port.
+    let name = image.rfind('/').map_or(0, |slash| slash + 1);
+    let (rest, tag) = match image[name..].find([':', '@']) {
+        Some(end) => (&image[..name + end], &image[name + end + 1..]),
+        None => (image, ""),
     };
     match rest.split_once('/') {
         Some((host, repository)) if host.contains(['.', ':']) || host == "localhost" => (host, repository, tag),
@@ -245,6 +261,7 @@ mod tests {
             ("reg.example:5000/a/b", ("reg.example:5000", "a/b", "")),
             ("reg.example:5000/a/b:2", ("reg.example:5000", "a/b", "2")),
             ("reg.example/a@sha256:0f", ("reg.example", "a", "sha256:0f")),
+            ("reg.example:5000/a/b:1.2@sha256:0f", ("reg.example:5000", "a/b", "1.2@sha256:0f")),
         ] {
             assert_eq!(image_parts(image), parts, "{image}");
         }

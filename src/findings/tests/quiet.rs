@@ -150,6 +150,7 @@ fn an_ingress_that_some_controller_serves_lacks_no_class() {
             object,
             created_at: ago(14),
             class: class.map(r),
+            annotated: None,
             hosts: vec![r("till.example.org")],
             services: vec![r("prices")],
             absent: Vec::new(),

@@ -23,7 +23,7 @@ const TIMEOUT: &str = "ERROR dial tcp prices:80: i/o timeout";
 #[test]
 fn a_service_that_sends_to_an_undeclared_port_is_likely_to_blame_only_where_somebody_suffers() {
     let mut world = calls(REFUSED);
-    let astray = vec![Astray { port: 80, target: r("9090"), declared: vec![r("8080"), r("8081")] }];
+    let astray = vec![Astray { port: 80, target: r("9090"), declared: vec![r("8080"), r("8081")], all_declare: true }];
     prices(&mut world).astray = astray.clone();
     let found = fires(&world, "service-wrong-port");
     says(&found, &["targetPort 9090", "declare only 8080 and 8081", "2 endpoints count as ready", "since 09:48 UTC"]);
@@ -74,6 +74,7 @@ fn ingress(absent: Vec<(Redacted, Vec<Redacted>)>) -> World {
         object,
         created_at: ago(9000),
         class: Some(r("edge")),
+        annotated: None,
         hosts: vec![r("a.example.org")],
         services: vec![r("wbe")],
         absent,

@@ -67,6 +67,8 @@ impl World {
             labels: BTreeMap::new(),
             selector: map(&[("app", "cart")]),
             paused: false,
+            strategy: "".into(),
+            partition: 0,
             suspended: false,
             gitops: None,
             changed_by: None,

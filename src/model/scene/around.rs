@@ -76,6 +76,9 @@ pub struct Service {
     pub changed_at: Option<Timestamp>,
     pub changed_by: Option<Redacted>,
     pub selector: BTreeMap<String, Redacted>,
+    /// The host outside for whose name it stands (`ExternalName`).
+    #[serde(default)]
+    pub external_name: Option<Redacted>,
     /// `port->targetPort` each.
     pub ports: Vec<Redacted>,
     pub ready_endpoints: u32,
@@ -151,6 +154,9 @@ pub struct Astray {
     pub target: Redacted,
     /// The ports that containers behind it declare, as numbers; never empty.
     pub declared: Vec<Redacted>,
+    /// Whether each container behind it declares ports: one that declares none may listen anywhere.
+    #[serde(default)]
+    pub all_declare: bool,
 }
 
 /// A NetworkPolicy under which the subject's pods may not connect to a Service's, no other allowing it.
@@ -185,7 +191,11 @@ pub struct NearMiss {
 pub struct Ingress {
     pub object: ObjectRef,
     pub created_at: Timestamp,
+    /// `spec.ingressClassName`.
     pub class: Option<Redacted>,
+    /// The class by the annotation that was there before the field: a controller may heed it without an IngressClass.
+    #[serde(default)]
+    pub annotated: Option<Redacted>,
     pub hosts: Vec<Redacted>,
     /// Names of the Services behind it.
     pub services: Vec<Redacted>,

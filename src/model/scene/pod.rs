@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::object::ObjectRef;
+use crate::model::object::{Kind, ObjectRef};
 use crate::model::scene::At;
 use crate::model::scene::Condition;
 use crate::redact::Redacted;
@@ -50,6 +50,14 @@ impl Pod {
     /// Whether the kubelet did not take it, though it was scheduled there.
     pub fn was_refused(&self) -> bool {
         self.phase.as_str() == "Failed" && is_refusal(self.reason.as_str())
+    }
+
+    /// Whether it failed and its controller made another for it: it stays for show until somebody deletes it, for weeks
+    /// if nobody does.
+    pub fn is_left_over(&self) -> bool {
+        let replaced = [Kind::Deployment, Kind::ReplicaSet, Kind::StatefulSet, Kind::DaemonSet];
+        let owner = self.owner.as_ref().is_some_and(|owner| replaced.contains(&owner.kind));
+        owner && self.phase.as_str() == "Failed"
     }
 
     /// When it was put out because its node was short of something, as far as the pod itself tells.

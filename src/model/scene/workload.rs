@@ -33,6 +33,12 @@ pub struct Workload {
     pub labels: BTreeMap<String, Redacted>,
     pub selector: BTreeMap<String, Redacted>,
     pub paused: bool,
+    /// `RollingUpdate`, `Recreate`, `OnDelete`; empty where the kind has none.
+    #[serde(default)]
+    pub strategy: Redacted,
+    /// Pods of a StatefulSet that a rollout leaves as they are (`partition`).
+    #[serde(default)]
+    pub partition: u32,
     /// A Job's or CronJob's `suspend`.
     pub suspended: bool,
     /// `Argo CD`, `Flux`: an in-cluster change would be reverted.

@@ -21,6 +21,8 @@ const EVENTS_MAX: usize = 200;
 /// Events of a namespace (for a node: of the cluster) that are looked through; a busy one has more, then the subject's
 /// are asked for by name.
 const SEARCHED_MAX: usize = 2_000;
+/// The letters and digits that end a generated name (apimachinery, `utilrand`).
+const SUFFIX_LENGTH: usize = 5;
 /// Refusals that are searched for names: they say the same again and again.
 const REFUSALS_MAX: usize = 5;
 
@@ -72,7 +74,9 @@ impl Look<'_> {
         let mut mine: BTreeSet<&str> = BTreeSet::from([self.subject.name()]);
         // What happens to healthy pods of a node, or of a namespace, is no matter of it.
         let all = !matches!(self.subject.kind, Kind::Node | Kind::Namespace);
-        mine.extend(pods.pods().iter().filter(|pod| all || is_troubled(pod)).map(|pod| pod.object.name()));
+        mine.extend(
+            pods.pods().iter().filter(|pod| all || is_troubled(pod) || pod.is_left_over()).map(|pod| pod.object.name()),
+        );
         if let Ok((told, _)) = revisions {
             mine.extend(told.value.iter().map(|revision| revision.object.name()));
         }
@@ -84,12 +88,19 @@ impl Look<'_> {
         mine.extend(sets.iter().map(|set| set.name()));
         let claims: BTreeSet<&str> = pods.raw.iter().filter(|_| all).flat_map(super::pods::claim_names).collect();
         mine.extend(claims);
+        // A Job's pods may be gone with it, and their events tell why.
+        let run = (self.subject.kind == Kind::Job).then(|| format!("{}-", self.subject.name()));
+        let of_run = |value: &Value| {
+            let name = json::text(value, "/involvedObject/name");
+            json::text(value, "/involvedObject/kind") == "Pod" && run.as_ref().is_some_and(|run| made_for(run, name))
+        };
         let blank = At { evidence: ScenePart::Events.evidence(), segment: 0 };
         let mut seen = BTreeSet::new();
         let mut found: Vec<Event> = Vec::new();
         for value in events? {
             let fresh = seen.insert(json::text(&value, "/metadata/uid").to_owned());
-            if fresh && mine.contains(json::text(&value, "/involvedObject/name")) {
+            let about = json::text(&value, "/involvedObject/name");
+            if fresh && (mine.contains(about) || of_run(&value)) && !of_another(&value, &pods.raw) {
                 found.extend(self.typed.event(&value, blank));
             }
         }
@@ -102,5 +113,56 @@ impl Look<'_> {
             event.at = page.event(event.object.clone(), event.reason.clone(), event.message.clone());
         }
         Ok(Told { value: found, page })
+    }
+}
+
+/// Whether a pod has the name that a Job's controller gives: `<job>-xxxxx`, `<job>-<index>-xxxxx`.
+fn made_for(run: &str, pod: &str) -> bool {
+    let Some(rest) = pod.strip_prefix(run) else { return false };
+    let (index, suffix) = rest.rsplit_once('-').unwrap_or(("", rest));
+    suffix.len() == SUFFIX_LENGTH && index.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether an event is of an earlier pod of the same name: a StatefulSet's pod that was made again. Kubelets give another
+/// uid for the pods of their own files than the API server has.
+fn of_another(event: &Value, pods: &[Value]) -> bool {
+    let about = |pointer| json::text(event, pointer);
+    let uid = about("/involvedObject/uid");
+    if about("/involvedObject/kind") != "Pod" || uid.is_empty() {
+        return false;
+    }
+    let pod = pods.iter().find(|pod| {
+        json::text(pod, "/metadata/name") == about("/involvedObject/name")
+            && json::text(pod, "/metadata/namespace") == about("/involvedObject/namespace")
+    });
+    let mirror = |pod: &Value| {
+        pod.pointer("/metadata/annotations").is_some_and(|notes| notes.get("kubernetes.io/config.mirror").is_some())
+    };
+    pod.is_some_and(|pod| json::text(pod, "/metadata/uid") != uid && !mirror(pod))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn events_of_an_earlier_pod_of_the_same_name_are_not_those_of_the_present_one() {
+        let pod = json!({"metadata": {"name": "db-0", "namespace": "a", "uid": "2"}});
+        let event =
+            |uid: &str| json!({"involvedObject": {"kind": "Pod", "name": "db-0", "namespace": "a", "uid": uid}});
+        let pods = [pod];
+        assert!(of_another(&event("1"), &pods));
+        assert!(!of_another(&event("2"), &pods) && !of_another(&event(""), &pods));
+        let mirror = json!({"metadata": {"name": "db-0", "namespace": "a", "uid": "2",
+            "annotations": {"kubernetes.io/config.mirror": "1"}}});
+        assert!(!of_another(&event("1"), &[mirror]), "a static pod's events bear the uid of its file");
+    }
+
+    #[test]
+    fn a_jobs_pods_are_known_by_their_names_after_they_are_gone() {
+        assert!(made_for("load-", "load-x7k2p") && made_for("load-", "load-3-x7k2p"));
+        assert!(!made_for("load-", "load-prices-x7k2p") && !made_for("load-", "load-29572770"));
     }
 }

@@ -144,7 +144,7 @@ pub(super) fn claim_names(pod: &Value) -> BTreeSet<&str> {
 
 /// Whether a pod does not do what it should: not ready though it should be, or on its way out and stuck.
 pub(super) fn is_troubled(pod: &Pod) -> bool {
-    if pod.phase.as_str() == "Succeeded" {
+    if pod.phase.as_str() == "Succeeded" || pod.is_left_over() {
         return false;
     }
     let loops = |state: &State| matches!(state, State::Waiting { .. });

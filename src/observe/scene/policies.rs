@@ -83,6 +83,8 @@ impl Look<'_> {
         if declared.is_empty() {
             return Vec::new();
         }
+        let silent = |container: &Value| json::list(container, "/ports").is_empty();
+        let all_declare = !pods.iter().flat_map(|pod| json::list(pod, "/spec/containers")).any(silent);
         let numbers: BTreeSet<u64> = declared.iter().map(|(number, _)| *number).collect();
         let astray = json::list(service, "/spec/ports").iter().filter_map(|port| {
             let target = target(port)?;
@@ -91,6 +93,7 @@ impl Look<'_> {
                 port: json::count(port, "/port"),
                 target: self.typed.redactor.redact(&target),
                 declared: numbers.iter().map(|number| self.typed.redactor.redact(&number.to_string())).collect(),
+                all_declare,
             })
         });
         astray.collect()

@@ -20,7 +20,7 @@ impl Typed<'_> {
     /// A Service with its EndpointSlices; which pods it selects or misses is for the caller to add.
     pub fn service(&self, value: &Value, slices: &[Value], (link, because): Joined, at: At) -> Option<Service> {
         let written = json::spec_written(value);
-        let endpoints = slices.iter().flat_map(|slice| json::list(slice, "/endpoints"));
+        let endpoints = one_family(slices).flat_map(|slice| json::list(slice, "/endpoints"));
         // A condition that is not there counts as ready, as kube-proxy has it.
         let ready = |e: &&Value| e.pointer("/conditions/ready").and_then(Value::as_bool).unwrap_or(true);
         let (ready, not_ready): (Vec<_>, Vec<_>) = endpoints.partition(ready);
@@ -30,6 +30,7 @@ impl Typed<'_> {
             changed_at: written.map(|(at, _)| at),
             changed_by: written.map(|(_, by)| self.redactor.redact(by)),
             selector: self.map(value, "/spec/selector"),
+            external_name: self.some_text(value, "/spec/externalName"),
             ports: json::list(value, "/spec/ports").iter().map(|port| self.port(port)).collect(),
             ready_endpoints: u32::try_from(ready.len()).unwrap_or(u32::MAX),
             not_ready_endpoints: u32::try_from(not_ready.len()).unwrap_or(u32::MAX),
@@ -61,7 +62,8 @@ impl Typed<'_> {
         Some(Ingress {
             object: json::reference(value)?,
             created_at: json::created(value),
-            class: self.some_text(value, "/spec/ingressClassName").or_else(|| old.map(|c| self.redactor.redact(c))),
+            class: self.some_text(value, "/spec/ingressClassName"),
+            annotated: old.map(|class| self.redactor.redact(class)),
             hosts: hosts(value).into_iter().map(|host| self.redactor.redact(host)).collect(),
             services: backends(value).into_iter().map(|name| self.redactor.redact(name)).collect(),
             absent: Vec::new(),
@@ -80,6 +82,17 @@ impl Typed<'_> {
             at,
         }
     }
+}
+
+/// The slices of one address family: a dual-stack Service has each pod in those of both.
+fn one_family(slices: &[Value]) -> impl Iterator<Item = &Value> {
+    let family = |slice: &Value| json::text(slice, "/addressType").to_owned();
+    let held = |of: &str| -> usize {
+        let own = slices.iter().filter(|slice| family(slice) == of);
+        own.map(|slice| json::list(slice, "/endpoints").len()).sum()
+    };
+    let fullest = slices.iter().map(family).max_by_key(|of| held(of)).unwrap_or_default();
+    slices.iter().filter(move |slice| family(slice) == fullest)
 }
 
 /// The hosts of an Ingress, without repeats.

@@ -38,6 +38,11 @@ impl Typed<'_> {
             labels: self.map(value, "/metadata/labels"),
             selector: self.map(value, "/spec/selector/matchLabels"),
             paused: json::flag(value, "/spec/paused"),
+            strategy: self
+                .some_text(value, "/spec/strategy/type")
+                .or_else(|| self.some_text(value, "/spec/updateStrategy/type"))
+                .unwrap_or_default(),
+            partition: json::count(value, "/spec/updateStrategy/rollingUpdate/partition"),
             suspended: json::flag(value, "/spec/suspend"),
             gitops: self.gitops(value),
             changed_by: json::spec_written(value).map(|(_, by)| self.redactor.redact(by)),

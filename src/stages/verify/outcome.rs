@@ -128,7 +128,7 @@ fn held(approval: &Approval, scene: &Scene, now: Timestamp) -> Verification {
 fn is_down(pod: &Pod, now: Timestamp) -> bool {
     let turned = pod.conditions.iter().find(|one| one.kind.as_str() == "Ready" && one.status.as_str() != "True");
     let since = turned.and_then(|condition| condition.changed_at);
-    !pod.ready && since.is_some_and(|since| now.duration_since(since) >= RELAPSED_AFTER)
+    !pod.ready && !pod.is_left_over() && since.is_some_and(|since| now.duration_since(since) >= RELAPSED_AFTER)
 }
 
 /// What did not help, said as worse where fewer pods are ready than before (of those that are wanted now).
@@ -248,7 +248,7 @@ fn progress(approval: &Approval, scene: &Scene, now: Timestamp) -> Verification 
     let (ready, wanted) = (workload.ready.min(workload.updated), workload.wanted);
     let seen = workload.observed_generation >= generation;
     let through = seen && workload.updated >= wanted && workload.available >= wanted && workload.ready >= wanted;
-    let alone = scene.pods.items().iter().filter(|pod| !pod.deleting && !pod.ready).count() == 0;
+    let alone = !scene.pods.items().iter().any(|pod| !pod.deleting && !pod.ready && !pod.is_left_over());
     if through && alone && health(scene) == Health::Healthy {
         return Verification::Better { at: now, ready: workload.ready, wanted };
     }
