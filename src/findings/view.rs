@@ -94,8 +94,9 @@ const MOUNT_OVER_SECONDS: i64 = 900;
 /// What is said of a pod's mounts and claims while it waits for them, newest first.
 pub(super) fn waits_for<'a>(scene: &'a Scene, pod: &'a Pod) -> impl Iterator<Item = &'a Event> {
     let over = |event: &Event| {
-        let mounts = matches!(event.reason.as_str(), "FailedMount" | "FailedAttachVolume");
-        mounts && scene.read_at.as_second() - event.last_at.as_second() > MOUNT_OVER_SECONDS
+        // What keeps a volume from being attached (Multi-Attach) is said once.
+        event.reason.as_str() == "FailedMount"
+            && scene.read_at.as_second() - event.last_at.as_second() > MOUNT_OVER_SECONDS
     };
     let started = has_started(pod);
     warnings(scene, &pod.object).filter(move |event| !started && !over(event))

@@ -28,7 +28,7 @@ fn what_kept_a_pod_from_starting_is_over_once_its_containers_have_run() {
     ];
     for (reason, message, rule) in told {
         let mut world = crashing(&[("FATAL ledger is corrupt at page 12", 1)]);
-        world.event(named(Kind::Pod, "cart-h7-a"), reason, message, (59, 58));
+        world.event(named(Kind::Pod, "cart-h7-a"), reason, message, (59, 1));
         silent(&world, rule);
         world.last_pod().containers = vec![waits("ContainerCreating", "")];
         world.last_pod().phase = r("Pending");
