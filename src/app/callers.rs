@@ -35,8 +35,7 @@ impl CallersFile {
     /// # Errors
     /// The file's, with its place.
     pub fn open(file: &Path) -> anyhow::Result<(Self, watch::Receiver<Callers>)> {
-        let text = std::fs::read_to_string(file).with_context(|| format!("mcp_callers_file: {}", file.display()))?;
-        let known = parse(&text, file)?;
+        let (text, known) = read(file)?;
         anyhow::ensure!(!known.is_empty(), "{}: it lists nobody", file.display());
         let (to, callers) = watch::channel(known);
         Ok((Self { file: file.to_owned(), seen: text.clone(), text, broken: String::new(), to }, callers))
@@ -100,6 +99,16 @@ impl CallersFile {
 }
 
 /// Who is listed. An empty file lists nobody.
+/// What the file holds now, as text and as who is in it.
+///
+/// # Errors
+/// The file's, with its place.
+pub fn read(file: &Path) -> anyhow::Result<(String, Callers)> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("mcp_callers_file: {}", file.display()))?;
+    let known = parse(&text, file)?;
+    Ok((text, known))
+}
+
 fn parse(text: &str, file: &Path) -> anyhow::Result<Callers> {
     if text.trim().is_empty() {
         return Ok(Callers::default());

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use crate::app::foreign;
 use crate::cli::report::{days, open};
+use crate::cli::run;
 use crate::clock::Clock;
 use crate::config;
 use crate::config::Config;
@@ -148,6 +149,7 @@ async fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
         if !unlisted.is_empty() {
             return Ok(ExitCode::from(1));
         }
+        warnings.extend(run::uncalled(&policy, &config)?);
         let store = open(&config, clock).await?;
         warnings.extend(
             against_record(&policy, &store, Bar { approved: config.promotion.approved, bad: config.promotion.bad })

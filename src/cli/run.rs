@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::llm::LlmOptions;
+use crate::app::callers;
 use crate::app::callers::CallersFile;
 use crate::app::clients;
 use crate::app::foreign;
@@ -187,7 +188,19 @@ pub fn policy(config: &Config) -> anyhow::Result<Policy> {
     if let Some(Problem { line, key, what }) = policy.unlisted(&foreign::names(config)).first() {
         anyhow::bail!("{shown}:{line}: {key}: {what}");
     }
+    for Problem { line, key, what } in uncalled(&policy, config)? {
+        tracing::warn!("{shown}:{line}: {key}: {what}");
+    }
     Ok(policy)
+}
+
+/// Bounds of callers that the callers' file does not list.
+///
+/// # Errors
+/// That file's.
+pub fn uncalled(policy: &Policy, config: &Config) -> anyhow::Result<Vec<Problem>> {
+    let Some(file) = &config.mcp_callers_file else { return Ok(policy.uncalled(&[])) };
+    Ok(policy.uncalled(&callers::read(file)?.1.list()))
 }
 
 fn policy_text(file: Option<&Path>) -> anyhow::Result<String> {

@@ -114,9 +114,14 @@ impl Callers {
         Ok(Self(read.callers.into_iter().map(|rights| Arc::new(Guest::new(rights))).collect()))
     }
 
+    /// Their names.
+    pub fn list(&self) -> Vec<&str> {
+        self.0.iter().map(|guest| guest.rights.name.as_str()).collect()
+    }
+
     /// Their names, for the log.
     pub fn names(&self) -> String {
-        let names: Vec<&str> = self.0.iter().map(|guest| guest.rights.name.as_str()).collect();
+        let names = self.list();
         if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
     }
 
@@ -218,14 +223,7 @@ impl Rights {
 
     /// Whether the arguments of a call stay within, else why not.
     pub fn allows(&self, arguments: &Map<String, Value>) -> Result<(), Redacted> {
-        let text = |key: &str| arguments.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let kind = text("kind").and_then(Kind::named);
-        let namespace = match (kind, text("namespace"), text("name")) {
-            (Some(Kind::Namespace), _, Some(name)) => Some(name),
-            (Some(kind), _, _) if !kind.is_namespaced() => None,
-            (_, namespace, _) => namespace,
-        };
-        match namespace {
+        match namespace_of(arguments) {
             Some(namespace) if self.has_namespace(namespace) => Ok(()),
             Some(namespace) => Err(match Name::parse(namespace) {
                 Some(name) => text!("this token does not reach namespace {}", name),
@@ -235,6 +233,24 @@ impl Rights {
             None => Err("this token reaches only what lives in its namespaces: name one".into()),
         }
     }
+}
+
+/// The namespace that the arguments of a read are about: the one that they name, or the one that is the object.
+pub(in crate::govern) fn namespace_of(arguments: &Map<String, Value>) -> Option<&str> {
+    let text = |key: &str| arguments.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    match (text("kind").and_then(Kind::named), text("namespace"), text("name")) {
+        (Some(Kind::Namespace), _, Some(name)) => Some(name),
+        (Some(kind), _, _) if !kind.is_namespaced() => None,
+        (_, namespace, _) => namespace,
+    }
+}
+
+/// A call that came when its minute's were used.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::govern) struct Limited {
+    pub(in crate::govern) why: Redacted,
+    /// Which of the minute's such calls it is, from 1.
+    pub(in crate::govern) nth: u32,
 }
 
 /// A caller with what it has used since the daemon began. Reads are counted here alone: a row for each would cost more than
@@ -252,15 +268,18 @@ pub struct Guest {
 struct Window {
     from_ms: i64,
     used: u32,
+    /// Asked for beyond that.
+    refused: u32,
 }
 
 impl Window {
     /// Takes one, unless all are used; then after how many seconds there is one.
     fn take(&mut self, max: u32, length_ms: i64, now_ms: i64) -> Result<(), u64> {
         if now_ms - self.from_ms >= length_ms {
-            *self = Self { from_ms: now_ms, used: 0 };
+            *self = Self { from_ms: now_ms, ..Self::default() };
         }
         if self.used >= max {
+            self.refused = self.refused.saturating_add(1);
             return Err(((self.from_ms + length_ms - now_ms).max(0) as u64).div_ceil(1_000));
         }
         self.used += 1;
@@ -285,12 +304,14 @@ impl Guest {
     }
 
     /// Counts one call and says how many came before it in this hour, unless the minute's are used; then why not.
-    pub(in crate::govern) fn take_call(&self, now: Timestamp) -> Result<u32, Redacted> {
+    pub(in crate::govern) fn take_call(&self, now: Timestamp) -> Result<u32, Limited> {
         let (max, now_ms) = (self.rights.calls_per_minute, now.as_millisecond());
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         let (minute, hour) = &mut *calls;
-        let taken = minute.take(max, MINUTE_MS, now_ms);
-        taken.map_err(|wait| text!("all {} calls of this minute are used; try again in {} s", max, wait))?;
+        minute.take(max, MINUTE_MS, now_ms).map_err(|wait| Limited {
+            why: text!("all {} calls of this minute are used; try again in {} s", max, wait),
+            nth: minute.refused,
+        })?;
         // The policy bounds the hour, if it does.
         let _ = hour.take(u32::MAX, HOUR_MS, now_ms);
         Ok(hour.used - 1)
@@ -366,7 +387,9 @@ mod tests {
         let guest = callers.find("flk_secret").unwrap();
         let at = |ms: i64| from_ms(1_800_000_000_000 + ms);
         assert!(guest.take_call(at(0)).is_ok() && guest.take_call(at(10)).is_ok());
-        assert!(guest.take_call(at(30_000)).unwrap_err().as_str().contains("in 30 s"));
+        let limited = guest.take_call(at(30_000)).unwrap_err();
+        assert!(limited.why.as_str().contains("in 30 s") && limited.nth == 1, "{limited:?}");
+        assert_eq!(guest.take_call(at(40_000)).unwrap_err().nth, 2);
         assert!(guest.take_call(at(60_000)).is_ok());
     }
 }

@@ -1,7 +1,5 @@
 //! Standing leaves in use: one counts as its person's yes to what a finding supports, and a bad outcome suspends it at once.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -112,7 +110,6 @@ impl Gate {
         let now = options.clock.now();
         let asked = options.store.approvals_made_since(now.checked_sub(ASKED_WITHIN)?).await?;
         let suspended = options.store.leaves_suspended().await?;
-        let labels = BTreeMap::new();
         let compiled = mcp::tool(action.tool()).map_or(Tier::Destructive, |(_, tier)| tier);
         let ask = Ask {
             tool: action.tool(),
@@ -121,7 +118,7 @@ impl Gate {
             namespace: None,
             also: &[],
             // No leave looks at them; the decision itself, which does, is made anew at the execution.
-            labels: &labels,
+            labels: &[],
             severity: incident.severity,
             caller: &approval.asked_by,
             now,

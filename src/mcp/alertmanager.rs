@@ -16,7 +16,6 @@ use crate::mcp::{arguments, checked, info, near};
 use crate::model::silence::silenced_in;
 use crate::model::{Action, Name, ObjectRef, Raised};
 use crate::observe::alertmanager::Held;
-use crate::observe::typed::Typed;
 use crate::observe::{Alertmanager, Reader};
 use crate::redact::{Redacted, Redactor, is_secret_key};
 use crate::text;
@@ -94,7 +93,7 @@ impl Silences {
         let alert = Box::new(raised(alert, &held, self.alertmanager.redactor())?);
         let place = alert.labels.iter().find(|(name, _)| name.as_str() == self.alertmanager.options().namespace_label);
         let also = also(&object, place.map(|(_, value)| value.as_str()))?;
-        let labels = Typed { redactor: self.reader.redactor() }.map(&value, "/metadata/labels");
+        let labels = checked::labels(&self.reader, &object, &value);
         let action = Action::SilenceAlert { object, alert, hours: ask.hours };
         Ok(Checked::Proposal { action, labels, also })
     }
@@ -144,7 +143,7 @@ impl Silences {
         let alert = self.alertmanager.redactor().redact(name).one_line().cut(80);
         let also = also(&object, matched(&self.alertmanager.options().namespace_label))?;
         let action = Action::ExpireSilence { object, alert, silence: id, made_by };
-        Ok(Checked::Proposal { action, labels: BTreeMap::new(), also })
+        Ok(Checked::Proposal { action, labels: Vec::new(), also })
     }
 }
 

@@ -19,14 +19,21 @@ use crate::observe::typed::Typed;
 use crate::redact::Redacted;
 use crate::text;
 
+/// An object that a change touches, with labels that it carries or gives to what is made from it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Labelled {
+    pub object: ObjectRef,
+    pub labels: BTreeMap<String, Redacted>,
+}
+
 /// What a write tool answers as structured content: the typed action, or why there is none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Checked {
     Proposal {
         action: Action,
-        /// The object's labels, for the policy.
-        labels: BTreeMap<String, Redacted>,
+        /// The labels of all that the change touches, for the policy.
+        labels: Vec<Labelled>,
         /// Other namespaces whose pods it moves, or whose alert it silences.
         #[serde(default)]
         also: Vec<Name>,
@@ -81,8 +88,24 @@ pub(super) async fn object(reader: &Reader, object: &ObjectRef) -> Result<Value,
 
 /// A proposal of `action` on this object.
 pub(super) fn proposal(reader: &Reader, value: &Value, action: Action) -> Checked {
-    let labels = Typed { redactor: reader.redactor() }.map(value, "/metadata/labels");
+    let labels = labels(reader, action.object(), value);
     Checked::Proposal { action, labels, also: Vec::new() }
+}
+
+/// Where an object has labels: its own, and those of the pods and Jobs that are made from it.
+const LABELS: [&str; 4] = [
+    "/metadata/labels",
+    "/spec/template/metadata/labels",
+    "/spec/jobTemplate/metadata/labels",
+    "/spec/jobTemplate/spec/template/metadata/labels",
+];
+
+/// The labels of an object and of what is made from it: whoever protects the pods protects them from a change of what
+/// makes them too.
+pub(super) fn labels(reader: &Reader, object: &ObjectRef, value: &Value) -> Vec<Labelled> {
+    let typed = Typed { redactor: reader.redactor() };
+    let at = |pointer| Labelled { object: object.clone(), labels: typed.map(value, pointer) };
+    LABELS.into_iter().map(at).filter(|one| !one.labels.is_empty()).collect()
 }
 
 /// The workload that is meant, if it is one whose pods come from a template and nothing forbids to change it.

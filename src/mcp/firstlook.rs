@@ -5,7 +5,7 @@ use rmcp::Json;
 use rmcp::ServerHandler;
 use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::wrapper::Parameters;
-use rmcp::model::{CallToolResult, ServerConfig};
+use rmcp::model::{CallToolResult, RequestMetaObject, ServerConfig};
 use rmcp::schemars;
 use rmcp::schemars::JsonSchema;
 use rmcp::{tool, tool_handler, tool_router};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mcp::answer::{Answer, ToolError, result, schema};
 use crate::mcp::info;
+use crate::mcp::reach::Reach;
 use crate::model::{Approval, ApprovalId, Evidence, EvidenceId, IncidentId, Reading, Signal, Verification};
 use crate::observe::{ReadError, Runbooks};
 use crate::redact::Redacted;
@@ -81,8 +82,12 @@ impl Firstlook {
         output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
-    async fn similar_incidents(&self, Parameters(ask): Parameters<OneIncident>) -> Result<CallToolResult, ErrorData> {
-        Ok(result(self.similar(&ask).await))
+    async fn similar_incidents(
+        &self,
+        Parameters(ask): Parameters<OneIncident>,
+        meta: RequestMetaObject,
+    ) -> Result<CallToolResult, ErrorData> {
+        Ok(result(self.similar(&ask, &Reach::of(&meta)).await))
     }
 
     #[tool(
@@ -94,12 +99,13 @@ impl Firstlook {
         Ok(result(self.matching(&ask).await))
     }
 
-    async fn similar(&self, ask: &OneIncident) -> Result<Answer, ToolError> {
-        let past = self.store.past(&ask.id()?).await.map_err(|error| unread(&error))?;
+    async fn similar(&self, ask: &OneIncident, reach: &Reach) -> Result<Answer, ToolError> {
+        let mut past = self.store.past(&ask.id()?).await.map_err(|error| unread(&error))?;
+        past.retain(|past| reach.tells(&past.incident.id).is_some());
         let mut answer = Answer::new("incidents of before".into());
         for past in &past {
             let incident = &past.incident;
-            let report = past.report.as_ref();
+            let report = past.report.as_ref().filter(|_| reach.tells(&incident.id) == Some(true));
             let mut lines: Vec<Redacted> = report.into_iter().map(|report| report.headline.clone()).collect();
             lines.extend(report.map(|report| report.cause.clone()).filter(|cause| !cause.is_empty()));
             lines.push(past.ended());

@@ -7,13 +7,14 @@ use rmcp::ErrorData;
 use rmcp::ServerHandler;
 use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::wrapper::Parameters;
-use rmcp::model::{CallToolResult, ServerConfig};
+use rmcp::model::{CallToolResult, RequestMetaObject, ServerConfig};
 use rmcp::{tool, tool_handler, tool_router};
 
 use crate::clock::Clock;
 use crate::mcp::answer::{result, schema};
 use crate::mcp::arguments::{Find, MaybeNamespace, Query, QueryRange};
 use crate::mcp::info;
+use crate::mcp::reach::Reach;
 use crate::observe::Prometheus;
 
 pub(in crate::mcp) use lines::{Range, course};
@@ -42,8 +43,12 @@ impl K8sMetrics {
         output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
-    async fn query_metrics(&self, Parameters(ask): Parameters<Query>) -> Result<CallToolResult, ErrorData> {
-        Ok(result(read::query_metrics(&self.prometheus, &self.clock, &ask).await))
+    async fn query_metrics(
+        &self,
+        Parameters(ask): Parameters<Query>,
+        meta: RequestMetaObject,
+    ) -> Result<CallToolResult, ErrorData> {
+        Ok(result(read::query_metrics(&self.prometheus, &self.clock, &ask, &Reach::of(&meta)).await))
     }
 
     #[tool(
@@ -51,8 +56,12 @@ impl K8sMetrics {
         output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
-    async fn query_metrics_range(&self, Parameters(ask): Parameters<QueryRange>) -> Result<CallToolResult, ErrorData> {
-        Ok(result(read::query_metrics_range(&self.prometheus, &self.clock, &ask).await))
+    async fn query_metrics_range(
+        &self,
+        Parameters(ask): Parameters<QueryRange>,
+        meta: RequestMetaObject,
+    ) -> Result<CallToolResult, ErrorData> {
+        Ok(result(read::query_metrics_range(&self.prometheus, &self.clock, &ask, &Reach::of(&meta)).await))
     }
 
     #[tool(
@@ -60,8 +69,12 @@ impl K8sMetrics {
         output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
-    async fn list_alerts(&self, Parameters(ask): Parameters<MaybeNamespace>) -> Result<CallToolResult, ErrorData> {
-        Ok(result(read::list_alerts(&self.prometheus, &self.clock, &ask).await))
+    async fn list_alerts(
+        &self,
+        Parameters(ask): Parameters<MaybeNamespace>,
+        meta: RequestMetaObject,
+    ) -> Result<CallToolResult, ErrorData> {
+        Ok(result(read::list_alerts(&self.prometheus, &self.clock, &ask, &Reach::of(&meta)).await))
     }
 
     #[tool(
@@ -69,8 +82,12 @@ impl K8sMetrics {
         output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
-    async fn find_metrics(&self, Parameters(ask): Parameters<Find>) -> Result<CallToolResult, ErrorData> {
-        Ok(result(read::find_metrics(&self.prometheus, &self.clock, &ask).await))
+    async fn find_metrics(
+        &self,
+        Parameters(ask): Parameters<Find>,
+        meta: RequestMetaObject,
+    ) -> Result<CallToolResult, ErrorData> {
+        Ok(result(read::find_metrics(&self.prometheus, &self.clock, &ask, &Reach::of(&meta)).await))
     }
 }
 

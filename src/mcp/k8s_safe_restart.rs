@@ -10,7 +10,7 @@ use rmcp::{tool, tool_handler, tool_router};
 use crate::mcp::answer::ToolError;
 use crate::mcp::arguments::{OneWorkload, Undo};
 use crate::mcp::checked;
-use crate::mcp::checked::{Checked, refuse};
+use crate::mcp::checked::{Checked, proposal, refuse};
 use crate::mcp::info;
 use crate::mcp::revisions;
 use crate::model::scene::Revision;
@@ -72,15 +72,11 @@ impl ServerHandler for K8sSafeRestart {
 }
 
 async fn restart(reader: &Reader, ask: &OneWorkload) -> Result<Checked, ToolError> {
-    let (_, workload) = checked::rollout(reader, ask).await?;
+    let (value, workload) = checked::rollout(reader, ask).await?;
     if workload.wanted == 0 {
         return refuse(text!("{} is scaled to 0: there is no pod to restart", workload.object));
     }
-    Ok(Checked::Proposal {
-        action: Action::RolloutRestart { object: workload.object },
-        labels: workload.labels,
-        also: Vec::new(),
-    })
+    Ok(proposal(reader, &value, Action::RolloutRestart { object: workload.object }))
 }
 
 async fn undo(reader: &Reader, ask: &Undo) -> Result<Checked, ToolError> {
@@ -104,7 +100,7 @@ async fn undo(reader: &Reader, ask: &Undo) -> Result<Checked, ToolError> {
         to_revision: earlier.number,
         from_revision: present.number,
     };
-    Ok(Checked::Proposal { action, labels: workload.labels, also: Vec::new() })
+    Ok(proposal(reader, &value, action))
 }
 
 /// The running revision and the one to go back to.

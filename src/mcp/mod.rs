@@ -17,6 +17,7 @@ pub mod loki;
 mod near;
 pub mod pagerduty;
 mod pipe;
+mod reach;
 mod revisions;
 mod traced;
 
@@ -32,8 +33,9 @@ use rmcp::service::RunningService;
 
 pub use answer::{SEGMENTS_MAX, TEXT_MAX_CHARS, Told};
 pub use arguments::forbidden;
-pub use checked::Checked;
+pub use checked::{Checked, Labelled};
 pub use pipe::{Pipe, pipe};
+pub use reach::Reach;
 pub use traced::belongs_to;
 
 use crate::mcp::foreign::{Foreign, Outsider};

@@ -180,6 +180,18 @@ pub enum IncidentState {
     Over { at: Timestamp, how: Ending },
 }
 
+impl IncidentState {
+    /// Whether what was asked for in the incident ends with it. A presumption withdraws nothing: the person may know
+    /// better.
+    pub fn withdraws(&self) -> bool {
+        match self {
+            Self::Open => false,
+            Self::Over { how: Ending::Presumed | Ending::Unlisted | Ending::ResolveNotSeen, .. } => false,
+            Self::Over { how: Ending::Resolved | Ending::Healthy | Ending::Absorbed | Ending::Answered, .. } => true,
+        }
+    }
+}
+
 /// How an incident ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -91,12 +91,12 @@ impl Prometheus {
         &self.namespace_label
     }
 
-    /// The query held to one namespace, or to what belongs to none.
+    /// The query held to one namespace, or to what belongs to none; `cluster`: families of the cluster are read besides.
     ///
     /// # Errors
     /// Why it is refused, in words.
-    pub fn hold(&self, query: &str, namespace: Option<&str>) -> Result<String, Redacted> {
-        queries::promql(query, Bounds { label: &self.namespace_label, namespace })
+    pub fn hold(&self, query: &str, namespace: Option<&str>, cluster: bool) -> Result<String, Redacted> {
+        queries::promql(query, Bounds { label: &self.namespace_label, namespace, cluster })
     }
 
     /// The value of a query at one instant.
@@ -189,12 +189,15 @@ impl Prometheus {
     pub async fn names(
         &self,
         namespace: Option<&str>,
+        cluster: bool,
         start: Timestamp,
         end: Timestamp,
     ) -> Result<Vec<String>, ReadError> {
-        let own = self.hold("{__name__!=\"\"}", namespace).map_err(ReadError::Refused)?;
-        let wide = format!("{{__name__=~\"{}\"}}", queries::cluster_wide_names());
-        let asked = [("match[]", own), ("match[]", wide), ("start", seconds(start)), ("end", seconds(end))];
+        let own = self.hold("{__name__!=\"\"}", namespace, cluster).map_err(ReadError::Refused)?;
+        let mut asked = vec![("match[]", own), ("start", seconds(start)), ("end", seconds(end))];
+        if cluster {
+            asked.push(("match[]", format!("{{__name__=~\"{}\"}}", queries::cluster_wide_names())));
+        }
         let answer = self.web.json(self.web.get("/api/v1/label/__name__/values", &asked)).await?;
         let Some(names) = answer.pointer("/data").and_then(Value::as_array) else {
             return Err(ReadError::Unavailable("the answer is no list of names".into()));

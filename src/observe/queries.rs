@@ -9,6 +9,8 @@ pub struct Bounds<'a> {
     pub label: &'a str,
     /// A valid name of a namespace; None: only series that belong to none.
     pub namespace: Option<&'a str>,
+    /// Whether families that speak of nodes and of the cluster's own parts are read besides.
+    pub cluster: bool,
 }
 
 impl Bounds<'_> {
@@ -22,9 +24,9 @@ impl Bounds<'_> {
     }
 }
 
-/// Families whose namespace is that of the exporter, and which speak of nodes, of the cluster's own parts, or of what is
-/// seen from outside: they are read whatever the incident's namespace is.
-const CLUSTER_WIDE: [&str; 12] = [
+/// Families whose namespace is that of the exporter, and which speak of nodes or of the cluster's own parts: they are read
+/// whatever the incident's namespace is.
+const CLUSTER_WIDE: [&str; 11] = [
     "node_",
     "kube_node_",
     "machine_",
@@ -32,7 +34,6 @@ const CLUSTER_WIDE: [&str; 12] = [
     "etcd_",
     "coredns_",
     "scheduler_",
-    "probe_",
     "prometheus_",
     "alertmanager_",
     "instance:node_",
@@ -41,8 +42,19 @@ const CLUSTER_WIDE: [&str; 12] = [
 
 /// Whether a metric is one of these. Recording rules about pods can begin with `node_` too, and say so in their name.
 pub fn is_cluster_wide(name: &str) -> bool {
-    let family = name == "up" || CLUSTER_WIDE.iter().any(|prefix| name.starts_with(prefix));
+    let family = CLUSTER_WIDE.iter().any(|prefix| name.starts_with(prefix));
     family && !["namespace", "pod", "container", "workload"].iter().any(|word| name.contains(word))
+}
+
+/// Selectors of `up` that ask for targets of the cluster itself alone: everything else that is scraped belongs to somebody.
+const OWN_TARGETS: [&str; 5] = ["kubelet", "apiserver", "kube-scheduler", "kube-controller-manager", "node-exporter"];
+
+/// Whether a selector, with its braces, is exactly one of these.
+fn is_of_cluster(metric: &str, braces: &str) -> bool {
+    let inner = braces[1..braces.len() - 1].trim();
+    let job = inner.strip_prefix("job").map(str::trim_start).and_then(|rest| rest.strip_prefix('=')).map(str::trim);
+    let job = job.and_then(|quoted| quoted.strip_prefix('"')?.strip_suffix('"'));
+    metric == "up" && job.is_some_and(|job| OWN_TARGETS.contains(&job))
 }
 
 /// A regular expression that finds all names of `is_cluster_wide`, and some that only look like them.
@@ -63,17 +75,18 @@ pub fn promql(query: &str, bounds: Bounds<'_>) -> Result<String, Redacted> {
     let matcher = bounds.matcher();
     let mut out = String::with_capacity(query.len() + 64);
     let mut rest = query;
-    // The metric that a following `{` belongs to.
-    let mut free = false;
+    // The metric that a following `{` belongs to, and whether it is read whatever the namespace is.
+    let (mut metric, mut free) = ("", false);
     while let Some(first) = rest.chars().next() {
         let taken = match first {
             '"' | '\'' | '`' => string(rest)?,
             '#' => return Err(COMMENT.into()),
             '{' => {
                 let end = braces(rest)?;
+                free |= bounds.cluster && is_of_cluster(metric, &rest[..end]);
                 out.push_str(&selector(&rest[..end], &matcher, free));
                 rest = &rest[end..];
-                free = false;
+                (metric, free) = ("", false);
                 continue;
             }
             // A duration or a number: `5m`, `1e3`, `0x1f`.
@@ -84,14 +97,14 @@ pub fn promql(query: &str, bounds: Bounds<'_>) -> Result<String, Redacted> {
                 let lower = word.to_ascii_lowercase();
                 out.push_str(word);
                 rest = &rest[end..];
-                free = false;
+                (metric, free) = ("", false);
                 let grouped = matches!(lower.as_str(), "group_left" | "group_right") && after.starts_with('(');
                 if grouped || LISTS.contains(&lower.as_str()) {
                     let end = list(rest)?;
                     out.push_str(&rest[..end]);
                     rest = &rest[end..];
                 } else if is_metric(&lower, after) {
-                    free = is_cluster_wide(word);
+                    (metric, free) = (word, bounds.cluster && is_cluster_wide(word));
                     if !after.starts_with('{') && !free {
                         out.push_str(&format!("{{{matcher}}}"));
                     }
@@ -221,7 +234,12 @@ mod tests {
     use super::*;
 
     fn held(query: &str) -> String {
-        promql(query, Bounds { label: "namespace", namespace: Some("shop") }).unwrap_or_else(|why| format!("! {why}"))
+        within(query, true)
+    }
+
+    fn within(query: &str, cluster: bool) -> String {
+        let bounds = Bounds { label: "namespace", namespace: Some("shop"), cluster };
+        promql(query, bounds).unwrap_or_else(|why| format!("! {why}"))
     }
 
     #[test]
@@ -254,13 +272,38 @@ mod tests {
 
     #[test]
     fn what_speaks_of_nodes_and_of_the_cluster_needs_no_namespace() {
-        for query in [r#"up{job="kubelet"}"#, "kube_node_status_condition", r#"probe_success{instance="x"} == 0"#] {
+        for query in [r#"up{job="kubelet"} == 0"#, r#"up { job = "apiserver" }"#, "kube_node_status_condition"] {
             assert_eq!(held(query), query);
         }
         let recorded = "node_namespace_pod_container:container_memory_rss";
         assert_eq!(held(recorded), format!(r#"{recorded}{{namespace=~"shop|"}}"#));
-        let none = promql("foo", Bounds { label: "namespace", namespace: None }).unwrap();
+        let none = promql("foo", Bounds { label: "namespace", namespace: None, cluster: true }).unwrap();
         assert_eq!(none, r#"foo{namespace=""}"#);
+    }
+
+    #[test]
+    fn what_is_scraped_or_probed_for_others_is_theirs() {
+        for (query, expected) in [
+            ("up", r#"up{namespace=~"shop|"}"#),
+            (r#"up{namespace="vault"}"#, r#"up{namespace=~"shop|",namespace="vault"}"#),
+            (r#"up{job="kubelet",namespace="vault"}"#, r#"up{namespace=~"shop|",job="kubelet",namespace="vault"}"#),
+            (r#"up{job=~"kubelet"}"#, r#"up{namespace=~"shop|",job=~"kubelet"}"#),
+            (
+                r#"up{job="kubelet" or namespace="vault"}"#,
+                r#"up{namespace=~"shop|",job="kubelet" or namespace="vault"}"#,
+            ),
+            (r#"foo{job="kubelet"}"#, r#"foo{namespace=~"shop|",job="kubelet"}"#),
+            (r#"probe_success{instance="x"}"#, r#"probe_success{namespace=~"shop|",instance="x"}"#),
+        ] {
+            assert_eq!(held(query), expected);
+        }
+    }
+
+    #[test]
+    fn who_does_not_reach_the_cluster_reads_no_family_of_it() {
+        for query in ["node_load1", "kube_node_info", "apiserver_request_total", r#"up{job="kubelet"}"#, "cluster:x"] {
+            assert!(within(query, false).contains(r#"namespace=~"shop|""#), "{}", within(query, false));
+        }
     }
 
     #[test]

@@ -133,9 +133,8 @@ impl Expire {
         // What takes a change back is asked for when the trouble is over as well.
         if approval.undoes.is_none()
             && let Some(incident) = self.store.incident(&approval.incident).await?
+            && incident.state.withdraws()
             && let IncidentState::Over { how, .. } = incident.state
-            // A presumption withdraws nothing: the person may know better.
-            && !matches!(how, Ending::Presumed | Ending::Unlisted | Ending::ResolveNotSeen)
         {
             let why = match how {
                 Ending::Resolved => "alert resolved by itself",

@@ -1,6 +1,5 @@
 //! How long one decision of the policy takes, for the benchmark: prints `{"us": ..., "decisions": ..., "rules": ...}`.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -35,7 +34,7 @@ fn main() -> anyhow::Result<()> {
         object: Some(&object),
         namespace: None,
         also: &[],
-        labels: &BTreeMap::new(),
+        labels: &[],
         severity: Severity::High,
         caller: &Caller::Agent,
         now: Clock::system().now(),

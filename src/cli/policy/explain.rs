@@ -60,14 +60,13 @@ pub(super) fn explained(
     let raised = if tier > compiled { format!(", raised from {compiled} by tiers.{tool}") } else { String::new() };
     let place = args.namespace.as_ref().map_or("an object without a namespace".to_owned(), |name| format!("`{name}`"));
     lines.push(format!("{tool} in {place}: {tier}{raised}"));
-    let labels = BTreeMap::new();
     let ask = Ask {
         tool,
         tier: compiled,
         object: Some(&object),
         namespace: None,
         also: &[],
-        labels: &labels,
+        labels: &[],
         severity: args.severity,
         caller: &Caller::Agent,
         now: args.at.unwrap_or_else(store_now),

@@ -6,7 +6,7 @@ use crate::govern::gate::{Gate, Suggestion};
 use crate::govern::permit::Permit;
 use crate::govern::policy;
 use crate::govern::policy::{Groups, PressVerdict};
-use crate::model::{Action, Approval, ApprovalState, Bound, IncidentState, Verdict};
+use crate::model::{Action, Approval, ApprovalState, Bound, Verdict};
 use crate::observe::json;
 use crate::redact::Redacted;
 use crate::text;
@@ -48,7 +48,7 @@ impl Gate {
         let Some(incident) = store.incident(&approval.incident).await? else {
             return withdraw("its incident is gone".into());
         };
-        if approval.undoes.is_none() && !matches!(incident.state, IncidentState::Open) {
+        if approval.undoes.is_none() && incident.state.withdraws() {
             return withdraw("the incident is over".into());
         }
         let scene = store.scene(&incident.subject).await?;
@@ -61,7 +61,7 @@ impl Gate {
             caller: approval.asked_by.clone(),
             undoes: approval.undoes.clone(),
         };
-        let judged = Box::pin(self.judge(&suggestion, Some(&approval.id))).await?;
+        let judged = Box::pin(self.judge(&suggestion, Some(approval))).await?;
         let verdict = match (judged.action, judged.verdict) {
             (Some(now), verdict) if action.allows(&now) => verdict,
             (Some(_), _) => return withdraw(self.changed(action).await),

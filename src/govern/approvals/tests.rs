@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use super::*;
 use crate::govern::gate::tests::{World, deployment, world, world_with};
 use crate::model::{Bound, IncidentState};
-use crate::model::{Ending, IncidentId};
+use crate::model::{Ending, Incident, IncidentId};
 
 const ONE: &str = "U024BE7LH";
 const TWO: &str = "U0000000B";
@@ -222,4 +222,48 @@ async fn buttons_of_nothing_are_answered_and_audited() {
     assert!(world.store.clicks_unhandled(10).await.unwrap().is_empty());
     assert!(world.store.audit_tail().await.unwrap() >= 2);
     assert!(world.store.incident(&IncidentId::parse("i1").unwrap()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_presumed_end_withdraws_nothing_that_people_have_approved() {
+    use Ending::{Absorbed, Answered, Healthy, Presumed, ResolveNotSeen, Resolved, Unlisted};
+    let world = world().await;
+    let approval = pending(&world).await;
+    yes(&world, &approval, ONE).await;
+    for (how, withdraws) in [
+        (Presumed, false),
+        (Unlisted, false),
+        (ResolveNotSeen, false),
+        (Resolved, true),
+        (Healthy, true),
+        (Absorbed, true),
+        (Answered, true),
+    ] {
+        let over = Incident { state: IncidentState::Over { at: world.clock.now(), how }, ..world.incident.clone() };
+        world.store.commit(vec![Write::Incident(Box::new(over))], Durability::Durable, None).await.unwrap();
+        let leave = leave(&world, &approval).await;
+        assert_eq!(matches!(&leave, Leave::Withdraw { .. }), withdraws, "{how:?}: {leave:?}");
+        assert_eq!(matches!(leave, Leave::Permit(_)), !withdraws, "{how:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_caller_asks_for_after_a_yes_takes_it_not_back() {
+    let policy = "approvers: [{who: [U024BE7LH], tiers: [reversible], namespaces: [fleet-ops]}]\n\
+                  limits: {callers: {laptop: {writes_per_hour: 1}}}";
+    let world = world_with(policy).await;
+    let caller = Caller::Client { name: "laptop".into(), person: None, program: None };
+    let object = deployment("dispatch-api");
+    let undo = Proposal::RolloutUndo { object: object.clone(), to_revision: None };
+    let mut approval = world.propose_as(&undo, caller.clone()).await;
+    assert_eq!(approval.state, ApprovalState::Proposed, "{}", approval.because);
+    approval.state = ApprovalState::Pending;
+    approval.bound = Some(bound(&approval));
+    store(&world, &approval, ApprovalState::Proposed).await;
+    yes(&world, &approval, ONE).await;
+    world.clock.set(world.clock.now() + SignedDuration::from_secs(1));
+    let more = world.propose_as(&Proposal::RolloutRestart { object }, caller).await;
+    assert!(more.state == ApprovalState::Refused && more.because.as_str().contains("the limit"), "{}", more.because);
+    let leave = leave(&world, &approval).await;
+    assert!(matches!(leave, Leave::Permit(_)), "{leave:?}");
 }

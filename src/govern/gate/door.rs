@@ -1,6 +1,5 @@
 //! One caller's connection to the gate: each call is decided, audited, run, stored as evidence, audited.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use serde_json::{Map, Value};
 use tracing::Instrument as _;
 
 use crate::govern::audit;
+use crate::govern::callers::namespace_of;
 use crate::govern::gate::{Counters, Gate, kept};
 use crate::govern::policy;
 use crate::govern::policy::{Ask, Usage};
@@ -136,14 +136,13 @@ impl Door {
         if let Err(why) = self.scope.allows(arguments) {
             return deny("scope", why);
         }
-        let labels = BTreeMap::new();
         let ask = Ask {
             tool,
             tier,
             object: None,
-            namespace: arguments.get("namespace").and_then(Value::as_str),
+            namespace: namespace_of(arguments),
             also: &[],
-            labels: &labels,
+            labels: &[],
             severity: Severity::None,
             caller: &self.caller,
             now: self.gate.options().clock.now(),

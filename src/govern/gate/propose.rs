@@ -14,7 +14,7 @@ use crate::govern::policy;
 use crate::govern::policy::{Ask, Usage};
 use crate::govern::scope;
 use crate::mcp;
-use crate::mcp::Checked;
+use crate::mcp::{Checked, Labelled};
 use crate::model::{
     Action, AlertStatus, Approval, ApprovalId, ApprovalState, Call, CallId, CallOutcome, Caller, Finding, Incident,
     Proposal, Scene, Signal, Tier, Verdict, Verification,
@@ -151,11 +151,11 @@ impl Gate {
     }
 
     /// What scope, check and policy say now. `own` is the approval that this is about, if it is made already: what it
-    /// has used itself does not count against it.
+    /// has used itself does not count against it, nor what its caller has asked for since.
     pub(in crate::govern) async fn judge(
         &self,
         suggestion: &Suggestion<'_>,
-        own: Option<&ApprovalId>,
+        own: Option<&Approval>,
     ) -> anyhow::Result<Judged> {
         let Suggestion { incident, scene, findings, proposal, .. } = suggestion;
         if let Err(why) = scope::may_change(incident, *scene, findings, proposal.object()) {
@@ -181,9 +181,9 @@ impl Gate {
         let usage = self.usage(suggestion, own).await?;
         let ask = Ask { also: &also, ..self.ask(suggestion, &action, &labels) };
         let mut verdict = policy::decide(self.policy(), &ask, &usage);
-        let is_protected = labels.get(PROTECTED).is_some_and(|value| value.as_str() == "true");
-        if is_protected && !matches!(verdict, Verdict::Deny { .. }) {
-            let why = text!("{} carries the label {}: it is not to be touched", action.object(), PROTECTED);
+        let is_protected = |one: &&Labelled| one.labels.get(PROTECTED).is_some_and(|value| value.as_str() == "true");
+        if let Some(one) = labels.iter().find(is_protected).filter(|_| !matches!(verdict, Verdict::Deny { .. })) {
+            let why = text!("{} carries the label {}: it is not to be touched", one.object, PROTECTED);
             verdict = Verdict::Deny { rule: "built in".into(), why };
         }
         Ok(Judged { verdict, action: Some(action) })
@@ -217,12 +217,7 @@ impl Gate {
         Ok((!own).then(|| "no alert of this incident that fires is meant".into()))
     }
 
-    fn ask<'a>(
-        &self,
-        suggestion: &'a Suggestion<'_>,
-        action: &'a Action,
-        labels: &'a BTreeMap<String, Redacted>,
-    ) -> Ask<'a> {
+    fn ask<'a>(&self, suggestion: &'a Suggestion<'_>, action: &'a Action, labels: &'a [Labelled]) -> Ask<'a> {
         let compiled = mcp::tool(action.tool()).map_or(Tier::Destructive, |(_, tier)| tier);
         Ask {
             tool: action.tool(),
@@ -238,11 +233,11 @@ impl Gate {
     }
 
     /// What was used before this change. What takes another change back is not bounded by its incident.
-    async fn usage(&self, suggestion: &Suggestion<'_>, own: Option<&ApprovalId>) -> anyhow::Result<Usage> {
+    async fn usage(&self, suggestion: &Suggestion<'_>, own: Option<&Approval>) -> anyhow::Result<Usage> {
         let options = self.options();
         let since = options.clock.now().checked_sub(HOUR)?;
         let tool = suggestion.proposal.tool();
-        let others = |approval: &&Approval| Some(&approval.id) != own;
+        let others = |approval: &&Approval| own.is_none_or(|own| own.id != approval.id);
         let begun = options.store.approvals_begun_since(since).await?;
         let begun: Vec<&Approval> = begun.iter().filter(others).collect();
         let count = |approvals: &[&Approval]| approvals.len() as u32;
@@ -257,7 +252,11 @@ impl Gate {
         if let Caller::Client { .. } = &suggestion.caller {
             let asked = options.store.approvals_made_since(since).await?;
             let same = |approval: &&Approval| approval.asked_by.is_same(&suggestion.caller);
-            usage.caller_last_hour = asked.iter().filter(others).filter(same).count() as u32;
+            // What people have said yes to is not taken back by what its caller asks for after it, or was refused.
+            let before = |approval: &&Approval| {
+                own.is_none_or(|own| approval.created_at < own.created_at && approval.state != ApprovalState::Refused)
+            };
+            usage.caller_last_hour = asked.iter().filter(others).filter(same).filter(before).count() as u32;
         }
         Ok(usage)
     }

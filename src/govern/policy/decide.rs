@@ -1,11 +1,11 @@
 //! One decision: whether a call may run, needs leave, or is refused, by which rule. Pure and total.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 
 use crate::govern::policy::file::{Allow, Approvers, Deny, Policy};
 use crate::govern::policy::pattern;
+use crate::govern::policy::place::Placed;
+use crate::mcp::Labelled;
 use crate::model::{Caller, Name, ObjectRef, Severity, Tier, Verdict};
 use crate::redact::{Redacted, Redactor};
 use crate::text;
@@ -22,7 +22,8 @@ pub struct Ask<'a> {
     pub namespace: Option<&'a str>,
     /// Other namespaces whose pods the change moves (a drain's) or whose alert it silences; each is judged as the object is.
     pub also: &'a [Name],
-    pub labels: &'a BTreeMap<String, Redacted>,
+    /// The labels of all that the change touches; a rule by labels matches if one of these carries them all.
+    pub labels: &'a [Labelled],
     /// The incident's.
     pub severity: Severity,
     pub caller: &'a Caller,
@@ -92,9 +93,12 @@ impl Policy {
         Some(deny(named("deny", i, rule.line), "the policy forbids this read".into()))
     }
 
-    fn denies(&self, ask: &Ask<'_>, object: &ObjectRef, place: Option<&str>) -> Option<Verdict> {
-        let (i, rule) = self.deny.iter().enumerate().find(|(_, rule)| rule.matches(ask, place))?;
-        let why = if place == object.namespace.as_ref().map(Name::as_str) {
+    fn denies<'a>(&'a self, ask: &Ask<'a>, object: &ObjectRef, place: Option<&str>) -> Option<Verdict> {
+        let matching = |(i, rule): (usize, &'a Placed<Deny>)| Some((i, rule, rule.matches(ask, place)?));
+        let (i, rule, by) = self.deny.iter().enumerate().find_map(matching)?;
+        let why = if let By::Label(carries) = by {
+            text!("{} carries a label that the policy protects", carries)
+        } else if place == object.namespace.as_ref().map(Name::as_str) {
             rule.says(object)
         } else {
             let does = match ask.tool {
@@ -144,7 +148,7 @@ impl Policy {
             return Some(deny(self.limit("tool_calls_per_incident"), why));
         }
         let Caller::Client { name, .. } = ask.caller else { return None };
-        let max = limits.of_caller(name.as_str())?.1.calls_per_hour?;
+        let max = limits.of_caller(name.as_str()).calls_per_hour?;
         let reached = usage.caller_last_hour >= max;
         reached.then(|| {
             deny(self.limit("callers"), text!("{} has made {} calls within the last hour, the limit", name, max))
@@ -165,7 +169,7 @@ impl Policy {
             return Some(no);
         }
         let Caller::Client { name, .. } = ask.caller else { return None };
-        let max = limits.of_caller(name.as_str())?.1.writes_per_hour?;
+        let max = limits.of_caller(name.as_str()).writes_per_hour?;
         let why = || text!("{} has asked for {} changes within the last hour, the limit", name, max);
         (usage.caller_last_hour >= max).then(|| deny(self.limit("callers"), why()))
     }
@@ -238,20 +242,31 @@ fn missing(tier: Tier, place: Option<&str>) -> Redacted {
     }
 }
 
+/// What of a change a rule matches.
+enum By<'a> {
+    Place,
+    /// The object that carries its labels.
+    Label(&'a ObjectRef),
+}
+
 impl Deny {
-    fn matches(&self, ask: &Ask<'_>, place: Option<&str>) -> bool {
+    fn matches<'a>(&self, ask: &Ask<'a>, place: Option<&str>) -> Option<By<'a>> {
         let namespace = self.namespaces.is_empty()
             || place.is_some_and(|place| pattern::closest(&self.namespaces, place).is_some());
-        let labels =
-            self.labels.iter().all(|(key, value)| ask.labels.get(key).is_some_and(|have| have.as_str() == value));
         let tool = self.tools.is_empty() || self.tools.iter().any(|tool| tool == ask.tool);
-        namespace && labels && tool
+        if !namespace || !tool {
+            return None;
+        }
+        if self.labels.is_empty() {
+            return Some(By::Place);
+        }
+        let here = |one: &&Labelled| one.object.namespace.as_ref().map(Name::as_str) == place;
+        let carries = |one: &&Labelled| self.labels.iter().all(|(key, value)| has_label(one, key, value));
+        ask.labels.iter().filter(here).find(carries).map(|one| By::Label(&one.object))
     }
 
     fn says(&self, object: &ObjectRef) -> Redacted {
-        if !self.labels.is_empty() {
-            text!("{} carries a label that the policy protects", object)
-        } else if !self.tools.is_empty() {
+        if !self.tools.is_empty() {
             text!("the policy forbids this tool for {}", object)
         } else {
             text!("the policy forbids changes to {}", object)
@@ -267,4 +282,12 @@ impl Allow {
         };
         here && (self.tools.is_empty() || self.tools.iter().any(|tool| tool == ask.tool))
     }
+}
+
+/// Whether an object carries a label. What was read of the object was masked where its key or value looks like a secret;
+/// what stands in the policy is masked likewise before the two are held to be different.
+fn has_label(one: &Labelled, key: &str, value: &str) -> bool {
+    one.labels
+        .get(key)
+        .is_some_and(|have| have.as_str() == value || *have == Redactor::default().redact_value(key, value))
 }

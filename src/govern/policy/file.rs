@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::govern::policy::freeze::Freeze;
 use crate::govern::policy::leave::StandingLeave;
@@ -17,7 +18,9 @@ use crate::model::Tier;
 pub struct Policy {
     /// Raises the tier of a tool; none can be lowered.
     pub tiers: BTreeMap<String, Placed<Tier>>,
-    /// Where changes are possible at all; without a rule wherever nothing denies them.
+    /// Where changes are possible at all; without the key wherever nothing denies them.
+    #[serde(deserialize_with = "not_empty")]
+    #[schemars(length(min = 1))]
     pub allow: Vec<Placed<Allow>>,
     /// Who may approve which tiers where. The most specific rule that matches applies alone; of equals the one that
     /// wants more people.
@@ -39,12 +42,15 @@ pub struct Policy {
 #[serde(deny_unknown_fields)]
 pub struct Allow {
     /// Names, or prefixes ending in `*`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_empty")]
+    #[schemars(length(min = 1))]
     pub namespaces: Vec<String>,
     /// Objects without a namespace (nodes); `*` never means them.
     #[serde(default)]
     pub cluster: bool,
-    #[serde(default)]
+    /// These tools alone; without the key all of them.
+    #[serde(default, deserialize_with = "not_empty")]
+    #[schemars(length(min = 1))]
     pub tools: Vec<String>,
 }
 
@@ -66,6 +72,15 @@ pub struct Approvers {
     pub people: u32,
 }
 
+/// A list that is written down and empty says the opposite of what it looks like: without the key there is no condition.
+pub(super) fn not_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let list = Vec::deserialize(deserializer)?;
+    if list.is_empty() {
+        return Err(D::Error::custom("an empty list; name something, or remove the key"));
+    }
+    Ok(list)
+}
+
 fn one() -> u32 {
     1
 }
@@ -76,12 +91,14 @@ fn one() -> u32 {
 #[serde(deny_unknown_fields)]
 pub struct Deny {
     /// Names, or prefixes ending in `*`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_empty")]
+    #[schemars(length(min = 1))]
     pub namespaces: Vec<String>,
     /// Labels that an object carries.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_empty")]
+    #[schemars(length(min = 1))]
     pub tools: Vec<String>,
 }
 
@@ -105,13 +122,13 @@ pub struct Limits {
     /// In the currency of `model.prices` in the configuration, where it has a price for the model.
     pub money_per_day: Option<f64>,
     pub money_per_month: Option<f64>,
-    /// The share of each of these that only critical and high incidents may use.
+    /// The share of each of these that only critical incidents may use.
     pub reserve_for_critical: f64,
     /// How long a request for leave waits for an answer.
     pub approval_minutes: u32,
     /// Bounds of single tools that change something, by name; `tool_calls_per_incident` bounds what only reads.
     pub tools: BTreeMap<String, ToolLimits>,
-    /// Bounds of outside callers, by the name of their token; `*` is each one that has no row of its own.
+    /// Bounds of outside callers, by the name of their token; `*` is for each one what its own row does not say.
     pub callers: BTreeMap<String, CallerLimits>,
 }
 
@@ -166,10 +183,14 @@ impl Limits {
         self.money_per_day.is_some() || self.money_per_month.is_some()
     }
 
-    /// The bounds of an outside caller by its name: its own row, else that of `*`.
-    pub fn of_caller(&self, name: &str) -> Option<(&str, &CallerLimits)> {
-        let row = self.callers.get_key_value(name).or_else(|| self.callers.get_key_value("*"));
-        row.map(|(key, limits)| (key.as_str(), limits))
+    /// The bounds of an outside caller by its name: those of its own row, and of `*` what that does not say.
+    pub fn of_caller(&self, name: &str) -> CallerLimits {
+        let (own, all) = (self.callers.get(name), self.callers.get("*"));
+        let bound = |of: fn(&CallerLimits) -> Option<u32>| own.and_then(of).or_else(|| all.and_then(of));
+        CallerLimits {
+            calls_per_hour: bound(|row| row.calls_per_hour),
+            writes_per_hour: bound(|row| row.writes_per_hour),
+        }
     }
 }
 

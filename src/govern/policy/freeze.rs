@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::govern::policy::file::not_empty;
 use crate::govern::policy::pattern;
 use crate::model::Severity;
 
@@ -31,7 +32,8 @@ pub struct Freeze {
     /// The IANA name of the zone in which these times are meant: `Europe/Paris`, `UTC`.
     pub timezone: String,
     /// Names, or prefixes ending in `*`; without it everything is frozen, objects without a namespace too.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_empty")]
+    #[schemars(length(min = 1))]
     pub namespaces: Vec<String>,
     /// What the window does not hold.
     #[serde(default)]
@@ -52,8 +54,17 @@ pub struct Except {
 /// A window that was understood.
 #[derive(Clone, Debug)]
 pub(super) enum Window {
-    Cron { starts: Box<Crontab>, length: SignedDuration, last: Last },
+    Cron { starts: Box<Starts>, length: SignedDuration, last: Last },
     Once { from: Timestamp, until: Timestamp },
+}
+
+/// When windows begin by a cron expression.
+#[derive(Clone, Debug)]
+pub(super) struct Starts {
+    zone: TimeZone,
+    in_zone: Crontab,
+    /// The same by the clock on the wall, for times that the zone leaves out.
+    on_wall: Crontab,
 }
 
 /// The stretch of time that was looked at last, and when the freeze in it ends (None: none): the search of a cron
@@ -89,8 +100,12 @@ impl Freeze {
         let zone = TimeZone::get(&self.timezone).map_err(|_| {
             ("timezone", format!("`{}` is no time zone; give an IANA name such as Europe/Paris", self.timezone))
         })?;
+        if self.except.as_ref().is_some_and(|except| except.severity == Severity::None) {
+            let what = "`severity: none` excepts every incident, so nothing would ever be frozen; name a higher one";
+            return Err(("except", what.to_owned()));
+        }
         match (&self.cron, &self.length, &self.from, &self.until) {
-            (Some(cron), Some(length), None, None) => self.read_cron(cron, length),
+            (Some(cron), Some(length), None, None) => self.read_cron(cron, length, zone),
             (None, None, Some(from), Some(until)) => {
                 let from = instant(from, &zone, false).map_err(|why| ("from", why))?;
                 let until = instant(until, &zone, true).map_err(|why| ("until", why))?;
@@ -104,7 +119,7 @@ impl Freeze {
         }
     }
 
-    fn read_cron(&self, cron: &str, length: &str) -> Result<Window, (&'static str, String)> {
+    fn read_cron(&self, cron: &str, length: &str, zone: TimeZone) -> Result<Window, (&'static str, String)> {
         let length: SignedDuration = length
             .parse()
             .map_err(|_| ("for", format!("`{length}` is no length; write hours and minutes, such as 60h or 90m")))?;
@@ -114,11 +129,14 @@ impl Freeze {
         if cron.split_ascii_whitespace().count() != 5 {
             return Err(("cron", format!("`{cron}`: five fields, minute hour day month weekday")));
         }
-        let starts = parse_crontab(&format!("{cron} {}", self.timezone)).map_err(|error| {
-            let reason = error.to_string();
-            let reason = reason.lines().last().unwrap_or_default().trim().trim_start_matches("^ ").to_owned();
-            ("cron", format!("`{cron}`: {reason}"))
-        })?;
+        let parse = |timezone: &str| {
+            parse_crontab(&format!("{cron} {timezone}")).map_err(|error| {
+                let reason = error.to_string();
+                let reason = reason.lines().last().unwrap_or_default().trim().trim_start_matches("^ ").to_owned();
+                ("cron", format!("`{cron}`: {reason}"))
+            })
+        };
+        let starts = Starts { zone, in_zone: parse(&self.timezone)?, on_wall: parse("UTC")? };
         Ok(Window::Cron { starts: Box::new(starts), length, last: Last::default() })
     }
 }
@@ -154,14 +172,35 @@ impl Window {
 }
 
 /// A freeze holds now if one began within the last `length`: the stretch around `now` for which that answer is true.
-fn look(starts: &Crontab, length: SignedDuration, now: Timestamp) -> Option<(Timestamp, Timestamp, Option<Timestamp>)> {
+fn look(starts: &Starts, length: SignedDuration, now: Timestamp) -> Option<(Timestamp, Timestamp, Option<Timestamp>)> {
     let before = now.checked_sub(length).ok()?;
-    let first = starts.find_next(MakeTimestamp(before)).ok()?.timestamp();
+    let first = starts.after(before)?;
     if first <= now {
         let end = first.checked_add(length).ok()?;
         Some((first, end, Some(end)))
     } else {
         Some((now, first, None))
+    }
+}
+
+impl Starts {
+    /// The first start after `time`. One that the clocks leap over, as they do in spring, is when they have leapt.
+    fn after(&self, time: Timestamp) -> Option<Timestamp> {
+        let next = self.in_zone.find_next(MakeTimestamp(time)).ok()?.timestamp();
+        let leaps = self.zone.following(time).take_while(|leap| leap.timestamp() < next);
+        let leapt = leaps.map(|leap| leap.timestamp()).find(|leap| self.is_leapt_over(*leap));
+        Some(leapt.unwrap_or(next))
+    }
+
+    /// Whether a start lies within the time on the wall that is left out at this instant.
+    fn is_leapt_over(&self, leap: Timestamp) -> bool {
+        let Ok(just_before) = leap.checked_sub(SignedDuration::from_secs(1)) else { return false };
+        let on_wall = |time: Timestamp, of: Timestamp| {
+            let offset = self.zone.to_offset(of);
+            time.checked_add(SignedDuration::from_secs(i64::from(offset.seconds()))).ok()
+        };
+        let (Some(from), Some(to)) = (on_wall(just_before, just_before), on_wall(leap, leap)) else { return false };
+        self.on_wall.find_next(MakeTimestamp(from)).is_ok_and(|start| start.timestamp() < to)
     }
 }
 
@@ -173,7 +212,17 @@ fn instant(text: &str, zone: &TimeZone, through: bool) -> Result<Timestamp, Stri
             let date = if through { date.tomorrow().map_err(|_| wrong())? } else { date };
             date.to_datetime(Time::midnight())
         }
-        _ => text.replace(' ', "T").parse().map_err(|_| wrong())?,
+        _ => {
+            let text = text.replace(' ', "T");
+            let time = text.split_once('T').map_or("", |(_, time)| time);
+            // An offset would be read and forgotten.
+            if !time.chars().all(|c| c.is_ascii_digit() || matches!(c, ':' | '.')) {
+                return Err(format!(
+                    "`{text}`: leave out what comes after the time; `timezone` says where it is meant"
+                ));
+            }
+            text.parse().map_err(|_| wrong())?
+        }
     };
     Ok(zone.to_zoned(at).map_err(|_| wrong())?.timestamp())
 }
@@ -223,6 +272,31 @@ mod tests {
     }
 
     #[test]
+    fn a_window_that_begins_while_the_clocks_leap_begins_when_they_have_leapt() {
+        // On 29 March 2026 there is no 02:00 in Paris: after 01:59:59, which is 00:59:59 UTC, comes 03:00.
+        let night = freeze("{cron: '0 2 * * SUN', for: 4h, timezone: Europe/Paris}");
+        for (at, holds) in [
+            ("2026-03-22T00:59:59Z", false),
+            ("2026-03-22T01:00:00Z", true),
+            ("2026-03-29T00:59:59Z", false),
+            ("2026-03-29T01:00:00Z", true),
+            ("2026-03-29T04:59:59Z", true),
+            ("2026-03-29T05:00:00Z", false),
+            ("2026-04-04T23:59:59Z", false),
+            ("2026-04-05T00:00:00Z", true),
+        ] {
+            check(&night, Severity::High, at, holds);
+        }
+        // What begins at the leap itself begins once, and in autumn nothing is left out.
+        let after = freeze("{cron: '0 3 * * *', for: 1h, timezone: Europe/Paris}");
+        check(&after, Severity::High, "2026-03-29T01:59:59Z", true);
+        check(&after, Severity::High, "2026-03-29T02:00:00Z", false);
+        check(&night, Severity::High, "2026-10-25T04:00:00Z", true);
+        // The answer does not hang on what was asked before.
+        check(&night, Severity::High, "2026-03-29T02:00:00Z", true);
+    }
+
+    #[test]
     fn what_was_never_understood_is_frozen() {
         let broken: Freeze = serde_saphyr::from_str("{cron: nonsense, for: 1h, timezone: UTC}").unwrap();
         check(&broken, Severity::Critical, "2026-12-24T04:59:59Z", true);
@@ -239,6 +313,10 @@ mod tests {
             ("{from: 2026-12-24, until: 2026-12-23, timezone: UTC}", "until"),
             ("{from: 24.12.2026, until: 2026-12-26, timezone: UTC}", "from"),
             ("{timezone: UTC}", "cron"),
+            ("{from: '2026-12-20T18:00+02:00', until: 2026-12-26, timezone: UTC}", "from"),
+            ("{from: 2026-12-20, until: '2026-12-26T18:00[Europe/Paris]', timezone: UTC}", "until"),
+            ("{from: 2026-12-20, until: '2026-12-26T18:00Z', timezone: UTC}", "until"),
+            ("{cron: '0 18 * * FRI', for: 1h, timezone: UTC, except: {severity: none}}", "except"),
         ] {
             let freeze: Freeze = serde_saphyr::from_str(yaml).unwrap();
             assert_eq!(freeze.read().unwrap_err().0, key, "{yaml}");

@@ -9,6 +9,9 @@ use crate::govern::policy::place::Placed;
 use crate::mcp;
 use crate::model::Tier;
 
+/// The callers that need no entry: whoever sits at the machine itself.
+const OF_THIS_MACHINE: [&str; 2] = ["stdio", "loopback"];
+
 impl Policy {
     /// What is right and can hardly be meant: rules that can never apply, leaves that give nothing, near names.
     pub fn warnings(&self, now: Timestamp) -> Vec<Problem> {
@@ -34,6 +37,20 @@ impl Policy {
             }
         }
         found
+    }
+
+    /// Bounds of callers that there are not among `callers`: a slip here bounds nobody.
+    pub fn uncalled(&self, callers: &[&str]) -> Vec<Problem> {
+        let known = |row: &str| row == "*" || OF_THIS_MACHINE.contains(&row) || callers.contains(&row);
+        let rows = self.limits.callers.keys().map(String::as_str).filter(|row| !known(row));
+        let line = self.limit_lines.get("callers").copied().unwrap_or(1);
+        let told = |row: &str| {
+            let near = pattern::near(row, callers.iter().copied());
+            let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            let what = format!("mcp_callers_file lists no such caller, so this bounds nobody{hint}");
+            problem(line, format!("limits.callers.{row}"), what)
+        };
+        rows.map(told).collect()
     }
 
     fn warn_shadowed(&self, found: &mut Vec<Problem>) {
@@ -160,6 +177,9 @@ impl Policy {
         }
         for (i, rule) in self.allow.iter().enumerate() {
             named.extend(whole(&rule.namespaces, rule.line, format!("allow[{i}].namespaces")));
+        }
+        for (i, freeze) in self.freeze.iter().enumerate() {
+            named.extend(whole(&freeze.namespaces, freeze.line, format!("freeze[{i}].namespaces")));
         }
         for (i, leave) in self.standing_leave.iter().enumerate() {
             named.push((&leave.namespace, leave.line, format!("standing_leave[{i}].namespace")));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::govern::callers::namespace_of;
 use crate::govern::policy::decide::{Ask, Usage, decide};
 use crate::govern::policy::file::Policy;
 use crate::govern::policy::leave::{Covering, LeaveRecord, StandingLeave, covering};
@@ -46,7 +47,6 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// Judges every change that was proposed, in the order of time, with what would have been used by then.
 pub fn changes<'a>(policy: &Policy, past: &Past<'a>) -> Vec<Rehearsed<'a>> {
     let mut judged: Vec<Rehearsed<'a>> = Vec::new();
-    let no_labels = BTreeMap::new();
     for approval in past.approvals {
         let compiled = mcp::tool(approval.proposal.tool()).map_or(Tier::Destructive, |(_, tier)| tier);
         let also = moved(approval);
@@ -56,7 +56,7 @@ pub fn changes<'a>(policy: &Policy, past: &Past<'a>) -> Vec<Rehearsed<'a>> {
             object: Some(approval.proposal.object()),
             namespace: None,
             also: &also,
-            labels: &no_labels,
+            labels: &[],
             severity: past.incidents.get(&approval.incident).map_or(Severity::None, |incident| incident.severity),
             caller: &approval.asked_by,
             now: approval.created_at,
@@ -148,17 +148,16 @@ fn uses(judged: &[Rehearsed<'_>], leave: &StandingLeave, now: Timestamp) -> u32 
 pub fn reads<'a>(policy: &Policy, past: &Past<'a>) -> Vec<RefusedRead<'a>> {
     let mut of_incident: BTreeMap<&IncidentId, u32> = BTreeMap::new();
     let mut refused = Vec::new();
-    let no_labels = BTreeMap::new();
     for call in past.reads.iter().filter(|call| call.tier == Tier::ReadOnly && call.verdict == Verdict::Run) {
-        let arguments: serde_json::Value = serde_json::from_str(call.arguments.as_str()).unwrap_or_default();
+        let arguments = serde_json::from_str(call.arguments.as_str()).unwrap_or_default();
         let all = of_incident.entry(&call.incident).or_default();
         let ask = Ask {
             tool: &call.tool,
             tier: Tier::ReadOnly,
             object: None,
-            namespace: arguments["namespace"].as_str(),
+            namespace: namespace_of(&arguments),
             also: &[],
-            labels: &no_labels,
+            labels: &[],
             severity: Severity::None,
             caller: &call.caller,
             now: call.called_at,

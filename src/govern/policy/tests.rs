@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::*;
+use crate::mcp::Labelled;
 use crate::model::{
     Approval, ApprovalId, ApprovalState, Caller, ClusterName, Execution, IncidentId, Kind, Name, ObjectRef, Proposal,
     Severity, Tier, Verdict, Verification,
 };
-use crate::redact::Redacted;
+use crate::redact::{Redacted, Redactor};
 
 const POLICY: &str = r#"
 approvers:
@@ -52,8 +53,6 @@ fn node() -> ObjectRef {
     ObjectRef::new(Kind::Node, None, "worker-1").unwrap()
 }
 
-static NO_LABELS: BTreeMap<String, Redacted> = BTreeMap::new();
-
 fn ask<'a>(tool: &'a str, object: &'a ObjectRef) -> Ask<'a> {
     Ask {
         tool,
@@ -61,11 +60,16 @@ fn ask<'a>(tool: &'a str, object: &'a ObjectRef) -> Ask<'a> {
         object: Some(object),
         namespace: None,
         also: &[],
-        labels: &NO_LABELS,
+        labels: &[],
         severity: Severity::High,
         caller: &Caller::Agent,
         now: at(MONDAY),
     }
+}
+
+fn labelled(object: &ObjectRef, key: &str, value: &str) -> Labelled {
+    let value = Redactor::default().redact_value(key, value);
+    Labelled { object: object.clone(), labels: BTreeMap::from([(key.to_owned(), value)]) }
 }
 
 #[track_caller]
@@ -88,12 +92,37 @@ fn the_most_specific_rule_applies_alone_and_is_named_with_its_line() {
 #[test]
 fn a_deny_wins_however_general_the_leave() {
     check(decided("kube-system"), "deny", "deny[0] (line 7)");
-    let labels = BTreeMap::from([("firstlook.dev/protected".to_owned(), "true".into())]);
     let object = deployment("shop-de");
+    let labels = [labelled(&object, "firstlook.dev/protected", "true")];
     let protected = Ask { labels: &labels, ..ask("rollout_restart", &object) };
     check(decide(&policy(), &protected, &Usage::default()), "deny", "deny[1] (line 8)");
     let node = node();
     check(decide(&policy(), &ask("rollout_restart", &node), &Usage::default()), "nobody", "cluster: true");
+}
+
+#[test]
+fn a_protecting_label_holds_on_whatever_is_touched_also_where_it_looks_like_a_secret() {
+    let rules = "deny: [{labels: {example.com/holds-secret: \"true\"}}, {labels: {a: x, b: x}, namespaces: [shop]}]";
+    let policy = Policy::parse(rules, "policy.yaml").unwrap();
+    let (node, shop, cart) = (node(), deployment("shop"), deployment("cart"));
+    let both: Vec<Name> = ["cart", "shop"].iter().filter_map(|name| Name::parse(name)).collect();
+    let says = |labels: &[Labelled], rule: &str, whose: &str| {
+        let drain = Ask { tier: Tier::Destructive, also: &both, labels, ..ask("drain", &node) };
+        let verdict = decide(&policy, &drain, &Usage::default());
+        check(verdict.clone(), if rule.is_empty() { "nobody" } else { "deny" }, rule);
+        assert!(format!("{verdict:?}").contains(whose), "{verdict:?}");
+    };
+    let secret = labelled(&shop, "example.com/holds-secret", "true");
+    assert!(secret.labels.values().all(|value| value.as_str() != "true"), "its key looks like a secret's: {secret:?}");
+    says(&[labelled(&node, "x", "y"), secret], "deny[0]", "Deployment shop/checkout carries a label");
+    says(&[labelled(&cart, "example.com/holds-secret", "false")], "", "");
+    let of = |object: &ObjectRef| Labelled {
+        object: object.clone(),
+        labels: [("a", "x"), ("b", "x")].map(|(key, value)| (key.to_owned(), value.into())).into(),
+    };
+    says(&[of(&shop)], "deny[1]", "Deployment shop/checkout carries");
+    says(&[of(&cart)], "", "");
+    says(&[labelled(&shop, "a", "x"), labelled(&shop, "b", "x")], "", "");
 }
 
 #[test]
@@ -312,4 +341,37 @@ fn a_rehearsal_says_what_a_changed_file_would_have_done() {
     let limit = "limits.writes_per_hour (line 15)";
     assert_eq!(said(&policy()), [leave, leave, limit, leave, "deny[0] (line 7)", "freeze[0] (line 11)"]);
     assert_eq!(said(&Policy::default()), ["nobody"; 6]);
+}
+
+#[test]
+fn a_read_of_a_namespace_itself_is_a_read_of_it() {
+    let (kinds, reads) = (serde_json::json!({"kind": "Namespace", "name": "hr"}), ["get_object", "list_events"]);
+    let policy = Policy::parse("deny: [{tools: [get_object, list_events], namespaces: [hr]}]", "p").unwrap();
+    for tool in reads {
+        let namespace = crate::govern::callers::namespace_of(kinds.as_object().unwrap());
+        let object = node();
+        let read = Ask { tier: Tier::ReadOnly, object: None, namespace, ..ask(tool, &object) };
+        check(decide(&policy, &read, &Usage::default()), "deny", "deny[0]");
+    }
+}
+
+#[test]
+fn a_callers_row_says_no_more_than_it_says_and_a_row_of_nobody_is_told() {
+    let rules =
+        "limits: {callers: {'*': {calls_per_hour: 10, writes_per_hour: 3}, kimi: {writes_per_hour: 5}, kimmi: {}}}";
+    let policy = Policy::parse(rules, "p").unwrap();
+    let kimi = policy.limits.of_caller("kimi");
+    assert_eq!((kimi.calls_per_hour, kimi.writes_per_hour), (Some(10), Some(5)));
+    assert_eq!(policy.limits.of_caller("other").writes_per_hour, Some(3));
+    let told: Vec<String> = policy.uncalled(&["kimi", "other"]).iter().map(ToString::to_string).collect();
+    assert!(told.len() == 1 && told[0].contains("limits.callers.kimmi") && told[0].contains("`kimi`"), "{told:?}");
+}
+
+#[test]
+fn near_names_are_told_of_freezes_too() {
+    let rules = "approvers: [{who: [U024BE7LH], tiers: [reversible], namespaces: [monitoring]}]\n\
+                 freeze: [{from: 2026-12-24, until: 2026-12-26, timezone: UTC, namespaces: [monitorng]}]";
+    let told: Vec<String> =
+        Policy::parse(rules, "p").unwrap().warnings(at(MONDAY)).iter().map(ToString::to_string).collect();
+    assert!(told.iter().any(|told| told.contains("freeze[0].namespaces")), "{told:?}");
 }

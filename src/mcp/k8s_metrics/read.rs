@@ -10,6 +10,7 @@ use crate::mcp::arguments;
 use crate::mcp::arguments::{Find, MaybeNamespace, Query, QueryRange};
 use crate::mcp::k8s_metrics::lines;
 use crate::mcp::k8s_metrics::lines::Range;
+use crate::mcp::reach::Reach;
 use crate::model::{ObjectRef, Source};
 use crate::observe::Prometheus;
 use crate::observe::answers::{Answered, Series};
@@ -36,9 +37,14 @@ const EXPLAINED_MAX: usize = 12;
 /// What has had no sample for this long is no longer of interest, in minutes.
 const NAMED_WITHIN_MINUTES: i64 = 60;
 
-pub(super) async fn query_metrics(server: &Prometheus, clock: &Clock, ask: &Query) -> Result<Answer, ToolError> {
+pub(super) async fn query_metrics(
+    server: &Prometheus,
+    clock: &Clock,
+    ask: &Query,
+    reach: &Reach,
+) -> Result<Answer, ToolError> {
     let namespace = arguments::maybe_namespace(ask.namespace.as_deref())?;
-    let query = held(server, &ask.query, namespace.as_ref())?;
+    let query = held(server, &ask.query, namespace.as_ref(), reach)?;
     let at = ago(clock.now(), ask.minutes_ago)?;
     let answered = server.query(&query, at).await?;
     let redactor = server.redactor();
@@ -54,9 +60,10 @@ pub(super) async fn query_metrics_range(
     server: &Prometheus,
     clock: &Clock,
     ask: &QueryRange,
+    reach: &Reach,
 ) -> Result<Answer, ToolError> {
     let namespace = arguments::maybe_namespace(ask.namespace.as_deref())?;
-    let query = held(server, &ask.query, namespace.as_ref())?;
+    let query = held(server, &ask.query, namespace.as_ref(), reach)?;
     let span = span(clock.now(), ask.minutes, ask.minutes_ago)?;
     let Span { start, end, step_seconds } = span;
     let answered = server.query_range(&query, start, end, step_seconds).await?;
@@ -117,9 +124,9 @@ pub(in crate::mcp) fn is_short(query: &str) -> Result<(), ToolError> {
 }
 
 /// The query as it may be asked.
-fn held(server: &Prometheus, query: &str, namespace: Option<&ObjectRef>) -> Result<String, ToolError> {
+fn held(server: &Prometheus, query: &str, namespace: Option<&ObjectRef>, reach: &Reach) -> Result<String, ToolError> {
     is_short(query)?;
-    server.hold(query, namespace.map(ObjectRef::name)).map_err(ToolError::Refused)
+    server.hold(query, namespace.map(ObjectRef::name), reach.cluster).map_err(ToolError::Refused)
 }
 
 fn ago(from: Timestamp, minutes: Option<u32>) -> Result<Timestamp, ToolError> {
@@ -167,16 +174,27 @@ pub(in crate::mcp) fn tell(
     answer.show_lines(heading, all);
 }
 
-pub(super) async fn list_alerts(server: &Prometheus, clock: &Clock, ask: &MaybeNamespace) -> Result<Answer, ToolError> {
+pub(super) async fn list_alerts(
+    server: &Prometheus,
+    clock: &Clock,
+    ask: &MaybeNamespace,
+    reach: &Reach,
+) -> Result<Answer, ToolError> {
     let namespace = arguments::maybe_namespace(ask.namespace.as_deref())?;
-    let Rules { raised: mut alerts, failing, inactive } = server.rules().await?;
-    // Those of other namespaces are not this incident's to read.
-    let own = |alert: &RuleAlert| {
-        alert.namespace.is_none() || alert.namespace.as_deref() == namespace.as_ref().map(ObjectRef::name)
+    let Rules { raised: mut alerts, mut failing, mut inactive } = server.rules().await?;
+    // Those of other namespaces are not this incident's to read, and those of none speak of the cluster.
+    let own = |alert: &RuleAlert| match &alert.namespace {
+        None => reach.cluster,
+        Some(of) => Some(of.as_str()) == namespace.as_ref().map(ObjectRef::name),
     };
     alerts.retain(own);
+    if !reach.cluster {
+        failing.clear();
+        inactive.clear();
+    }
     alerts.sort_by(|a, b| b.firing.cmp(&a.firing).then(b.active_at.cmp(&a.active_at)));
-    let where_ = namespace.as_ref().map_or("of no namespace".into(), |namespace| text!("of {} and of none", namespace));
+    let none = if reach.cluster { " and of none" } else { "" };
+    let where_ = namespace.as_ref().map_or("of no namespace".into(), |namespace| text!("of {}{}", namespace, none));
     let mut answer = Answer::new(text!("alerts {}", where_));
     let now = clock.now();
     let mut lines: Vec<Redacted> = alerts.iter().take(SHOWN_MAX).map(|alert| line(alert, now)).collect();
@@ -235,7 +253,12 @@ fn line(alert: &RuleAlert, now: Timestamp) -> Redacted {
     )
 }
 
-pub(super) async fn find_metrics(server: &Prometheus, clock: &Clock, ask: &Find) -> Result<Answer, ToolError> {
+pub(super) async fn find_metrics(
+    server: &Prometheus,
+    clock: &Clock,
+    ask: &Find,
+    reach: &Reach,
+) -> Result<Answer, ToolError> {
     let namespace = arguments::maybe_namespace(ask.namespace.as_deref())?;
     let wanted = ask.text.trim().to_ascii_lowercase();
     if wanted.is_empty() || wanted.chars().count() > 100 {
@@ -243,7 +266,7 @@ pub(super) async fn find_metrics(server: &Prometheus, clock: &Clock, ask: &Find)
     }
     let now = clock.now();
     let start = now.checked_sub(SignedDuration::from_mins(NAMED_WITHIN_MINUTES)).unwrap_or(now);
-    let names = server.names(namespace.as_ref().map(ObjectRef::name), start, now).await?;
+    let names = server.names(namespace.as_ref().map(ObjectRef::name), reach.cluster, start, now).await?;
     let all = names.len();
     let mut found: Vec<String> = names.into_iter().filter(|name| name.to_ascii_lowercase().contains(&wanted)).collect();
     // The shortest are the plainest; those of the namespace go before those of the cluster.

@@ -11,7 +11,6 @@ use crate::mcp::checked;
 use crate::mcp::checked::{Checked, proposal, refuse};
 use crate::model::{Action, Kind, Moved, Name, ObjectRef};
 use crate::observe::reader::Selector;
-use crate::observe::typed::Typed;
 use crate::observe::typed::workload::deployment_of;
 use crate::observe::{Reader, json};
 use crate::text;
@@ -61,9 +60,8 @@ pub(super) async fn delete_pod(reader: &Reader, ask: &Named) -> Result<Checked, 
     };
     let uid = json::text(&value, "/metadata/uid").to_owned();
     // Whoever protects the workload protects its pods.
-    let typed = Typed { redactor: reader.redactor() };
-    let mut labels = typed.map(&value, "/metadata/labels");
-    labels.extend(typed.map(&owning, "/metadata/labels"));
+    let mut labels = checked::labels(reader, &object, &value);
+    labels.extend(checked::labels(reader, &owner, &owning));
     Ok(Checked::Proposal { action: Action::DeletePod { object, uid, owner }, labels, also: Vec::new() })
 }
 
@@ -76,27 +74,25 @@ pub(super) async fn drain(reader: &Reader, ask: &NodeName) -> Result<Checked, To
     if here.len() > PODS_MAX {
         return refuse(text!("{} has more than {} pods: drain it by hand", object, PODS_MAX));
     }
+    let mut labels = checked::labels(reader, &object, &value);
     let (mut pods, mut owners) = (Vec::new(), BTreeSet::new());
     for pod in here.iter().filter(|pod| moves(pod)) {
         let Some(named) = json::reference(pod) else { continue };
         owners.insert(owner(pod, &named)?);
-        if has_guard(pod) {
-            return refuse(text!("{} on it is protected by a label", named));
-        }
+        labels.extend(checked::labels(reader, &named, pod));
         pods.push(Moved { uid: json::text(pod, "/metadata/uid").to_owned(), pod: named });
     }
     if pods.is_empty() {
         return refuse(text!("no pod of {} would move: cordon it", object));
     }
     for owner in &owners {
-        if reader.get(owner).await?.is_some_and(|owning| has_guard(&owning)) {
-            return refuse(text!("{}, which has a pod on it, is protected by a label", owner));
+        if let Some(owning) = reader.get(owner).await? {
+            labels.extend(checked::labels(reader, owner, &owning));
         }
     }
     pods.sort_by(|a, b| a.pod.cmp(&b.pod));
     let mut also: Vec<Name> = pods.iter().filter_map(|moved| moved.pod.namespace.clone()).collect();
     also.dedup();
-    let labels = Typed { redactor: reader.redactor() }.map(&value, "/metadata/labels");
     let was_cordoned = value.pointer("/spec/unschedulable").and_then(Value::as_bool) == Some(true);
     Ok(Checked::Proposal { action: Action::Drain { object, pods, was_cordoned }, labels, also })
 }
@@ -107,12 +103,6 @@ fn moves(pod: &Value) -> bool {
     let ends = pod.pointer("/metadata/deletionTimestamp").is_some();
     let of_node = json::controller(pod).is_some_and(|(kind, ..)| kind == "DaemonSet" || kind == "Node");
     !over && !ends && !of_node
-}
-
-/// Whoever sets this label to `true` keeps firstlook off.
-fn has_guard(value: &Value) -> bool {
-    let labels = value.pointer("/metadata/labels");
-    labels.and_then(|labels| labels.get("firstlook.dev/protected")).and_then(Value::as_str) == Some("true")
 }
 
 /// Who makes another: never a Job, whose work would be lost, and never nobody.

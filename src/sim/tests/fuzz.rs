@@ -193,8 +193,8 @@ fn texts_are_redacted_folded_and_bounded() {
     ];
     try_hard("query", &queries, |bytes| {
         let text = String::from_utf8_lossy(bytes);
-        drop(queries::promql(&text, Bounds { label: "namespace", namespace: Some("shop") }));
-        drop(queries::promql(&text, Bounds { label: "namespace", namespace: None }));
+        drop(queries::promql(&text, Bounds { label: "namespace", namespace: Some("shop"), cluster: true }));
+        drop(queries::promql(&text, Bounds { label: "namespace", namespace: None, cluster: false }));
         drop(queries::logql(&text, "namespace", "shop"));
     });
 }

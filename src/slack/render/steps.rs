@@ -20,29 +20,40 @@ pub(super) struct Step {
     pub(super) below: Option<String>,
 }
 
-/// Approvals on one card; the others are in the thread.
+/// Approvals on one card; the others are in the thread. What waits for a person is never left out for what does not.
 const STEPS_MAX: usize = 3;
+/// Approvals that wait on one card: each takes three blocks of the fifty that Slack takes, and the rest of a card about
+/// fifteen. More than that are answered from the card as it empties.
+const WAITING_MAX: usize = 10;
 /// Lines of a difference on the card; the whole is in the thread.
 const DIFF_LINES_MAX: usize = 6;
 
-/// The steps in the order in which they were asked, without those that a newer one has replaced.
+/// The steps in the order in which they were asked, without those that a newer one has replaced. Where there are too
+/// many, those go first that were refused, and what waits for a person goes last.
 pub(super) fn steps(card: &Card, now: Timestamp) -> Vec<Step> {
-    let mut shown: Vec<&Approval> = Vec::new();
-    for (index, approval) in card.approvals.iter().enumerate() {
-        let newer = &card.approvals[..index];
-        let same = |other: &&Approval| other.proposal.object() == approval.proposal.object();
-        let replaced = newer.iter().any(|other| same(&other)) && !was_done(approval.state);
-        if !replaced {
-            shown.push(approval);
-        }
-    }
-    shown.truncate(STEPS_MAX);
-    shown.reverse();
-    shown.iter().enumerate().map(|(index, approval)| step(card, approval, index + 1, now)).collect()
+    let newest_first = card.approvals.iter().enumerate();
+    let mut shown: Vec<(usize, &Approval)> =
+        newest_first.filter(|(index, approval)| !is_replaced(approval, &card.approvals[..*index])).collect();
+    let waits = |approval: &Approval| approval.state == ApprovalState::Pending;
+    shown.sort_by_key(|(_, approval)| match approval.state {
+        _ if waits(approval) => 0,
+        ApprovalState::Refused => 2,
+        _ => 1,
+    });
+    let waiting = shown.iter().filter(|(_, approval)| waits(approval)).count();
+    shown.truncate(waiting.clamp(STEPS_MAX, WAITING_MAX));
+    shown.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
+    shown.iter().enumerate().map(|(nth, (_, approval))| step(card, approval, nth + 1, now)).collect()
 }
 
-fn was_done(state: ApprovalState) -> bool {
-    matches!(state, ApprovalState::Executed | ApprovalState::OutcomeUnknown | ApprovalState::Executing)
+/// Whether a newer request about the same object says all that is still true of this one. What was refused replaces
+/// nothing but what was refused, and nothing replaces what a person can still answer, or what was done.
+fn is_replaced(approval: &Approval, newer: &[Approval]) -> bool {
+    use ApprovalState::{Approved, Executed, Executing, OutcomeUnknown, Pending, Refused};
+    let stays = matches!(approval.state, Pending | Approved | Executing | Executed | OutcomeUnknown);
+    let replaces = |other: &Approval| other.state != Refused || approval.state == Refused;
+    let same = |other: &Approval| other.proposal.object() == approval.proposal.object();
+    !stays && newer.iter().any(|other| same(other) && replaces(other))
 }
 
 fn step(card: &Card, approval: &Approval, nth: usize, now: Timestamp) -> Step {
@@ -162,7 +173,7 @@ fn pending(card: &Card, approval: &Approval, action: &Action, nth: usize, now: T
     if !yes.is_empty() {
         text.push_str(&format!("\nYes so far: {} ({} of {})", yes.join(", "), yes.len(), approval.people_needed));
     }
-    if !open(card) && approval.undoes.is_none() {
+    if card.incident.state.withdraws() && approval.undoes.is_none() {
         return Step { text, diff, ..Step::default() };
     }
     let buttons = buttons::decide(approval, action, nth);

@@ -254,6 +254,13 @@ async fn a_protecting_label_keeps_every_change_away() {
     assert_eq!(ended.state, ApprovalState::Withdrawn);
     let refused = world.ask(Proposal::PauseRollout { object: web() }).await;
     assert!(refused.because.as_str().contains("label"), "{}", refused.because);
+    // Whoever protects the pods protects them from what makes them.
+    world.edit(&web(), |web| {
+        web["metadata"]["labels"] = json!({});
+        web["spec"]["template"]["metadata"]["labels"]["firstlook.dev/protected"] = json!("true");
+    });
+    let refused = world.ask(Proposal::Scale { object: web(), replicas: 1 }).await;
+    assert!(refused.because.as_str().contains("carries a label"), "{}", refused.because);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

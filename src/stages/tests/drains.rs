@@ -74,7 +74,17 @@ async fn a_node_with_a_running_job_or_a_protected_pod_is_not_drained() {
     let pod = object(Kind::Pod, "shop", "web-abc-1");
     world.edit(&pod, |pod| pod["metadata"]["labels"]["firstlook.dev/protected"] = json!("true"));
     let refused = world.ask(Proposal::Drain { object: n1() }).await;
-    assert!(refused.because.as_str().contains("protected by a label"), "{}", refused.because);
+    assert!(refused.because.as_str().contains("Pod shop/web-abc-1 carries a label"), "{}", refused.because);
+    world.edit(&pod, |pod| pod["metadata"]["labels"]["firstlook.dev/protected"] = json!("false"));
+    let web = object(Kind::Deployment, "shop", "web");
+    world.edit(&web, |web| web["metadata"]["labels"]["firstlook.dev/protected"] = json!("true"));
+    let refused = world.ask(Proposal::Drain { object: n1() }).await;
+    assert!(refused.because.as_str().contains("Deployment shop/web carries a label"), "{}", refused.because);
+    // What the workload's label says does not overrule what the pod's says.
+    world.edit(&pod, |pod| pod["metadata"]["labels"]["firstlook.dev/protected"] = json!("true"));
+    world.edit(&web, |web| web["metadata"]["labels"]["firstlook.dev/protected"] = json!("false"));
+    let refused = world.ask(Proposal::DeletePod { object: pod.clone() }).await;
+    assert!(refused.because.as_str().contains("Pod shop/web-abc-1 carries a label"), "{}", refused.because);
     world.edit(&pod, |pod| pod["metadata"]["ownerReferences"] = owners("Job", "report"));
     let refused = world.ask(Proposal::Drain { object: n1() }).await;
     assert!(refused.because.as_str().contains("pod of a Job"), "{}", refused.because);

@@ -9,8 +9,8 @@ use proptest::sample::select;
 
 use crate::govern::policy::*;
 use crate::mcp;
+use crate::mcp::Labelled;
 use crate::model::{Caller, Kind, Name, ObjectRef, Severity, Tier, Verdict};
-use crate::redact::Redacted;
 
 const NAMESPACES: [&str; 4] = ["shop", "shop-eu", "billing", "kube-system"];
 const PATTERNS: [&str; 5] = ["*", "shop*", "shop", "billing", "kube-system"];
@@ -83,7 +83,7 @@ struct Question {
     tier: Tier,
     object: Option<ObjectRef>,
     also: Vec<Name>,
-    labels: BTreeMap<String, Redacted>,
+    labels: Vec<Labelled>,
     severity: Severity,
     caller: Caller,
     now: jiff::Timestamp,
@@ -117,9 +117,15 @@ fn question() -> impl Strategy<Value = Question> {
         .prop_map(|(tool, tier, object, also, protected, severity, caller, second)| Question {
             tier: mcp::tool(&tool).map_or(tier, |(_, compiled)| compiled),
             tool,
-            object,
             also,
-            labels: protected.then(|| ("protected".to_owned(), "true".into())).into_iter().collect(),
+            labels: protected
+                .then(|| Labelled {
+                    object: object.clone().unwrap_or_else(|| ObjectRef::new(Kind::Node, None, "n1").unwrap()),
+                    labels: BTreeMap::from([("protected".to_owned(), "true".into())]),
+                })
+                .into_iter()
+                .collect(),
+            object,
             severity,
             caller,
             now: jiff::Timestamp::from_second(second).unwrap(),

@@ -14,8 +14,9 @@ use crate::http;
 use crate::observe::alertmanager::AlertmanagerOptions;
 use crate::observe::loki::LokiOptions;
 use crate::observe::pagerduty::PagerDutyOptions;
+use crate::observe::prometheus::PrometheusOptions;
 use crate::observe::web::{Login, WebOptions};
-use crate::observe::{Alertmanager, Loki, PagerDuty};
+use crate::observe::{Alertmanager, Loki, PagerDuty, Prometheus};
 use crate::sim::tests::alertmanager;
 use crate::sim::tests::alertmanager::Fake;
 use crate::sim::tests::attacks::case::{Case, Muted};
@@ -29,6 +30,7 @@ pub(super) struct Beside {
     reached: Option<AlertmanagerOptions>,
     loki: Option<WebOptions>,
     pagerduty: Option<WebOptions>,
+    prometheus: Option<WebOptions>,
     _ends_with_this: DropGuard,
 }
 
@@ -52,6 +54,7 @@ impl Beside {
             reached,
             loki: says(loki.as_ref(), &stop).await,
             pagerduty: says(pagerduty.as_ref(), &stop).await,
+            prometheus: says(case.prometheus.as_ref(), &stop).await,
             _ends_with_this: stop.drop_guard(),
         }
     }
@@ -66,6 +69,10 @@ impl Beside {
         if let Some(web) = &self.loki {
             let options = LokiOptions { web: web.clone(), namespace_label: "namespace".into() };
             sources.loki = Some(Loki::new(options, redactor()).unwrap());
+        }
+        if let Some(web) = &self.prometheus {
+            let options = PrometheusOptions { web: web.clone(), namespace_label: "namespace".into() };
+            sources.prometheus = Some(Prometheus::new(options, redactor()).unwrap());
         }
         if let Some(web) = &self.pagerduty {
             let web = WebOptions { login: Login::Token("a-key-that-only-reads".into()), ..web.clone() };
@@ -107,12 +114,15 @@ impl Beside {
     }
 }
 
-/// A server that answers what the case says: by the first part of a path that fits.
+/// A server that answers what the case says: by the longest part that fits of what is asked.
 async fn says(answers: Option<&Map<String, Value>>, stop: &CancellationToken) -> Option<WebOptions> {
     let answers = answers?.clone();
     let answer = async move |request: Request| -> Response {
-        let asked = request.uri().to_string();
-        match answers.iter().find(|(part, _)| asked.contains(part.as_str())) {
+        let uri = request.uri().to_string();
+        // Prometheus is asked by a form.
+        let form = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap_or_default();
+        let asked = format!("{uri} {}", String::from_utf8_lossy(&form));
+        match answers.iter().filter(|(part, _)| asked.contains(part.as_str())).max_by_key(|(part, _)| part.len()) {
             Some((_, answer)) => axum::Json(answer.clone()).into_response(),
             None => (StatusCode::NOT_FOUND, axum::Json(json!({}))).into_response(),
         }

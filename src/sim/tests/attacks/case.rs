@@ -31,6 +31,8 @@ pub(super) struct Case {
     /// What Loki and PagerDuty answer, by part of the path that is asked for; without it there is none.
     pub(super) loki: Option<Map<String, Value>>,
     pub(super) pagerduty: Option<Map<String, Value>>,
+    /// The same of Prometheus, by part of the form that is sent; without it there is the scenario's.
+    pub(super) prometheus: Option<Map<String, Value>>,
     /// What a model that obeys does; without it there is no model.
     pub(super) agent: Option<Agent>,
     /// What happens, one after the other: each a `Step`, whose words may hold `$approval`, `$incident` and what was kept.
@@ -230,6 +232,9 @@ pub(super) struct Call {
     pub(super) method: Option<String>,
     #[serde(default)]
     pub(super) arguments: Value,
+    /// The call, so often one after the other.
+    #[serde(default = "one")]
+    pub(super) times: usize,
     /// The arguments, so deep inside each other.
     #[serde(default)]
     pub(super) nested: usize,
@@ -292,6 +297,8 @@ pub(super) struct Holds {
     pub(super) incidents: Option<usize>,
     /// The states of all approvals, oldest first.
     pub(super) approvals: Option<Vec<String>>,
+    /// Entries of the audit about calls from outside, at most.
+    pub(super) audited_of_outside: Option<usize>,
     /// What became of Alertmanager's alerts and silences.
     pub(super) muted: Muted,
 }
@@ -323,6 +330,7 @@ impl Default for Holds {
             shown: Vec::new(),
             incidents: None,
             approvals: None,
+            audited_of_outside: None,
             muted: Muted::default(),
         }
     }

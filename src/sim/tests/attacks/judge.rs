@@ -98,6 +98,18 @@ impl Siege {
                 found.push(format!("approvals are {states:?} instead of {wanted:?} ({})", why.join("; ")));
             }
         }
+        if let Some(most) = holds.audited_of_outside {
+            self.town.stages.gate.flush().await;
+            let mut entries = 0;
+            let count = |line: &str| {
+                entries += usize::from(line.contains("\"kind\":\"outside\""));
+                Ok(())
+            };
+            self.town.store.audit_export(count).await.unwrap();
+            if entries > most {
+                found.push(format!("{entries} entries of the audit about calls from outside instead of {most}"));
+            }
+        }
         for entry in std::fs::read_dir(self.town._scratch.path()).unwrap() {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
             for secret in holds.secrets.iter().cloned().chain(self.own_secrets()) {

@@ -132,7 +132,11 @@ impl Siege {
                 };
                 self.deliver(request, sent.status).await;
             }
-            Step::Call(call) => self.call(call).await,
+            Step::Call(call) => {
+                for _ in 0..call.times {
+                    self.call(call.clone()).await;
+                }
+            }
             Step::Change { at, merge } => self.change(&at, &merge),
             Step::Hold { alerts, silences } => {
                 let mut held = self.beside.alertmanager.as_ref().expect("no Alertmanager").lock().unwrap();

@@ -374,3 +374,50 @@ fn what_depends_on_the_pods_is_named_counted_or_said_to_be_unknown() {
     let blind = with(Part::Missing("no answer in time".into()), Part::default());
     assert!(blind.contains("could not read the Services before them (no answer in time)"), "{blind}");
 }
+
+#[test]
+fn what_waits_for_a_person_keeps_its_buttons_whatever_is_asked_after_it() {
+    use ApprovalState::*;
+    let all = [
+        Proposed,
+        Pending,
+        Approved,
+        Rejected,
+        Expired,
+        Withdrawn,
+        Executing,
+        Executed,
+        Failed,
+        OutcomeUnknown,
+        Refused,
+    ];
+    let values = |card: &Card| serde_json::to_string(&super::card(card, &Options { now: at(8) }).blocks).unwrap();
+    for (state, others) in all.into_iter().flat_map(|state| [(state, 1), (state, 4)]) {
+        let mut card = asked(|_| {});
+        let waits = card.approvals[0].clone();
+        for nth in 0..others {
+            let id = ApprovalId::fresh();
+            let mut other = Approval { id, ..approval(state) };
+            if nth % 2 == 1 {
+                let namespace = ObjectRef::new(Kind::Deployment, Some("shop"), &format!("other-{nth}"));
+                other.proposal = Proposal::RolloutRestart { object: namespace.unwrap() };
+            }
+            card.approvals.insert(0, other);
+        }
+        for how in [Ending::Presumed, Ending::Unlisted, Ending::ResolveNotSeen] {
+            assert!(values(&card).contains(&format!("\"value\":\"{}\"", waits.id)), "{others} {state:?}: {how:?}");
+            card.incident.state = IncidentState::Over { at: at(7), how };
+        }
+        assert!(values(&card).contains(waits.id.as_str()), "{others} {state:?}");
+    }
+}
+
+#[test]
+fn what_was_refused_hides_nothing_but_what_was_refused() {
+    let mut card = asked(|approval| approval.state = ApprovalState::Expired);
+    card.approvals.insert(0, Approval { id: ApprovalId::fresh(), action: None, ..approval(ApprovalState::Refused) });
+    let text = render(&card);
+    assert!(text.contains("[ Ask again ]") && text.contains("*No safe action*"), "{text}");
+    card.approvals.insert(0, Approval { id: ApprovalId::fresh(), action: None, ..approval(ApprovalState::Refused) });
+    assert_eq!(render(&card).matches("*No safe action*").count(), 1);
+}
