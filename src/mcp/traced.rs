@@ -48,9 +48,12 @@ impl<S: ServerHandler> ServerHandler for Traced<S> {
     async fn call_tool(
         &self,
         request: CallToolRequestParams,
-        context: RequestContext<RoleServer>,
+        mut context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let incident = request.meta.as_ref().and_then(|meta| meta.get(INCIDENT)).or(context.meta.get(INCIDENT));
+        // A pipe within the process leaves it where it was put; tools look for it where the wire would bring it.
+        let beside = request.meta.iter().flat_map(|meta| meta.iter());
+        beside.for_each(|(key, value)| drop(context.meta.insert(key.clone(), value.clone())));
+        let incident = context.meta.get(INCIDENT);
         let incident = incident.and_then(|id| IncidentId::parse(id.as_str()?));
         let span = incident.map_or(tracing::Span::none(), |id| telemetry::incident(&id));
         let cancelled = context.ct.clone();

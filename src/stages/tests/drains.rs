@@ -83,7 +83,7 @@ async fn a_node_with_a_running_job_or_a_protected_pod_is_not_drained() {
     // What the workload's label says does not overrule what the pod's says.
     world.edit(&pod, |pod| pod["metadata"]["labels"]["firstlook.dev/protected"] = json!("true"));
     world.edit(&web, |web| web["metadata"]["labels"]["firstlook.dev/protected"] = json!("false"));
-    let refused = world.ask(Proposal::DeletePod { object: pod.clone() }).await;
+    let refused = world.ask(Proposal::Drain { object: n1() }).await;
     assert!(refused.because.as_str().contains("Pod shop/web-abc-1 carries a label"), "{}", refused.because);
     world.edit(&pod, |pod| pod["metadata"]["ownerReferences"] = owners("Job", "report"));
     let refused = world.ask(Proposal::Drain { object: n1() }).await;
