@@ -25,6 +25,7 @@ use crate::correlate::Rules;
 use crate::govern::audit;
 use crate::govern::budget::Price;
 use crate::govern::gate::Gate;
+use crate::govern::off::Off;
 use crate::govern::policy::Policy;
 use crate::http;
 use crate::http::Credential;
@@ -67,6 +68,8 @@ pub struct Setup {
     pub sources: Sources,
     /// MCP servers of others.
     pub foreign: Vec<Foreign>,
+    /// Tools of firstlook's own that are off.
+    pub off: Off,
     /// Namespace and name prefix of firstlook's accounts, and whether actions are possible.
     pub accounts: (String, String, bool),
     pub policy: Policy,
@@ -105,6 +108,7 @@ impl Setup {
             kubernetes,
             sources: Sources::default(),
             foreign: Vec::new(),
+            off: Off::default(),
             accounts: ("firstlook".into(), "firstlook".into(), false),
             policy: Policy::default(),
             llm: None,
@@ -385,7 +389,7 @@ mod tests {
             )
             .unwrap();
             // At the first start nobody may call yet.
-            let callers = (start > 0).then(|| CallersFile::open(&callers).unwrap().0);
+            let callers = (start > 0).then(|| CallersFile::open(&callers, Vec::new()).unwrap().0);
             let app = App::start(setup, Listeners { callers, ..Listeners::default() }).await.unwrap();
             let began = store.audit_last("start").await.unwrap().unwrap();
             assert_eq!(began["callers_sha256"].is_string(), start > 0, "{began}");

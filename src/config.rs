@@ -19,7 +19,7 @@ pub use crate::config::model::Model;
 pub use crate::config::overlay::environment;
 use crate::config::overlay::{at_fault, inline_secret, line_of, overlay, password, read_secret, unused, variable_of};
 pub use crate::config::record::{Audit, Price, Promotion};
-pub use crate::config::servers::{McpServer, McpTool};
+pub use crate::config::servers::{McpServer, McpTool, Tools};
 pub use crate::config::sources::{PagerDuty, QueryServer, Runbooks};
 use crate::model::{ClusterName, Name, Patience};
 
@@ -52,6 +52,9 @@ pub struct Config {
     pub pagerduty: Option<PagerDuty>,
     /// Where silences are asked for: without it there is no tool server `alertmanager`.
     pub alertmanager: Option<QueryServer>,
+    /// Which of firstlook's own tools there are.
+    #[serde(default)]
+    pub tools: Tools,
     /// Other MCP servers, whose listed tools the model may read by.
     #[serde(default)]
     pub mcp_servers: Vec<McpServer>,

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::agent::opening;
 use crate::agent::report;
+use crate::govern::off::Off;
 use crate::model::{Card, Kind, ObjectRef};
 use crate::redact::Redacted;
 
@@ -111,8 +112,8 @@ const USEFUL: [&str; 8] = [
 ];
 
 /// The tools as a chat-completions server takes them: the read-only ones by name, at most so many, and `submit_report`
-/// last.
-pub fn tools(offered: &[Tool], at_once: Option<usize>) -> Value {
+/// last, without the actions that are off.
+pub fn tools(offered: &[Tool], at_once: Option<usize>, off: &Off) -> Value {
     let mut offered: Vec<&Tool> = offered.iter().collect();
     offered.sort_by_key(|tool| {
         let name = tool.name.as_ref();
@@ -120,7 +121,7 @@ pub fn tools(offered: &[Tool], at_once: Option<usize>) -> Value {
     });
     let mut tools: Vec<Value> = offered.into_iter().take(at_once.unwrap_or(usize::MAX)).map(tool).collect();
     tools.sort_by_key(|tool| tool["function"]["name"].as_str().unwrap_or_default().to_owned());
-    tools.push(report::definition());
+    tools.push(report::definition(off));
     Value::Array(tools)
 }
 
@@ -143,7 +144,7 @@ fn tool(tool: &Tool) -> Value {
     json!({"type": "function", "function": {"name": tool.name, "description": description, "parameters": parameters}})
 }
 
-/// Leaves out what a model does not need of a JSON schema: titles, formats, nulls of optional fields.
+/// Leaves out what a model does not need of a JSON schema: titles, formats, nulls of optional fields, bounds.
 fn slim(schema: &mut Value) {
     let Value::Object(map) = schema else {
         if let Value::Array(items) = schema {
@@ -151,7 +152,8 @@ fn slim(schema: &mut Value) {
         }
         return;
     };
-    for key in ["$schema", "title", "format", "default", "additionalProperties"] {
+    // Bounds are told where they are passed.
+    for key in ["$schema", "title", "format", "additionalProperties", "minimum", "maximum", "maxLength"] {
         map.remove(key);
     }
     if let Some(Value::Array(types)) = map.get_mut("type") {

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::agent::claims;
 use crate::agent::claims::Struck;
+use crate::govern::off::Off;
 use crate::model::{
     Certainty, Citation, Evidence, EvidenceId, Finding, Kind, ObjectRef, Origin, Proposal, Report, Review, Role, Source,
 };
@@ -17,8 +18,26 @@ const QUOTE_MAX_CHARS: usize = 300;
 /// Items of each list: more is not read at night.
 const LIST_MAX: usize = 8;
 
-/// The tool's definition, as offered to the model.
-pub fn definition() -> Value {
+/// Actions that a report may propose: a model keeps nobody from being notified.
+const ACTIONS: [&str; 13] = [
+    "rollout_undo",
+    "rollout_restart",
+    "scale",
+    "pause_rollout",
+    "resume_rollout",
+    "set_resources",
+    "suspend_cronjob",
+    "resume_cronjob",
+    "rerun_job",
+    "cordon",
+    "uncordon",
+    "delete_pod",
+    "drain",
+];
+
+/// The tool's definition, as offered to the model, without the actions that are off.
+pub fn definition(off: &Off) -> Value {
+    let actions: Vec<&str> = ACTIONS.into_iter().filter(|action| !off.has(action)).collect();
     let text = |about: &str| json!({"type": "string", "description": about});
     json!({"type": "function", "function": {
         "name": "submit_report",
@@ -37,9 +56,7 @@ pub fn definition() -> Value {
             "next_step": text("What a person should do, if no proposal fits"),
             "proposals": {"type": "array", "items": {
                 "type": "object", "required": ["tool", "kind", "namespace", "name"], "properties": {
-                    "tool": {"type": "string", "enum": [
-                        "rollout_undo", "rollout_restart", "scale", "pause_rollout", "resume_rollout", "set_resources",
-                        "suspend_cronjob", "resume_cronjob", "rerun_job", "cordon", "uncordon", "delete_pod", "drain"]},
+                    "tool": {"type": "string", "enum": actions},
                     "kind": {"type": "string"}, "namespace": {"type": "string"}, "name": {"type": "string"},
                     "to_revision": {"type": "integer"}, "replicas": {"type": "integer"},
                     "container": {"type": "string"}, "memory_limit": {"type": "string"},

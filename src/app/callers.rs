@@ -21,6 +21,8 @@ const EVERY: Duration = Duration::from_secs(2);
 /// The file, as it was read last.
 pub struct CallersFile {
     file: PathBuf,
+    /// Servers of others, which an entry may name beside firstlook's own.
+    others: Vec<String>,
     text: String,
     /// As it was seen last. A change counts when two looks in turn see the same: nothing half written is taken.
     seen: String,
@@ -34,11 +36,11 @@ impl CallersFile {
     ///
     /// # Errors
     /// The file's, with its place.
-    pub fn open(file: &Path) -> anyhow::Result<(Self, watch::Receiver<Callers>)> {
-        let (text, known) = read(file)?;
+    pub fn open(file: &Path, others: Vec<String>) -> anyhow::Result<(Self, watch::Receiver<Callers>)> {
+        let (text, known) = read(file, &others)?;
         anyhow::ensure!(!known.is_empty(), "{}: it lists nobody", file.display());
         let (to, callers) = watch::channel(known);
-        Ok((Self { file: file.to_owned(), seen: text.clone(), text, broken: String::new(), to }, callers))
+        Ok((Self { file: file.to_owned(), others, seen: text.clone(), text, broken: String::new(), to }, callers))
     }
 
     /// What it holds, for the audit.
@@ -71,7 +73,7 @@ impl CallersFile {
         if !settled {
             return;
         }
-        match parse(&text, &self.file) {
+        match parse(&text, &self.file, &self.others) {
             Ok(callers) => self.take(callers, text, store, clock).await,
             Err(error) => self.keep(&format!("{error:#}")),
         }
@@ -98,22 +100,23 @@ impl CallersFile {
     }
 }
 
-/// Who is listed. An empty file lists nobody.
-/// What the file holds now, as text and as who is in it.
+/// What the file holds now, as text and as who is in it; `others` are the servers of others by name.
 ///
 /// # Errors
 /// The file's, with its place.
-pub fn read(file: &Path) -> anyhow::Result<(String, Callers)> {
+pub fn read(file: &Path, others: &[String]) -> anyhow::Result<(String, Callers)> {
     let text = std::fs::read_to_string(file).with_context(|| format!("mcp_callers_file: {}", file.display()))?;
-    let known = parse(&text, file)?;
+    let known = parse(&text, file, others)?;
     Ok((text, known))
 }
 
-fn parse(text: &str, file: &Path) -> anyhow::Result<Callers> {
+/// Who is listed. An empty file lists nobody.
+fn parse(text: &str, file: &Path, others: &[String]) -> anyhow::Result<Callers> {
     if text.trim().is_empty() {
         return Ok(Callers::default());
     }
-    Ok(Callers::parse(text, &file.display().to_string(), &Gate::servers())?)
+    let servers: Vec<&str> = Gate::servers().into_iter().chain(others.iter().map(String::as_str)).collect();
+    Ok(Callers::parse(text, &file.display().to_string(), &servers)?)
 }
 
 #[cfg(test)]
@@ -140,7 +143,7 @@ mod tests {
         let store = Store::open(&url, clock.clone(), Options::new(ClusterName::parse("prod").unwrap())).await.unwrap();
         let path = folder.path().join("callers.yaml");
         std::fs::write(&path, yaml(&["ada", "bob"])).unwrap();
-        let (mut file, callers) = CallersFile::open(&path).unwrap();
+        let (mut file, callers) = CallersFile::open(&path, Vec::new()).unwrap();
         let ada = callers.borrow().find("ada").unwrap().clone();
         file.look(&store, &clock).await;
         assert!(store.audit_last("callers").await.unwrap().is_none(), "nothing has changed");

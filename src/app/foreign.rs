@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::config::{Config, McpServer};
+use crate::govern::gate::Gate;
 use crate::mcp::foreign::{BETWEEN, CALL_TIMEOUT, Connect, Connection, Ear, Foreign};
 use crate::redact::Redactor;
 
@@ -34,6 +35,11 @@ pub fn from(config: &Config, redactor: &Redactor) -> anyhow::Result<Vec<Foreign>
     config.mcp_servers.iter().map(|server| one(server, redactor)).collect()
 }
 
+/// The names of the configured servers.
+pub fn servers(config: &Config) -> Vec<String> {
+    config.mcp_servers.iter().map(|server| server.name.clone()).collect()
+}
+
 /// The names under which the configured tools of others are offered.
 pub fn names(config: &Config) -> Vec<String> {
     let of = |server: &McpServer| {
@@ -44,6 +50,11 @@ pub fn names(config: &Config) -> Vec<String> {
 }
 
 fn one(server: &McpServer, redactor: &Redactor) -> anyhow::Result<Foreign> {
+    let name = &server.name;
+    anyhow::ensure!(
+        !Gate::servers().contains(&name.as_str()),
+        "mcp_servers: a server of firstlook's own is called `{name}`"
+    );
     let connect = match &server.url {
         Some(url) => by_url(url, server).with_context(|| format!("mcp_servers.{}", server.name))?,
         None => by_program(server),

@@ -63,6 +63,7 @@ impl Clients {
             reader: reader.clone(),
             sources: setup.sources.clone(),
             foreign: setup.foreign.clone(),
+            off: setup.off.clone(),
             policy: policy.clone(),
             redactor: redactor.clone(),
             clock: clock.clone(),

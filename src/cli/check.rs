@@ -11,6 +11,7 @@ use crate::cli::{CheckArgs, run};
 use crate::clock::Clock;
 use crate::config;
 use crate::config::Config;
+use crate::govern::off::Off;
 use crate::model::{IncidentId, Name, Nonce, Room, Tier};
 use crate::observe::Reader;
 use crate::observe::access;
@@ -84,6 +85,11 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
             report.passed("policy", format!("{} approver rule(s)", policy.approvers.len()));
         }
         Err(error) => report.failed("policy", format!("{error:#}")),
+    }
+    match Off::of(&config.tools.off) {
+        Ok(off) if off.is_empty() => report.passed("tools", "all are on"),
+        Ok(off) => report.passed("tools", format!("all are on but {}", off.names())),
+        Err(error) => report.failed("tools", error),
     }
     let redactor = Redactor::new(config.secrets());
     store(&config, &mut report).await;

@@ -90,7 +90,13 @@ pub fn token(args: &TokenArgs) -> anyhow::Result<ExitCode> {
     let token = fresh_token()?;
     let entry = entry(args, &token);
     let whole = format!("callers:\n{entry}");
-    Callers::parse(&whole, "entry", &Gate::servers())?;
+    let own = Gate::servers();
+    let others = args.servers.iter().map(String::as_str).filter(|name| *name != "*" && !own.contains(name));
+    let others: Vec<&str> = others.collect();
+    if !others.is_empty() {
+        eprintln!("# not firstlook's own, so the daemon must have them in mcp_servers: {}", others.join(", "));
+    }
+    Callers::parse(&whole, "entry", &own.into_iter().chain(others).collect::<Vec<_>>())?;
     eprintln!("# the token, shown once:");
     println!("{token}");
     eprintln!("# the entry for mcp_callers_file, below `callers:`");

@@ -210,7 +210,7 @@ pub struct TokenArgs {
     /// The person that it stands for: a Slack user id. Needed for anything but reading.
     #[arg(long = "for", value_name = "U...")]
     pub person: Option<String>,
-    /// Tool servers; * is all.
+    /// Tool servers; * is all of firstlook's own, those of mcp_servers are named one by one.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', default_value = "*")]
     pub servers: Vec<String>,
     /// Namespaces, or prefixes ending in *.

@@ -13,6 +13,7 @@ use clap::{Args, Subcommand};
 use crate::act::rights::{RIGHTS, Right};
 use crate::config;
 use crate::config::Config;
+use crate::govern::off::Off;
 use crate::govern::policy::Policy;
 use crate::model::{Name, Tier};
 
@@ -21,13 +22,13 @@ use crate::model::{Name, Tier};
 /// They hold what the enabled actions use and nothing more: no verb on Secrets, no wildcard.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  firstlook rbac | kubectl apply -f -\n  \
-                  firstlook rbac --config firstlook.yaml          without what the policy denies everywhere\n  \
+                  firstlook rbac --config firstlook.yaml          without what is off, or denied everywhere\n  \
                   firstlook rbac --namespaces shop,cart           changes there alone, by Roles\n  \
                   firstlook rbac --tools rollout_undo,scale\n  firstlook rbac explain")]
 pub struct RbacArgs {
     #[command(subcommand)]
     pub command: Option<RbacCommand>,
-    /// The configuration file: names of the accounts, whether changes are on, and the policy.
+    /// The configuration file: names of the accounts, whether changes are on, which tools are off, and the policy.
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
     /// Only these actions.
@@ -76,15 +77,19 @@ struct Enabled {
 impl Enabled {
     fn of(args: &RbacArgs) -> anyhow::Result<Self> {
         let load = |file: &PathBuf| Config::load(file, &config::environment());
-        let (kubernetes, policy_file) = match args.config.as_ref().map(load).transpose()? {
-            Some(config) => (config.kubernetes, config.policy_file),
-            None => (config::Kubernetes::default(), None),
+        let (kubernetes, policy_file, off) = match args.config.as_ref().map(load).transpose()? {
+            Some(config) => {
+                let off = Off::of(&config.tools.off).map_err(anyhow::Error::msg)?;
+                (config.kubernetes, config.policy_file, off)
+            }
+            None => (config::Kubernetes::default(), None, Off::default()),
         };
         let mut tools: BTreeSet<&'static str> = RIGHTS.iter().flat_map(|right| right.tools).copied().collect();
         for tool in &args.tools {
             anyhow::ensure!(tools.contains(tool.as_str()), "no action is called `{tool}`; there are: {}", list(&tools));
         }
         tools.retain(|tool| args.tools.is_empty() || args.tools.iter().any(|only| only == tool));
+        tools.retain(|tool| !off.has(tool));
         if !kubernetes.writes {
             tools.clear();
         }
@@ -213,6 +218,25 @@ mod tests {
         for gone in ["firstlook-preview", "firstlook-write", "patch", "serviceaccounts/token", "Validating"] {
             assert!(!nothing.contains(gone), "{gone}");
         }
+    }
+
+    #[test]
+    fn what_the_configuration_switches_off_is_not_granted_and_a_slip_in_it_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("firstlook.yaml");
+        let with = |off: &str| {
+            std::fs::write(&file, format!("cluster: a\ntools: {{off: [{off}]}}\n")).unwrap();
+            let args =
+                RbacArgs { command: None, config: Some(file.clone()), tools: Vec::new(), namespaces: Vec::new() };
+            Enabled::of(&args).map(|enabled| write::manifests(&enabled))
+        };
+        let none = with("").unwrap();
+        assert!(none.contains("pods/eviction") && none.contains("firstlook-write-destructive"));
+        let some = with("delete_pod, drain, k8s-safe-restart").unwrap();
+        assert!(!some.contains("pods/eviction") && !some.contains("name: firstlook-write-destructive"), "{some}");
+        assert!(some.contains("scale, pause_rollout") && !some.contains("rollout_restart"), "{some}");
+        assert!(!with("k8s-safe-restart, k8s-safe-change").unwrap().contains("firstlook-preview"));
+        assert!(with("dran").unwrap_err().to_string().contains("did you mean `drain`?"));
     }
 
     #[test]

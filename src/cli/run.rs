@@ -22,6 +22,7 @@ use crate::config::{Config, ENVIRONMENT_PREFIX};
 use crate::correlate::{Openers, Rules};
 use crate::govern::budget::Price;
 use crate::govern::callers::Callers;
+use crate::govern::off::Off;
 use crate::govern::policy::{Policy, Problem};
 use crate::http::Credential;
 use crate::http::mcp::Admission;
@@ -113,6 +114,7 @@ pub async fn setup_over(config: &Config, store: Store, clock: Clock) -> anyhow::
         kubernetes: clients::kubernetes(&config.kubernetes).await?,
         sources: sources::from(config, &redactor)?,
         foreign: foreign::from(config, &redactor)?,
+        off: Off::of(&config.tools.off).map_err(anyhow::Error::msg)?,
         accounts: (config.kubernetes.namespace.clone(), config.kubernetes.account.clone(), config.kubernetes.writes),
         policy,
         dashboard: config.links.dashboard.clone(),
@@ -224,7 +226,7 @@ async fn listeners(config: &Config) -> anyhow::Result<Listeners> {
     };
     let (callers_file, callers) = match &config.mcp_callers_file {
         Some(file) if config.listeners.mcp.is_some() => {
-            let (file, callers) = CallersFile::open(file)?;
+            let (file, callers) = CallersFile::open(file, foreign::servers(config))?;
             (Some(file), callers)
         }
         _ => (None, tokio::sync::watch::channel(Callers::default()).1),

@@ -95,6 +95,7 @@ fn the_table_and_the_shipped_file_have_every_key_that_the_code_knows_and_no_othe
         "prometheus",
         "runbooks",
         "pagerduty",
+        "tools",
         "mcp_servers[]",
         "mcp_servers[].tools[]",
         "watch",

@@ -21,7 +21,7 @@ const SECRET_KEYS: [&str; 8] = [
 ];
 
 /// The keys of the file's top level: `FIRSTLOOK_CLUSTER` is one of them, and any other name without `__` is none.
-const TOP_LEVEL: [&str; 19] = [
+const TOP_LEVEL: [&str; 20] = [
     "cluster",
     "kubernetes",
     "store",
@@ -33,6 +33,7 @@ const TOP_LEVEL: [&str; 19] = [
     "loki",
     "pagerduty",
     "alertmanager",
+    "tools",
     "mcp_servers",
     "policy_file",
     "mcp_callers_file",

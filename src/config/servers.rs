@@ -1,4 +1,4 @@
-//! Settings of other MCP servers, whose tools the model may read by.
+//! Settings of tools: which of firstlook's own are off, and other MCP servers whose tools are read by.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -19,6 +19,15 @@ const SERVER_MAX_CHARS: usize = 20;
 const TOOL_MAX_CHARS: usize = 42;
 /// Characters of what a tool is for: as long as those of firstlook's own.
 const ABOUT_MAX_CHARS: usize = 200;
+
+/// firstlook's own tools.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tools {
+    /// Tools, actions and whole servers that there are not, for nobody: neither the model nor other MCP clients are offered
+    /// them, no card has a button of them, and `firstlook rbac` grants nothing for them.
+    pub off: Vec<String>,
+}
 
 /// Another MCP server: a program that is spoken to over stdin and stdout, or a URL.
 #[derive(Debug, Deserialize)]

@@ -38,7 +38,7 @@ pub struct Rights {
     /// The person it stands for: a Slack user id.
     #[serde(rename = "for")]
     pub person: Option<String>,
-    /// Tool servers by name; `*` is all.
+    /// Tool servers by name; `*` is all of firstlook's own. Those of others are named one by one.
     #[serde(default = "all")]
     pub servers: Vec<String>,
     /// Names, or prefixes ending in `*`.
@@ -205,6 +205,20 @@ impl Rights {
     /// Whether it reaches this server.
     pub fn has_server(&self, server: &str) -> bool {
         self.servers.iter().any(|name| name == "*" || name == server)
+    }
+
+    /// Whether it reads by this server of others: none comes with `*`.
+    pub fn reads_foreign(&self, server: &str) -> bool {
+        self.tiers.contains(&Tier::ReadOnly) && self.servers.iter().any(|name| name == server)
+    }
+
+    /// Whether the arguments of a tool of others stay within, else why not: whatever they name, nothing holds what is read
+    /// there to a namespace.
+    pub fn allows_foreign(&self, arguments: &Map<String, Value>) -> Result<(), Redacted> {
+        match self.cluster {
+            true => self.allows(arguments),
+            false => Err("what servers of others read is in no namespace, and this token has no `cluster`".into()),
+        }
     }
 
     /// Whether it reaches this namespace.

@@ -6,6 +6,7 @@ mod ledger;
 mod offered;
 mod offers;
 mod propose;
+mod reach;
 mod unchecked;
 mod visit;
 
@@ -27,6 +28,7 @@ pub use crate::govern::gate::visit::Visit;
 use crate::clock::Clock;
 use crate::govern::gate::door::{Door, Entrance};
 use crate::govern::gate::ledger::Ledger;
+use crate::govern::off::Off;
 use crate::govern::policy::Policy;
 use crate::govern::scope::Scope;
 use crate::mcp;
@@ -52,6 +54,8 @@ pub struct GateOptions {
     pub sources: Sources,
     /// Servers of others.
     pub foreign: Vec<Foreign>,
+    /// What of firstlook's own there is not.
+    pub off: Off,
     pub policy: Policy,
     pub redactor: Redactor,
     pub clock: Clock,
@@ -66,7 +70,7 @@ struct Inner {
     options: GateOptions,
     /// The tool servers by name; each runs as long as its client is held.
     servers: HashMap<&'static str, Client>,
-    /// Every tool of ours, by name.
+    /// Every tool of ours that is on, by name.
     tools: Vec<Tool>,
     /// Those of servers of others, each with its server's client.
     foreign: HashMap<String, Arc<Client>>,
@@ -116,6 +120,7 @@ impl Gate {
         for tool in &tools {
             anyhow::ensure!(mcp::tool(&tool.name).is_some(), "the tool {} has no tier", tool.name);
         }
+        tools.retain(|tool: &Tool| !options.off.has(&tool.name));
         tools.sort_by(|a, b| a.name.cmp(&b.name));
         let (mut foreign, mut outsiders) = (HashMap::new(), Vec::new());
         let others = mcp::before(&options.foreign).await?.into_iter().map(|(outsider, client)| async move {
@@ -158,6 +163,11 @@ impl Gate {
         &self.0.options.store
     }
 
+    /// What is off.
+    pub fn off(&self) -> &Off {
+        &self.0.options.off
+    }
+
     /// The present policy.
     pub fn policy(&self) -> &Policy {
         &self.0.options.policy
@@ -193,9 +203,9 @@ impl Gate {
         }
     }
 
-    /// The tier of a tool that there is. Of others only what was declared to read is taken: their word counts for nothing.
+    /// The tier of a tool that there is, and is on. Of others only what was declared to read is taken: their word counts for nothing.
     fn tier(&self, tool: &str) -> Option<Tier> {
-        let own = mcp::tool(tool).map(|(_, tier)| tier);
+        let own = mcp::tool(tool).filter(|(name, _)| !self.off().has(name)).map(|(_, tier)| tier);
         own.or_else(|| self.0.foreign.contains_key(tool).then_some(Tier::ReadOnly))
     }
 

@@ -6,6 +6,7 @@ pub mod budget;
 pub mod callers;
 pub mod gate;
 mod leaves;
+pub mod off;
 pub mod permit;
 pub mod policy;
 pub mod record;

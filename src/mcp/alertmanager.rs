@@ -23,8 +23,6 @@ use crate::text;
 /// The server's name.
 pub const SERVER: &str = "alertmanager";
 
-/// The longest silence: about half a shift, so that nobody inherits one that they do not know of.
-const HOURS_MAX: u32 = 4;
 /// Labels of one alert; Prometheus' own alerts have about ten.
 const LABELS_MAX: usize = 64;
 /// Alerts of one name that a refusal tells apart.
@@ -46,7 +44,7 @@ impl Silences {
     }
 
     #[tool(
-        description = "Propose that nobody is notified of one alert of an incident for some hours. It only asks; a person decides.",
+        description = "Ask a person to silence one alert of an incident for some hours.",
         annotations(
             read_only_hint = false,
             destructive_hint = false,
@@ -59,7 +57,7 @@ impl Silences {
     }
 
     #[tool(
-        description = "Propose that a silence made by silence_alert ends. It only asks; a person decides.",
+        description = "Ask a person to end a silence that silence_alert made.",
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
     async fn expire_silence(&self, Parameters(ask): Parameters<EndSilence>) -> Result<CallToolResult, ErrorData> {
@@ -76,9 +74,6 @@ impl ServerHandler for Silences {
 
 impl Silences {
     async fn silence(&self, ask: &Silence) -> Result<Checked, ToolError> {
-        if !(1..=HOURS_MAX).contains(&ask.hours) {
-            return refuse(text!("a silence lasts 1 to {} hours", HOURS_MAX));
-        }
         let object = arguments::object(self.reader.redactor(), &ask.kind, ask.namespace.as_deref(), &ask.name)?;
         let value = self.reader.get(&object).await?;
         let Some(value) = value else { return Err(near::not_found(&self.reader, &object).await) };

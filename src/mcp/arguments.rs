@@ -10,11 +10,35 @@ use crate::model::{Kind, Name, ObjectRef};
 use crate::redact::{Redacted, Redactor};
 use crate::text;
 
+/// Kinds whose pods come from a template that can be rolled out.
+const ROLLED: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
+/// What people deploy, and what a Deployment keeps of its revisions.
+const WORKLOADS: [&str; 6] = ["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "ReplicaSet"];
+const WITH_PODS: [&str; 7] = ["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "ReplicaSet", "Pod"];
+/// How far back one may ask, in minutes: a week, within every usual retention.
+pub(super) const MINUTES_MAX: u32 = 7 * 24 * 60;
+/// How long a range is that nobody gives a length.
+pub(super) const MINUTES: u32 = 60;
+/// Lines of a log's end: a file that a kubelet has not rotated yet (10 MiB) holds about as many.
+const TAIL_LINES_MAX: u32 = 100_000;
+/// Characters of a query: the longest alert rules of kubernetes-mixin are below.
+const QUERY_MAX_CHARS: usize = 2_000;
+/// Characters of a pattern: a whole log line fits.
+const PATTERN_MAX_CHARS: usize = 500;
+/// Characters of a quantity, as the change itself takes it.
+const QUANTITY_MAX_CHARS: usize = 20;
+/// Controllers count revisions one by one.
+const REVISION_MAX: i32 = i32::MAX;
+/// More pods than this in one step are a slip of the pen rather than a remedy.
+const REPLICAS_MAX: u32 = 1_000;
+/// The longest silence: about half a shift, so that nobody inherits one that they do not know of.
+const HOURS_MAX: u32 = 4;
+
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Workloads {
     pub(super) namespace: String,
-    /// Only names with this in them
+    /// Part of a name
     pub(super) text: Option<String>,
 }
 
@@ -22,6 +46,7 @@ pub(super) struct Workloads {
 #[serde(deny_unknown_fields)]
 pub(super) struct OneWorkload {
     pub(super) namespace: String,
+    #[schemars(extend("enum" = WORKLOADS))]
     pub(super) kind: String,
     pub(super) name: String,
 }
@@ -43,7 +68,7 @@ pub(super) struct OneObject {
 pub(super) struct Events {
     /// Leave out for a Node
     pub(super) namespace: Option<String>,
-    /// With name; without both all of the namespace
+    /// With name
     pub(super) kind: Option<String>,
     pub(super) name: Option<String>,
 }
@@ -53,10 +78,10 @@ pub(super) struct Events {
 pub(super) struct OneLog {
     pub(super) namespace: String,
     pub(super) pod: String,
-    /// Without it those in trouble, or all
     pub(super) container: Option<String>,
-    /// true: only the run before the restart; false: only this one
+    /// Only the run before the restart; false: only this one
     pub(super) previous: Option<bool>,
+    #[schemars(extend("minimum" = 1, "maximum" = TAIL_LINES_MAX))]
     pub(super) tail_lines: Option<u32>,
 }
 
@@ -64,12 +89,13 @@ pub(super) struct OneLog {
 #[serde(deny_unknown_fields)]
 pub(super) struct Search {
     pub(super) namespace: String,
-    /// A workload's kind, or Pod
+    #[schemars(extend("enum" = WITH_PODS))]
     pub(super) kind: String,
     pub(super) name: String,
-    /// Text to find, in any case
+    #[schemars(extend("maxLength" = PATTERN_MAX_CHARS))]
     pub(super) pattern: String,
     pub(super) regex: Option<bool>,
+    #[schemars(extend("minimum" = 1, "maximum" = MINUTES_MAX))]
     pub(super) since_minutes: Option<u32>,
 }
 
@@ -77,22 +103,23 @@ pub(super) struct Search {
 #[serde(deny_unknown_fields)]
 pub(super) struct Query {
     /// PromQL
+    #[schemars(extend("maxLength" = QUERY_MAX_CHARS))]
     pub(super) query: String,
-    /// Without it only series of nodes and the cluster
+    /// Left out: only nodes and the cluster
     pub(super) namespace: Option<String>,
-    /// 0 if left out
+    #[schemars(extend("minimum" = 0, "maximum" = MINUTES_MAX))]
     pub(super) minutes_ago: Option<u32>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct QueryRange {
+    #[schemars(extend("maxLength" = QUERY_MAX_CHARS))]
     pub(super) query: String,
-    /// As in query_metrics
     pub(super) namespace: Option<String>,
-    /// 60 if left out
+    #[schemars(extend("minimum" = 1, "maximum" = MINUTES_MAX, "default" = MINUTES))]
     pub(super) minutes: Option<u32>,
-    /// Its end
+    #[schemars(extend("minimum" = 0, "maximum" = MINUTES_MAX))]
     pub(super) minutes_ago: Option<u32>,
 }
 
@@ -106,18 +133,19 @@ pub(super) struct MaybeNamespace {
 #[serde(deny_unknown_fields)]
 pub(super) struct QueryLogs {
     /// LogQL, such as {app="web"} |= "error"
+    #[schemars(extend("maxLength" = QUERY_MAX_CHARS))]
     pub(super) query: String,
     pub(super) namespace: String,
-    /// 60 if left out
+    #[schemars(extend("minimum" = 1, "maximum" = MINUTES_MAX, "default" = MINUTES))]
     pub(super) minutes: Option<u32>,
-    /// Its end
+    #[schemars(extend("minimum" = 0, "maximum" = MINUTES_MAX))]
     pub(super) minutes_ago: Option<u32>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Narrow {
-    /// Only what has this in it
+    /// Filter
     pub(super) text: Option<String>,
 }
 
@@ -130,11 +158,31 @@ pub(super) struct Find {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Undo {
+pub(super) struct Rolled {
     pub(super) namespace: String,
+    #[schemars(extend("enum" = ROLLED))]
     pub(super) kind: String,
     pub(super) name: String,
-    /// The revision to go back to; without it the one before the present one
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Run {
+    pub(super) namespace: String,
+    #[schemars(extend("enum" = ["Job", "CronJob"]))]
+    pub(super) kind: String,
+    pub(super) name: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Undo {
+    pub(super) namespace: String,
+    #[schemars(extend("enum" = ROLLED))]
+    pub(super) kind: String,
+    pub(super) name: String,
+    /// Left out: the one before
+    #[schemars(extend("minimum" = 1, "maximum" = REVISION_MAX))]
     pub(super) to_revision: Option<i64>,
 }
 
@@ -155,9 +203,10 @@ pub(super) struct NodeName {
 #[serde(deny_unknown_fields)]
 pub(super) struct Replicas {
     pub(super) namespace: String,
-    /// Deployment or StatefulSet
+    #[schemars(extend("enum" = ["Deployment", "StatefulSet"]))]
     pub(super) kind: String,
     pub(super) name: String,
+    #[schemars(extend("minimum" = 0, "maximum" = REPLICAS_MAX))]
     pub(super) replicas: u32,
 }
 
@@ -165,14 +214,18 @@ pub(super) struct Replicas {
 #[serde(deny_unknown_fields)]
 pub(super) struct ContainerResources {
     pub(super) namespace: String,
+    #[schemars(extend("enum" = ROLLED))]
     pub(super) kind: String,
     pub(super) name: String,
     pub(super) container: String,
     /// As 500m; none takes it away
+    #[schemars(extend("maxLength" = QUANTITY_MAX_CHARS))]
     pub(super) cpu_request: Option<String>,
-    /// As 512Mi
+    #[schemars(extend("maxLength" = QUANTITY_MAX_CHARS))]
     pub(super) memory_request: Option<String>,
+    #[schemars(extend("maxLength" = QUANTITY_MAX_CHARS))]
     pub(super) cpu_limit: Option<String>,
+    #[schemars(extend("maxLength" = QUANTITY_MAX_CHARS))]
     pub(super) memory_limit: Option<String>,
 }
 
@@ -180,12 +233,11 @@ pub(super) struct ContainerResources {
 #[serde(deny_unknown_fields)]
 pub(super) struct Silence {
     pub(super) namespace: Option<String>,
-    /// The incident's subject, such as Deployment
     pub(super) kind: String,
     pub(super) name: String,
-    /// Its name; its fingerprint where several have it
+    /// Its name or fingerprint
     pub(super) alert: String,
-    /// At most 4
+    #[schemars(extend("minimum" = 1, "maximum" = HOURS_MAX))]
     pub(super) hours: u32,
 }
 
@@ -199,6 +251,12 @@ pub(super) struct EndSilence {
     pub(super) alert: String,
 }
 
+impl From<Rolled> for OneWorkload {
+    fn from(Rolled { namespace, kind, name }: Rolled) -> Self {
+        Self { namespace, kind, name }
+    }
+}
+
 /// The object that arguments name.
 pub(super) fn object(
     redactor: &Redactor,
@@ -210,7 +268,7 @@ pub(super) fn object(
         return Err(ToolError::Refused(Redacted::literal(NO_SECRETS)));
     }
     let Some(kind) = Kind::named(kind).filter(|kind| *kind != Kind::Alert) else {
-        return Err(ToolError::Refused(text!("`{}` is no kind that can be read", redactor.redact(kind).cut(40))));
+        return Err(ToolError::Refused(text!("kind: `{}` is none that can be read", redactor.redact(kind).cut(40))));
     };
     let namespace = namespace.filter(|namespace| !namespace.is_empty());
     if kind.is_namespaced() && namespace.is_none() {
@@ -308,7 +366,7 @@ mod tests {
         let ask = |kind, namespace, name| object(&redactor, kind, namespace, name).map_err(|error| error.says());
         assert_eq!(ask("secrets", Some("shop"), "db").unwrap_err().as_str(), NO_SECRETS);
         assert_eq!(ask("deployment", Some("shop"), "web").unwrap().to_string(), "Deployment shop/web");
-        assert!(ask("Deploymnt", Some("shop"), "web").unwrap_err().as_str().contains("no kind"));
+        assert!(ask("Deploymnt", Some("shop"), "web").unwrap_err().as_str().starts_with("kind: "));
         assert!(ask("Pod", None, "web").unwrap_err().as_str().contains("namespace"));
         assert!(ask("Pod", Some("shop"), "../secrets").is_err());
     }

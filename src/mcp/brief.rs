@@ -24,9 +24,6 @@ fn shorten(schema: &mut JsonObject) {
     for key in ["$schema", "title", "format", "additionalProperties"] {
         schema.remove(key);
     }
-    if schema.get("minimum").and_then(Value::as_u64) == Some(0) {
-        schema.remove("minimum");
-    }
     if let Some(Value::Array(types)) = schema.get_mut("type") {
         types.retain(|kind| kind != "null");
         if let [only] = types.as_slice() {
@@ -56,14 +53,14 @@ mod tests {
     fn a_schema_says_the_same_in_fewer_words() {
         let long = json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema", "title": "OneLog", "type": "object", "additionalProperties": false,
-            "properties": {"title": {"type": "string"}, "tail_lines": {"description": "All", "type": ["integer", "null"], "format": "uint32", "minimum": 0}},
+            "properties": {"title": {"type": "string"}, "tail_lines": {"description": "All", "type": ["integer", "null"], "format": "uint32", "minimum": 1}},
             "required": ["title"],
         });
         let mut schema = long.as_object().unwrap().clone();
         shorten(&mut schema);
         let short = json!({
             "type": "object",
-            "properties": {"title": {"type": "string"}, "tail_lines": {"description": "All", "type": "integer"}}, "required": ["title"],
+            "properties": {"title": {"type": "string"}, "tail_lines": {"description": "All", "type": "integer", "minimum": 1}}, "required": ["title"],
         });
         assert_eq!(Value::Object(schema), short);
     }

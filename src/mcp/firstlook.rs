@@ -78,7 +78,7 @@ impl Firstlook {
     }
 
     #[tool(
-        description = "Tell of past incidents like this one: cause, what was done, whether it helped.",
+        description = "Tell of past incidents like this one: their causes, and what helped.",
         output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
@@ -137,7 +137,7 @@ impl Firstlook {
     }
 
     #[tool(
-        description = "Tell how far a change is that was asked for: pending, approved, executed, or why not.",
+        description = "Tell how far a change is that was asked for, or why it was refused.",
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
     async fn get_approval(&self, Parameters(ask): Parameters<OneApproval>) -> Result<Json<ApprovalTold>, String> {

@@ -214,6 +214,11 @@ impl Outsider {
         (!of.is_there).then(|| text!("{} does not offer {} any more", self.name(), self.says(tool)))
     }
 
+    /// The server's name.
+    pub fn server(&self) -> &str {
+        &self.foreign.name
+    }
+
     /// The listed tools that may be called, as far as is known, with the arguments that they take.
     pub fn offered(&self) -> Vec<Tool> {
         let tool = |(name, about): &(String, String)| {

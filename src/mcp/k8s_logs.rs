@@ -43,7 +43,7 @@ impl K8sLogs {
     }
 
     #[tool(
-        description = "Find a text or regular expression in the logs of all pods of a workload.",
+        description = "Find a text (in any case) or regular expression in the logs of a workload's pods.",
         output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]

@@ -18,7 +18,7 @@ use crate::mcp::reach::Reach;
 use crate::observe::Prometheus;
 
 pub(in crate::mcp) use lines::{Range, course};
-pub(in crate::mcp) use read::{is_short, span, tell, tell_bound};
+pub(in crate::mcp) use read::{is_said, span, tell};
 
 /// The server's name.
 pub const SERVER: &str = "k8s-metrics";

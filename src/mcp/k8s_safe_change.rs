@@ -10,7 +10,7 @@ use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{CallToolResult, ServerConfig};
 use rmcp::{tool, tool_handler, tool_router};
 
-use crate::mcp::arguments::{ContainerResources, Named, NodeName, OneWorkload, Replicas};
+use crate::mcp::arguments::{ContainerResources, Named, NodeName, Replicas, Run};
 use crate::mcp::checked;
 use crate::mcp::info;
 use crate::observe::Reader;
@@ -33,7 +33,7 @@ impl K8sSafeChange {
     }
 
     #[tool(
-        description = "Propose another number of pods for a workload. It only asks; a person decides.",
+        description = "Ask a person to scale a workload.",
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
     async fn scale(&self, Parameters(ask): Parameters<Replicas>) -> Result<CallToolResult, ErrorData> {
@@ -41,7 +41,7 @@ impl K8sSafeChange {
     }
 
     #[tool(
-        description = "Propose to hold the rollout of a Deployment where it is. It only asks; a person decides.",
+        description = "Ask a person to pause the rollout of a Deployment.",
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
     async fn pause_rollout(&self, Parameters(ask): Parameters<Named>) -> Result<CallToolResult, ErrorData> {
@@ -49,7 +49,7 @@ impl K8sSafeChange {
     }
 
     #[tool(
-        description = "Propose to let the paused rollout of a Deployment go on. It only asks; a person decides.",
+        description = "Ask a person to resume the paused rollout of a Deployment.",
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
     async fn resume_rollout(&self, Parameters(ask): Parameters<Named>) -> Result<CallToolResult, ErrorData> {
@@ -57,7 +57,7 @@ impl K8sSafeChange {
     }
 
     #[tool(
-        description = "Propose other requests or limits of one container. It only asks; a person decides.",
+        description = "Ask a person to set the requests or limits of one container.",
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
     async fn set_resources(
@@ -68,7 +68,7 @@ impl K8sSafeChange {
     }
 
     #[tool(
-        description = "Propose that a CronJob starts no more runs. It only asks; a person decides.",
+        description = "Ask a person to suspend a CronJob.",
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
     async fn suspend_cronjob(&self, Parameters(ask): Parameters<Named>) -> Result<CallToolResult, ErrorData> {
@@ -76,7 +76,7 @@ impl K8sSafeChange {
     }
 
     #[tool(
-        description = "Propose that a suspended CronJob starts its runs again. It only asks; a person decides.",
+        description = "Ask a person to resume a suspended CronJob.",
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
     async fn resume_cronjob(&self, Parameters(ask): Parameters<Named>) -> Result<CallToolResult, ErrorData> {
@@ -84,7 +84,7 @@ impl K8sSafeChange {
     }
 
     #[tool(
-        description = "Propose to run a Job that has ended once more, or a CronJob now. It only asks; a person decides.",
+        description = "Ask a person to run an ended Job once more, or a CronJob now.",
         annotations(
             read_only_hint = false,
             destructive_hint = false,
@@ -92,12 +92,12 @@ impl K8sSafeChange {
             open_world_hint = false
         )
     )]
-    async fn rerun_job(&self, Parameters(ask): Parameters<OneWorkload>) -> Result<CallToolResult, ErrorData> {
+    async fn rerun_job(&self, Parameters(ask): Parameters<Run>) -> Result<CallToolResult, ErrorData> {
         Ok(checked::answer(end::rerun(&self.reader, &ask).await))
     }
 
     #[tool(
-        description = "Propose to evict one pod; its workload makes another. It only asks; a person decides.",
+        description = "Ask a person to evict one pod; its workload makes another.",
         annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)
     )]
     async fn delete_pod(&self, Parameters(ask): Parameters<Named>) -> Result<CallToolResult, ErrorData> {
@@ -105,7 +105,7 @@ impl K8sSafeChange {
     }
 
     #[tool(
-        description = "Propose to cordon a node and evict its pods one by one. It only asks; a person decides.",
+        description = "Ask a person to cordon a node and evict its pods one by one.",
         annotations(read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)
     )]
     async fn drain(&self, Parameters(ask): Parameters<NodeName>) -> Result<CallToolResult, ErrorData> {
@@ -113,7 +113,7 @@ impl K8sSafeChange {
     }
 
     #[tool(
-        description = "Propose that a node takes no new pods. It only asks; a person decides.",
+        description = "Ask a person to keep new pods off a node.",
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
     async fn cordon(&self, Parameters(ask): Parameters<NodeName>) -> Result<CallToolResult, ErrorData> {
@@ -121,7 +121,7 @@ impl K8sSafeChange {
     }
 
     #[tool(
-        description = "Propose that a cordoned node takes new pods again. It only asks; a person decides.",
+        description = "Ask a person to let a cordoned node take new pods again.",
         annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
     )]
     async fn uncordon(&self, Parameters(ask): Parameters<NodeName>) -> Result<CallToolResult, ErrorData> {

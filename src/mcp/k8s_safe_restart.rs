@@ -8,7 +8,7 @@ use rmcp::model::{CallToolResult, ServerConfig};
 use rmcp::{tool, tool_handler, tool_router};
 
 use crate::mcp::answer::ToolError;
-use crate::mcp::arguments::{OneWorkload, Undo};
+use crate::mcp::arguments::{OneWorkload, Rolled, Undo};
 use crate::mcp::checked;
 use crate::mcp::checked::{Checked, proposal, refuse};
 use crate::mcp::info;
@@ -38,7 +38,7 @@ impl K8sSafeRestart {
     }
 
     #[tool(
-        description = "Propose to restart a workload: its pods are replaced one by one. It only asks; a person decides.",
+        description = "Ask a person to restart a workload, pod by pod.",
         annotations(
             read_only_hint = false,
             destructive_hint = false,
@@ -46,12 +46,12 @@ impl K8sSafeRestart {
             open_world_hint = false
         )
     )]
-    async fn rollout_restart(&self, Parameters(ask): Parameters<OneWorkload>) -> Result<CallToolResult, ErrorData> {
-        Ok(checked::answer(restart(&self.reader, &ask).await))
+    async fn rollout_restart(&self, Parameters(ask): Parameters<Rolled>) -> Result<CallToolResult, ErrorData> {
+        Ok(checked::answer(restart(&self.reader, &ask.into()).await))
     }
 
     #[tool(
-        description = "Propose to roll a workload back to an earlier revision. It only asks; a person decides.",
+        description = "Ask a person to roll a workload back to an earlier revision.",
         annotations(
             read_only_hint = false,
             destructive_hint = false,

@@ -11,7 +11,7 @@ use rmcp::model::{CallToolResult, ServerConfig};
 use rmcp::{tool, tool_handler, tool_router};
 
 use crate::mcp::answer::{result, schema};
-use crate::mcp::arguments::{Events, OneObject, OneWorkload, Workloads};
+use crate::mcp::arguments::{Events, OneObject, OneWorkload, Rolled, Workloads};
 use crate::mcp::info;
 use crate::observe::Reader;
 
@@ -33,7 +33,7 @@ impl K8sWorkloads {
     }
 
     #[tool(
-        description = "List the workloads of a namespace with ready pods, revision and images; those in trouble first.",
+        description = "List the workloads of a namespace with ready pods, revision and images.",
         output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
@@ -42,7 +42,7 @@ impl K8sWorkloads {
     }
 
     #[tool(
-        description = "Read one workload: its conditions, its pods, their restarts and why they wait or ended.",
+        description = "Read one workload: its conditions, its pods, and why they wait, restart or ended.",
         output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
@@ -69,7 +69,7 @@ impl K8sWorkloads {
     }
 
     #[tool(
-        description = "Show what changed in a workload as a diff of its last revisions, and its ConfigMaps.",
+        description = "Show what changed in a workload: a diff of its last revisions and its ConfigMaps.",
         output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
@@ -82,8 +82,8 @@ impl K8sWorkloads {
         output_schema = schema(),
         annotations(read_only_hint = true, destructive_hint = false, open_world_hint = false)
     )]
-    async fn rollout_history(&self, Parameters(ask): Parameters<OneWorkload>) -> Result<CallToolResult, ErrorData> {
-        Ok(result(read::rollout_history(&self.reader, &ask).await))
+    async fn rollout_history(&self, Parameters(ask): Parameters<Rolled>) -> Result<CallToolResult, ErrorData> {
+        Ok(result(read::rollout_history(&self.reader, &ask.into()).await))
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod alertmanager;
 mod answer;
 mod arguments;
+mod bounds;
 mod brief;
 mod checked;
 pub mod firstlook;
@@ -33,6 +34,7 @@ use rmcp::service::RunningService;
 
 pub use answer::{SEGMENTS_MAX, TEXT_MAX_CHARS, Told};
 pub use arguments::forbidden;
+pub use bounds::within;
 pub use checked::{Checked, Labelled};
 pub use pipe::{Pipe, pipe};
 pub use reach::Reach;

@@ -1,17 +1,21 @@
-//! A tool server whose lines carry the incident that a call is for, though it runs in tasks of its own.
+//! A tool server as every client meets it: held to its own schemas, with lines that carry the incident that a call is for.
 
 use rmcp::ErrorData;
 use rmcp::RoleServer;
 use rmcp::ServerHandler;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, ListToolsResult, PaginatedRequestParams, RequestMetaObject, ServerConfig,
-    Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ListToolsResult, PaginatedRequestParams,
+    RequestMetaObject, ServerConfig, Tool,
 };
 use rmcp::service::RequestContext;
 use tracing::Instrument as _;
 
+use crate::mcp::answer::{ToolError, result};
+use crate::mcp::bounds::within;
 use crate::mcp::brief::brief;
-use crate::model::IncidentId;
+use crate::mcp::{checked, tool};
+use crate::model::{IncidentId, Tier};
+use crate::redact::Redacted;
 use crate::telemetry;
 
 /// Key in a request's `_meta`: the incident that the call is for. It names the lines of the log and decides nothing.
@@ -25,6 +29,15 @@ pub fn belongs_to(request: &mut CallToolRequestParams, incident: &IncidentId) {
 
 /// A server, traced.
 pub(super) struct Traced<S>(pub(super) S);
+
+/// The answer to arguments that do not fit, in the form that the tool's own answers have.
+fn refused(name: &str, why: Redacted) -> CallToolResult {
+    let why = ToolError::Refused(why);
+    match tool(name) {
+        Some((_, tier)) if tier != Tier::ReadOnly => checked::answer(Err(why)),
+        _ => result(Err(why)),
+    }
+}
 
 impl<S: ServerHandler> ServerHandler for Traced<S> {
     fn get_info(&self) -> ServerConfig {
@@ -50,6 +63,11 @@ impl<S: ServerHandler> ServerHandler for Traced<S> {
         request: CallToolRequestParams,
         mut context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
+        if let (Some(tool), Some(arguments)) = (self.0.get_tool(&request.name), &request.arguments)
+            && let Err(why) = within(&tool.input_schema, arguments)
+        {
+            return Ok(refused(&request.name, why).into());
+        }
         // A pipe within the process leaves it where it was put; tools look for it where the wire would bring it.
         let beside = request.meta.iter().flat_map(|meta| meta.iter());
         beside.for_each(|(key, value)| drop(context.meta.insert(key.clone(), value.clone())));

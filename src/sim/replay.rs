@@ -16,6 +16,7 @@ use crate::agent::llm::LlmOptions;
 use crate::app::{Setup, Stages, Texts};
 use crate::clock::Clock;
 use crate::correlate::{Openers, Rules};
+use crate::govern::off::Off;
 use crate::govern::policy::Policy;
 use crate::http::Credential;
 use crate::http::webhook::Webhook;
@@ -139,6 +140,7 @@ impl Replay {
             kubernetes,
             sources,
             foreign: Vec::new(),
+            off: Off::default(),
             accounts: ("firstlook".into(), "firstlook".into(), true),
             policy: Policy::parse(POLICY, "the replay's policy")?,
             llm: self.llm(stop.clone()).await?,

@@ -17,6 +17,7 @@ use crate::agent::llm::LlmOptions;
 use crate::app::{App, Listeners, Setup, Texts};
 use crate::clock::Clock;
 use crate::correlate::Rules;
+use crate::govern::off::Off;
 use crate::govern::policy::Policy;
 use crate::http;
 use crate::http::Credential;
@@ -234,6 +235,7 @@ impl World {
             kubernetes,
             sources: self.sources.clone(),
             foreign: Vec::new(),
+            off: Off::default(),
             accounts: ("firstlook".into(), "firstlook".into(), true),
             policy: Policy::parse(POLICY, "the embedded world's policy")?,
             // A scenario without answers is shown as firstlook works without a model.

@@ -12,6 +12,7 @@ use crate::govern::audit;
 use crate::govern::gate::propose::Suggestion;
 use crate::govern::gate::visit::{Called, Inside};
 use crate::govern::scope;
+use crate::mcp;
 use crate::model::{
     ASKED, Approval, ApprovalId, ApprovalState, Caller, Finding, Incident, IncidentId, ObjectRef, Proposal, Scene,
     SignalId, Verdict, Why,
@@ -133,13 +134,16 @@ impl Inside {
     /// What the arguments propose. A name that the tool does not have is a slip that could change what is meant.
     fn proposal(&self, called: &Called) -> Result<Proposal, Redacted> {
         let redactor = &self.gate.options().redactor;
-        let tool = self.gate.0.tools.iter().find(|tool| tool.name == called.tool);
+        let tool = self.gate.0.tools.iter().find(|tool| tool.name == called.tool.as_str());
         let properties = tool.and_then(|tool| tool.input_schema.get("properties")?.as_object());
         let known = |key: &str| properties.is_some_and(|properties| properties.contains_key(key));
         if let Some(unknown) = called.arguments.keys().find(|key| !known(key)) {
             return Err(text!("{} has no argument `{}`", called.tool, redactor.redact(unknown).cut(40)));
         }
-        Proposal::of(called.tool, &called.arguments)
+        if let Some(tool) = tool {
+            mcp::within(&tool.input_schema, &called.arguments)?;
+        }
+        Proposal::of(called.tool.as_str(), &called.arguments)
             .map_err(|why| redactor.redact(&format!("the arguments of {} do not fit: {why}", called.tool)).cut(300))
     }
 
@@ -193,8 +197,20 @@ impl Inside {
             let verdict = Verdict::Deny { rule: "asked".into(), why: why.clone() };
             self.record(room, called, &verdict, "refused", why);
         }
-        answer(json!({"status": "refused", "reason": why}), &text!("refused: {}", why))
+        refused(why, &text!("refused: {}", why))
     }
+}
+
+/// No, for programs and in words.
+fn refused(why: &Redacted, says: &Redacted) -> CallToolResult {
+    answer(json!({"status": "refused", "reason": why}), says)
+}
+
+/// The same where nothing was even looked at: an error of whoever asks.
+pub(super) fn denied(why: &Redacted, says: &Redacted) -> CallToolResult {
+    let mut result = refused(why, says);
+    result.is_error = Some(true);
+    result
 }
 
 /// `asked by U024BE7LH through kimi-code (token kimi)`.

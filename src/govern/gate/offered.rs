@@ -2,64 +2,34 @@
 
 use std::sync::Arc;
 
-use rmcp::model::Tool;
-use serde_json::{Map, Value, json};
+use rmcp::model::{Tool, ToolAnnotations};
+use serde_json::json;
 
-use crate::mcp;
 use crate::model::Tier;
 
-/// What says nothing that MCP does not say already (2020-12 is its dialect), or that a refusal says in words (an unknown
-/// argument, a number out of range).
-const UNSAID: [&str; 4] = ["$schema", "format", "title", "additionalProperties"];
-
-/// The tool, with its schemas and annotations in short. One that changes something answers how far the request for leave
-/// is.
-pub(super) fn offered(mut tool: Tool) -> Tool {
-    let reads = mcp::tool(&tool.name).is_some_and(|(_, tier)| tier == Tier::ReadOnly);
-    if !reads {
-        let schema = json!({"type": "object", "required": ["status"]});
-        tool.output_schema = schema.as_object().cloned().map(Arc::new);
+/// The tool, with its annotations in short: what MCP takes for granted is not said (`readOnlyHint` false, `idempotentHint`
+/// false, `openWorldHint` true: what is read may hold words from anywhere, and what is asked for goes to people). One that
+/// changes something answers how far the request for leave is.
+pub(super) fn offered(mut tool: Tool, tier: Tier) -> Tool {
+    let is_true = |hint: Option<bool>| hint.filter(|hint| *hint);
+    let declared = tool.annotations.take().unwrap_or_default();
+    if tier == Tier::ReadOnly {
+        // Of a tool that only reads the others mean nothing (MCP: "only when readOnlyHint is false").
+        tool.annotations = Some(ToolAnnotations::new().read_only(true));
+        // What is always there is promised; the fields beside it are told in the answers themselves.
+        tool.output_schema = tool.output_schema.map(|schema| {
+            let promised = schema.iter().filter(|(key, _)| matches!(key.as_str(), "type" | "required"));
+            Arc::new(promised.map(|(key, value)| (key.clone(), value.clone())).collect())
+        });
+        return tool;
     }
-    tool.input_schema = Arc::new(short(&tool.input_schema));
-    // What is always there is promised; the fields beside it are told in the answers themselves.
-    tool.output_schema = tool.output_schema.map(|schema| {
-        let promised = schema.iter().filter(|(key, _)| matches!(key.as_str(), "type" | "required"));
-        Arc::new(promised.map(|(key, value)| (key.clone(), value.clone())).collect())
-    });
-    if let Some(hints) = &mut tool.annotations
-        && reads
-    {
-        // Of a tool that only reads the two others mean nothing (MCP: "only when readOnlyHint is false"). What is read
-        // may hold words from anywhere, which is what MCP takes a tool for that does not say.
-        (hints.destructive_hint, hints.idempotent_hint, hints.open_world_hint) = (None, None, None);
-    }
+    let mut hints = ToolAnnotations::new().destructive(declared.destructive_hint != Some(false));
+    hints.idempotent_hint = is_true(declared.idempotent_hint);
+    tool.annotations = Some(hints);
+    let status = json!({"enum": ["pending_approval", "refused"]});
+    let schema = json!({"type": "object", "required": ["status"], "properties": {"status": status}});
+    tool.output_schema = schema.as_object().cloned().map(Arc::new);
     tool
-}
-
-/// A schema in short. `null` for a missing argument is taken as before, but not offered.
-fn short(schema: &Map<String, Value>) -> Map<String, Value> {
-    let mut kept = Map::new();
-    for (key, value) in schema {
-        let is_zero = key == "minimum" && value.as_f64() == Some(0.0);
-        if is_zero || UNSAID.contains(&key.as_str()) && !value.is_object() {
-            continue;
-        }
-        let value = match value {
-            Value::Object(inner) => Value::Object(short(inner)),
-            Value::Array(types) if key == "type" => {
-                let real: Vec<&Value> = types.iter().filter(|name| *name != "null").collect();
-                if let [one] = real[..] { one.clone() } else { value.clone() }
-            }
-            Value::Array(all) => Value::Array(all.iter().map(short_value).collect()),
-            other => other.clone(),
-        };
-        kept.insert(key.clone(), value);
-    }
-    kept
-}
-
-fn short_value(value: &Value) -> Value {
-    value.as_object().map_or_else(|| value.clone(), |inner| Value::Object(short(inner)))
 }
 
 #[cfg(test)]
@@ -67,16 +37,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_schema_says_the_same() {
-        let schema = json!({
-            "$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object",
-            "properties": {"title": {"type": "string"}, "n": {"type": ["integer", "null"], "format": "uint32", "minimum": 0}},
-            "required": ["title"], "additionalProperties": false,
-        });
-        let expected = json!({
-            "type": "object", "properties": {"title": {"type": "string"}, "n": {"type": "integer"}},
-            "required": ["title"],
-        });
-        assert_eq!(Value::Object(short(schema.as_object().unwrap())), expected);
+    fn a_tool_that_changes_something_says_whether_it_destroys_and_never_that_it_only_reads() {
+        let tool = |hints: ToolAnnotations| {
+            let mut tool = Tool::new("x", "X.", json!({"type": "object"}).as_object().cloned().unwrap_or_default());
+            tool.annotations = Some(hints);
+            tool
+        };
+        let told = |tier, hints| json!(offered(tool(hints), tier).annotations);
+        let lies = ToolAnnotations::new().read_only(true);
+        assert_eq!(told(Tier::Destructive, lies), json!({"destructiveHint": true}), "what is not said is the worst");
+        let reversible = ToolAnnotations::new().read_only(false).destructive(false).idempotent(true).open_world(false);
+        assert_eq!(
+            told(Tier::Reversible, reversible.clone()),
+            json!({"destructiveHint": false, "idempotentHint": true})
+        );
+        assert_eq!(told(Tier::ReadOnly, reversible), json!({"readOnlyHint": true}));
     }
 }

@@ -85,7 +85,7 @@ pub(super) async fn take(visit: &Inside, method: &'static str, caller: Caller) -
     }
     let Some(room) = visit.gate.0.ledger.room().await else { return Err(unread()) };
     let (tier, kept) = (Tier::ReadOnly, Redacted::default());
-    let called = Called { caller, tool: method, tier, arguments: Map::new(), kept };
+    let called = Called { caller, tool: Redacted::literal(method), tier, arguments: Map::new(), kept };
     visit.record(room, &called, &Verdict::Run, "read", &Redacted::default());
     Ok(())
 }
@@ -102,7 +102,7 @@ pub(super) async fn read(visit: &Inside, uri: &str, caller: Caller) -> Result<Re
     let mut arguments = Map::new();
     arguments.insert("uri".to_owned(), json!(uri));
     let kept = kept(&options.redactor, &arguments);
-    let called = Called { caller, tool: "resources/read", tier: Tier::ReadOnly, arguments, kept };
+    let called = Called { caller, tool: "resources/read".into(), tier: Tier::ReadOnly, arguments, kept };
     let (outcome, text) = match &read {
         Ok(Some((_, text))) => ("read", text.clone()),
         Ok(None) => ("not_run", Redacted::default()),
@@ -182,7 +182,11 @@ pub(super) async fn past(
     let id = arguments.get("incident").and_then(Value::as_str).and_then(IncidentId::parse);
     let Some(id) = id else { return Ok(BTreeMap::new()) };
     let past = visit.gate.options().store.past(&id).await.map_err(|error| unreadable(&error))?;
-    let seen = past.iter().filter(|past| rights.has_object(&past.incident.subject));
+    let reached = |past: &&Past| {
+        let done = past.action.as_ref().is_none_or(|(action, _)| rights.has_object(action.object()));
+        done && rights.has_object(&past.incident.subject)
+    };
+    let seen = past.iter().filter(reached);
     let whole = |past: &Past| past.report.as_ref().is_none_or(|report| proof(rights, report).1);
     Ok(seen.map(|past| (past.incident.id.clone(), whole(past))).collect())
 }
@@ -307,4 +311,30 @@ fn unread() -> ErrorData {
 fn unreadable(error: &anyhow::Error) -> Redacted {
     tracing::error!("the store could not say whose an id is: {error:#}");
     "the store could not be read; try again later".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_join_to_the_whole_and_a_cursor_of_others_is_refused() {
+        let all: Vec<usize> = (0..PAGE * 2 + 1).collect();
+        let ask =
+            |cursor: Option<String>| page(all.clone(), Some(PaginatedRequestParams::default().with_cursor(cursor)));
+        let (mut read, mut cursor) = (Vec::new(), None);
+        loop {
+            let (items, next) = ask(cursor).unwrap();
+            assert!(items.len() <= PAGE);
+            read.extend(items);
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(read, all);
+        assert!(ask(Some("elsewhere".into())).is_err() && ask(Some("-1".into())).is_err());
+        assert!(ask(Some((PAGE * 9).to_string())).is_err(), "beyond the end");
+        assert_eq!(page(all.clone(), None).unwrap().0.len(), PAGE);
+    }
 }

@@ -10,6 +10,7 @@ use rmcp::model::CallToolRequestParams;
 use crate::govern::audit;
 use crate::govern::gate::Gate;
 use crate::govern::gate::unchecked::Unchecked;
+use crate::govern::off;
 use crate::govern::policy;
 use crate::govern::policy::{Ask, Usage};
 use crate::govern::scope;
@@ -158,6 +159,9 @@ impl Gate {
         own: Option<&Approval>,
     ) -> anyhow::Result<Judged> {
         let Suggestion { incident, scene, findings, proposal, .. } = suggestion;
+        if self.off().has(proposal.tool()) {
+            return Ok(Judged::no(off::KEY, text!("{} is switched off here", proposal.tool())));
+        }
         if let Err(why) = scope::may_change(incident, *scene, findings, proposal.object()) {
             return Ok(Judged::no("scope", why));
         }

@@ -17,12 +17,13 @@ use crate::model::{
     Action, Approval, ApprovalState, CallOutcome, ClusterName, Execution, Finding, Incident, Investigation,
     InvestigationState, Kind, ObjectRef, Proposal, Reading, Scene, Severity,
 };
+use crate::observe::alertmanager::AlertmanagerOptions;
 use crate::observe::loki::LokiOptions;
 use crate::observe::pagerduty::PagerDutyOptions;
 use crate::observe::prometheus::PrometheusOptions;
 use crate::observe::scene;
 use crate::observe::web::WebOptions;
-use crate::observe::{Loki, PagerDuty, Prometheus, Runbooks, Sources};
+use crate::observe::{Alertmanager, Loki, PagerDuty, Prometheus, Runbooks, Sources};
 use crate::sim::cluster::{Cluster, Fault, Shift};
 use crate::store::{Durability, Options, Write};
 
@@ -74,6 +75,7 @@ pub(in crate::govern) async fn world_with(policy: &str) -> World {
         reader,
         sources: Sources::default(),
         foreign: Vec::new(),
+        off: Off::default(),
         policy: Policy::parse(policy, "policy.yaml").unwrap(),
         redactor: Redactor::new(["own-secret-value".to_owned()]),
         clock: clock.clone(),
@@ -184,14 +186,14 @@ async fn an_agent_is_offered_the_tools_that_read_and_no_other() {
     assert_eq!(world.audited().await, ["rollout_restart deny"]);
 }
 
-#[tokio::test]
-async fn with_every_source_configured_the_agents_tools_cost_at_most_1800_tokens() {
-    let world = world().await;
+/// A gate over everything that can be configured; nothing of it is there.
+async fn with_every_source(world: &World) -> Gate {
     let (redactor, folder) = (Redactor::default(), tempfile::tempdir().unwrap());
     std::fs::write(folder.path().join("a.md"), "---\nmatch: {alertname: A}\n---\n# A\n").unwrap();
     let web = || WebOptions { url: "http://127.0.0.1:9".into(), ..WebOptions::default() };
     let label = || "namespace".to_owned();
     let metrics = PrometheusOptions { web: web(), namespace_label: label() };
+    let alerts = AlertmanagerOptions { web: web(), namespace_label: label() };
     let logs = LokiOptions { web: web(), namespace_label: label() };
     let sources = Sources {
         prometheus: Some(Prometheus::new(metrics, redactor.clone()).unwrap()),
@@ -200,23 +202,61 @@ async fn with_every_source_configured_the_agents_tools_cost_at_most_1800_tokens(
             PagerDuty::new(PagerDutyOptions { web: web(), services: Vec::new() }, redactor.clone()).unwrap(),
         ),
         runbooks: Runbooks::load(folder.path(), None, &redactor).unwrap(),
-        // That one has nothing to read.
-        alertmanager: None,
+        alertmanager: Some(Alertmanager::new(alerts, redactor.clone()).unwrap()),
     };
-    let gate = Gate::start(GateOptions { sources, ..world.options.clone() }).await.unwrap();
+    Gate::start(GateOptions { sources, ..world.options.clone() }).await.unwrap()
+}
+
+#[tokio::test]
+async fn with_every_source_configured_the_agents_tools_cost_at_most_1800_tokens() {
+    let world = world().await;
+    let gate = with_every_source(&world).await;
     let scope = Scope::of(&world.incident, Some(&world.scene));
     let agent = gate.connect(Caller::Agent, world.incident.id.clone(), scope).await.unwrap();
     let offered = agent.list_all_tools().await.unwrap();
     for name in ["query_metrics_range", "query_logs", "who_is_on_call", "find_runbooks", "get_evidence"] {
         assert!(offered.iter().any(|tool| tool.name == name), "{name} is not offered");
     }
-    let tools = crate::agent::prompt::tools(&offered, None);
+    let tools = crate::agent::prompt::tools(&offered, None, &Off::default());
     let nulls = tools.as_array().unwrap().iter().filter(|tool| tool["function"]["parameters"]["required"].is_null());
     assert!(nulls.clone().all(|tool| tool["function"]["parameters"].get("required").is_none()), "no JSON schema");
     let text = tools.to_string();
     let tokens = tiktoken_rs::o200k_base().unwrap().encode_ordinary(&text).len();
     println!("{} tools, {tokens} tokens", offered.len());
     assert!(tokens <= 1_800, "{tokens} tokens: {text}");
+}
+
+#[tokio::test]
+async fn what_is_switched_off_is_offered_to_nobody_and_asked_for_by_nobody() {
+    let mut world = world().await;
+    let off = Off::of(&["k8s-logs".to_owned(), "rollout_restart".to_owned()]).unwrap();
+    world.gate = Gate::start(GateOptions { off: off.clone(), ..world.options.clone() }).await.unwrap();
+    let agent = world.agent().await;
+    let offered = agent.list_all_tools().await.unwrap();
+    assert!(
+        offered.iter().all(|tool| tool.name != "pod_logs") && offered.iter().any(|tool| tool.name == "get_workload")
+    );
+    let (failed, text) = call(&agent, "pod_logs", json!({"namespace": "fleet-ops", "pod": "x"})).await;
+    assert!(failed && text.contains("no tool of this name"), "{text}");
+    let told = crate::agent::prompt::tools(&offered, None, world.gate.off()).to_string();
+    assert!(
+        !told.contains("\"rollout_restart\"") && told.contains("\"rollout_undo\""),
+        "what the report may propose: {told}"
+    );
+    let refused = world.propose(&Proposal::RolloutRestart { object: deployment("dispatch-api") }).await;
+    assert_eq!((refused.state, refused.rule.as_str()), (ApprovalState::Refused, "tools.off"));
+    assert_eq!(refused.because.as_str(), "rollout_restart is switched off here");
+    let undo = Proposal::RolloutUndo { object: deployment("dispatch-api"), to_revision: None };
+    assert_eq!(world.propose(&undo).await.state, ApprovalState::Proposed);
+
+    let guest = outside::guest(outside::ALL);
+    assert!(world.gate.visit(&guest, Some("k8s-logs")).is_none() && world.gate.visit(&guest, None).is_some());
+    let visitor = outside::connect(&world, &guest, None).await;
+    let names = outside::names(&visitor).await;
+    assert!(names.iter().all(|name| name != "search_logs" && name != "rollout_restart"), "{names:?}");
+    let (failed, text, _) = outside::ask(&visitor, "rollout_restart", workload()).await;
+    assert!(failed && text.contains("refused"), "{text}");
+    assert!(world.cluster.requests().iter().all(|request| request.method == "GET"));
 }
 
 #[tokio::test]

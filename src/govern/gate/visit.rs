@@ -14,7 +14,7 @@ use rmcp::model::{
     ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::RequestContext;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::govern::audit;
 use crate::govern::audit::Outside;
@@ -22,11 +22,12 @@ use crate::govern::callers::{Guest, Limited, namespace_of};
 use crate::govern::gate::door::{NotRead, fence, forbidden};
 use crate::govern::gate::ledger::Room;
 use crate::govern::gate::propose::HOUR;
-use crate::govern::gate::{Gate, kept, offered, offers};
+use crate::govern::gate::{Gate, asked, kept, offers};
 use crate::govern::policy;
 use crate::govern::policy::{Ask, Usage};
 use crate::mcp;
 use crate::mcp::Reach;
+use crate::mcp::foreign::BETWEEN;
 use crate::model::{Caller, Severity, Tier, Verdict};
 use crate::redact::Redacted;
 use crate::text;
@@ -52,49 +53,19 @@ pub struct Visit(pub(super) Arc<Inside>);
 pub(super) struct Inside {
     pub(super) gate: Gate,
     pub(super) guest: Arc<Guest>,
-    /// The tools that this caller is offered here, by name.
-    tools: Vec<Tool>,
+    /// The one server that it came to; none: all.
+    pub(super) server: Option<String>,
+    /// The tools of firstlook's own that this caller is offered here, by name.
+    pub(super) tools: Vec<Tool>,
 }
 
 /// One call as it came in.
 pub(super) struct Called {
     pub(super) caller: Caller,
-    pub(super) tool: &'static str,
+    pub(super) tool: Redacted,
     pub(super) tier: Tier,
     pub(super) arguments: Map<String, Value>,
     pub(super) kept: Redacted,
-}
-
-impl Gate {
-    /// A connection for a caller from outside, to all its servers or to one alone. None where there is no such server,
-    /// or the caller does not reach it.
-    pub fn visit(&self, guest: &Arc<Guest>, server: Option<&str>) -> Option<Visit> {
-        let known = |name: &str| self.0.servers.contains_key(name);
-        if server.is_some_and(|name| !known(name) || !guest.rights.has_server(name)) {
-            return None;
-        }
-        let reached = |tool: &&Tool| {
-            let of = mcp::server_of(&tool.name);
-            let here = of.is_some_and(|of| guest.rights.has_server(of) && server.is_none_or(|server| server == of));
-            let tier = mcp::tool(&tool.name).map(|(name, tier)| self.policy().tier_of(name, tier));
-            here && tier.is_some_and(|tier| guest.rights.tiers.contains(&tier))
-        };
-        let tools = self.0.tools.iter().filter(reached).cloned().map(offered::offered).collect();
-        Some(Visit(Arc::new(Inside { gate: self.clone(), guest: Arc::clone(guest), tools })))
-    }
-
-    /// The names of the tool servers.
-    pub fn servers() -> Vec<&'static str> {
-        let mut names: Vec<_> = mcp::TOOLS.iter().map(|(_, server, _)| *server).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
-    }
-
-    /// Returns when the audit of every call that was answered is in the store.
-    pub async fn flush(&self) {
-        self.0.ledger.flush().await;
-    }
 }
 
 impl Inside {
@@ -126,16 +97,17 @@ impl Inside {
     async fn decide(&self, called: &Called, caller_last_hour: u32) -> Verdict {
         let deny = |rule: Redacted, why: Redacted| Verdict::Deny { rule, why };
         let now = self.gate.options().clock.now();
-        if !self.tools.iter().any(|tool| tool.name == called.tool) {
+        if !self.reaches(called.tool.as_str()) {
             let rule = text!("callers.{}", self.guest.name());
             return deny(rule, text!("this token does not reach {}, a {} tool", called.tool, called.tier));
         }
         if let Some(why) = forbidden(&called.arguments) {
             return deny("built in".into(), why);
         }
-        let within = match mcp::server_of(called.tool) {
+        let within = match mcp::server_of(called.tool.as_str()) {
             Some(mcp::firstlook::SERVER) => offers::may_see(self, &called.arguments).await,
-            _ => self.guest.rights.allows(&called.arguments),
+            Some(_) => self.guest.rights.allows(&called.arguments),
+            None => self.guest.rights.allows_foreign(&called.arguments),
         };
         if let Err(why) = within {
             return deny(text!("callers.{}", self.guest.name()), why);
@@ -156,7 +128,7 @@ impl Inside {
             return Verdict::Ask { rule: "built in".into(), people: 1, approvers: Vec::new() };
         }
         let ask = Ask {
-            tool: called.tool,
+            tool: called.tool.as_str(),
             tier: called.tier,
             object: None,
             namespace: namespace_of(&called.arguments),
@@ -179,10 +151,12 @@ impl Inside {
     async fn call(&self, called: &Called, context: &RequestContext<RoleServer>) -> Result<CallToolResult, ErrorData> {
         let before = match self.guest.take_call(self.gate.options().clock.now()) {
             Ok(before) => before,
-            Err(limited) => return Ok(failed(self.limited(&called.caller, called.tool, &limited).await.as_str())),
+            Err(limited) => {
+                return Ok(failed(self.limited(&called.caller, called.tool.as_str(), &limited).await.as_str()));
+            }
         };
         let verdict = self.decide(called, before).await;
-        self.gate.count(called.tool, &verdict);
+        self.gate.count(called.tool.as_str(), &verdict);
         if matches!(verdict, Verdict::Ask { .. }) {
             if let Some(answer) = self.ask(called, &context.ct).await {
                 return Ok(answer);
@@ -199,7 +173,10 @@ impl Inside {
         if let Verdict::Deny { rule, why } = &verdict {
             let says = text!("refused ({}): {}", rule, why);
             self.record(room, called, &verdict, "not_run", &says);
-            return Ok(failed(says.as_str()));
+            return Ok(match called.tier {
+                Tier::ReadOnly => failed(says.as_str()),
+                _ => asked::denied(why, &says),
+            });
         }
         tokio::select! {
             read = self.read(called) => {
@@ -212,7 +189,7 @@ impl Inside {
                     Ok((answer, _)) => answer,
                     Err(NotRead { why, told }) => {
                         let mut answer = failed(&format!("{}: not read: {}", called.tool, fence(why.as_str())));
-                        answer.structured_content = told.filter(|_| self.has_schema(called.tool));
+                        answer.structured_content = told.filter(|_| self.has_schema(called.tool.as_str()));
                         answer
                     }
                 })
@@ -246,26 +223,23 @@ impl Inside {
 
     /// The answer of a tool that reads, and its text as it was redacted.
     async fn read(&self, called: &Called) -> Result<(CallToolResult, Redacted), NotRead> {
-        let mut request = CallToolRequestParams::new(called.tool).with_arguments(called.arguments.clone());
-        let past = match called.tool {
+        let mut request =
+            CallToolRequestParams::new(called.tool.as_str().to_owned()).with_arguments(called.arguments.clone());
+        let past = match called.tool.as_str() {
             SIMILAR => Some(offers::past(self, &called.arguments).await?),
             _ => None,
         };
         Reach { cluster: self.guest.rights.cluster, past }.put(&mut request);
-        let (mut result, shown) = self.gate.run(called.tool, request).await?;
-        let structured = result.structured_content.take().filter(|_| self.has_schema(called.tool));
+        let (mut result, shown) = self.gate.run(called.tool.as_str(), request).await?;
+        let structured = result.structured_content.take().filter(|_| self.has_schema(called.tool.as_str()));
         let says = format!("{}\n<data>\n{}\n</data>", called.tool, fence(shown.as_str()));
         let mut answer = CallToolResult::success(vec![ContentBlock::text(says)]);
         answer.structured_content = structured;
         Ok((answer, shown))
     }
 
-    fn has_schema(&self, tool: &str) -> bool {
-        self.tools.iter().any(|offered| offered.name == tool && offered.output_schema.is_some())
-    }
-
     pub(super) fn record(&self, room: Room<'_>, called: &Called, verdict: &Verdict, outcome: &str, says: &Redacted) {
-        self.write(room, (&called.caller, called.tool, called.tier, &called.kept), verdict, outcome, says);
+        self.write(room, (&called.caller, called.tool.as_str(), called.tier, &called.kept), verdict, outcome, says);
     }
 
     /// Writes an entry of the audit: who called what in which tier with which arguments, and what came of it.
@@ -312,7 +286,10 @@ impl ServerHandler for Visit {
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        self.0.tools.iter().find(|tool| tool.name == name).cloned()
+        match self.0.own(name) {
+            None if name.contains(BETWEEN) => self.0.of_others().find(|tool| tool.name == name),
+            own => own.cloned(),
+        }
     }
 
     async fn list_tools(
@@ -321,7 +298,9 @@ impl ServerHandler for Visit {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         offers::take(&self.0, "tools/list", self.0.caller(&context)).await?;
-        let (tools, next) = offers::page(self.0.tools.clone(), request)?;
+        let mut tools: Vec<Tool> = self.0.tools.iter().cloned().chain(self.0.of_others()).collect();
+        tools.sort_by(|a, b| a.name.cmp(&b.name));
+        let (tools, next) = offers::page(tools, request)?;
         let mut result = ListToolsResult::with_all_items(tools).with_cache_scope(CacheScope::Private);
         result.next_cursor = next;
         Ok(result)
@@ -333,8 +312,10 @@ impl ServerHandler for Visit {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let options = self.0.gate.options();
-        let Some((tool, tier)) = mcp::tool(&request.name) else {
-            return Err(self.0.unknown(&request.name, &context).await);
+        let (tool, tier) = match mcp::tool(&request.name) {
+            Some((tool, tier)) => (Redacted::literal(tool), tier),
+            None if self.0.reaches(&request.name) => (options.redactor.redact(&request.name), Tier::ReadOnly),
+            None => return Err(self.0.unknown(&request.name, &context).await),
         };
         let arguments = request.arguments.unwrap_or_default();
         let kept = kept(&options.redactor, &arguments);

@@ -46,7 +46,7 @@ pub(in crate::govern) fn problem(pattern: &str) -> Option<&'static str> {
 }
 
 /// The one of `known` that differs from `name` by one or two keystrokes, for a hint; never for acting on it.
-pub(super) fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(in crate::govern) fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = if name.len() > 5 { 2 } else { 1 };
     let scored = known.into_iter().filter(|other| *other != name).map(|other| (osa_distance(name, other), other));
     scored.filter(|(distance, _)| *distance <= allowed).min().map(|(_, other)| other)

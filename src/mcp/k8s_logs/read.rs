@@ -33,8 +33,7 @@ const RUNS_MAX: usize = 12;
 const PODS_MAX: usize = 20;
 /// Logs that are read at the same time.
 const AT_ONCE_MAX: usize = 8;
-/// A pattern, and what it may compile to (a regular expression of nested counts can grow without bound).
-const PATTERN_MAX_CHARS: usize = 500;
+/// What a pattern may compile to: a regular expression of nested counts can grow without bound.
 const PATTERN_MAX_BYTES: usize = 1 << 20;
 /// Logs of one search of which it is said that they could not be read, or not whole.
 const REMARKS_MAX: usize = 8;
@@ -49,7 +48,7 @@ pub(super) async fn pod_logs(reader: &Reader, ask: &OneLog) -> Result<Answer, To
     }
     let unread = runs.len().saturating_sub(RUNS_MAX);
     runs.truncate(RUNS_MAX);
-    let tail_lines = ask.tail_lines.map(|lines| lines.max(1));
+    let tail_lines = ask.tail_lines;
     let span = Span { tail_lines, since_seconds: None, by: Instant::now() + READ_WITHIN };
     let logs = read_all(reader, runs, span, |_| |_: &str| true).await;
     let mut answer = Answer::new(path(&pod));
@@ -138,6 +137,9 @@ fn no_container(pod: &ObjectRef, value: &Value) -> ToolError {
 
 pub(super) async fn search_logs(reader: &Reader, ask: &Search) -> Result<Answer, ToolError> {
     let object = arguments::object(reader.redactor(), &ask.kind, Some(&ask.namespace), &ask.name)?;
+    if !(object.kind.is_workload() || matches!(object.kind, Kind::Pod | Kind::ReplicaSet)) {
+        return Err(ToolError::Refused(text!("kind: a {} is no workload, and no Pod", object.kind)));
+    }
     let pattern = pattern(&ask.pattern, ask.regex.unwrap_or(false))?;
     let Some(value) = reader.get(&object).await? else { return Err(near::not_found(reader, &object).await) };
     let (pods, more) = pods(reader, &object, value).await?;
@@ -147,7 +149,7 @@ pub(super) async fn search_logs(reader: &Reader, ask: &Search) -> Result<Answer,
             all.extend(runs(&pod, value, None, None));
         }
     }
-    let since_seconds = ask.since_minutes.map(|minutes| i64::from(minutes.max(1)) * 60);
+    let since_seconds = ask.since_minutes.map(|minutes| i64::from(minutes) * 60);
     let span = Span { tail_lines: None, since_seconds, by: Instant::now() + READ_WITHIN };
     let hits = |_: &Run| {
         let mut hits = Hits::new(&pattern, reader.redactor());
@@ -195,12 +197,12 @@ async fn pods(reader: &Reader, object: &ObjectRef, value: Value) -> Result<(Vec<
 }
 
 fn pattern(text: &str, is_regex: bool) -> Result<Regex, ToolError> {
-    if text.is_empty() || text.chars().count() > PATTERN_MAX_CHARS {
-        return Err(ToolError::Refused(text!("a pattern has 1 to {} characters", PATTERN_MAX_CHARS)));
+    if text.is_empty() {
+        return Err(ToolError::Refused("pattern: it is empty".into()));
     }
     let expression = if is_regex { text.to_owned() } else { regex::escape(text) };
     let built = RegexBuilder::new(&expression).case_insensitive(true).size_limit(PATTERN_MAX_BYTES).build();
-    built.map_err(|_| ToolError::Refused("that is no regular expression (or too large a one)".into()))
+    built.map_err(|_| ToolError::Refused("pattern: that is no regular expression (or too large a one)".into()))
 }
 
 #[cfg(test)]

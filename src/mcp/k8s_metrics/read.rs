@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::clock::words;
 use crate::mcp::answer::{Answer, ToolError};
 use crate::mcp::arguments;
-use crate::mcp::arguments::{Find, MaybeNamespace, Query, QueryRange};
+use crate::mcp::arguments::{Find, MINUTES, MaybeNamespace, Query, QueryRange};
 use crate::mcp::k8s_metrics::lines;
 use crate::mcp::k8s_metrics::lines::Range;
 use crate::mcp::reach::Reach;
@@ -19,11 +19,6 @@ use crate::observe::queries::is_cluster_wide;
 use crate::redact::{Redacted, Redactor};
 use crate::text;
 
-/// Characters of a query: the longest alert rules of kubernetes-mixin are below.
-const QUERY_MAX_CHARS: usize = 2_000;
-/// How far back one may ask, in minutes: a week, within every usual retention.
-const MINUTES_MAX: u32 = 7 * 24 * 60;
-const MINUTES: u32 = 60;
 /// Samples of one course, and the shortest distance between two, in seconds: usual scrape intervals are no shorter.
 const SAMPLES_MAX: u32 = 120;
 const STEP_MIN_SECONDS: u32 = 15;
@@ -50,7 +45,6 @@ pub(super) async fn query_metrics(
     let redactor = server.redactor();
     let asked = redactor.redact(&ask.query).one_line();
     let mut answer = Answer::new(text!("{} at {}", asked, at));
-    tell_bound(&mut answer, [None, ask.minutes_ago], &text!("the values of {}", at));
     let line = |series: &Series| lines::value(series, &answered.common, redactor);
     tell(&mut answer, &answered, &asked, namespace.as_ref(), redactor, line);
     Ok(answer)
@@ -70,7 +64,6 @@ pub(super) async fn query_metrics_range(
     let redactor = server.redactor();
     let asked = redactor.redact(&ask.query).one_line();
     let mut answer = Answer::new(text!("{} from {} to {}, a sample each {} s", asked, start, end, step_seconds));
-    tell_bound(&mut answer, [ask.minutes, ask.minutes_ago], &span.words());
     let line = |series: &Series| lines::course(series, &answered.common, span.into(), redactor);
     tell(&mut answer, &answered, &asked, namespace.as_ref(), redactor, line);
     Ok(answer)
@@ -84,13 +77,6 @@ pub(in crate::mcp) struct Span {
     pub(in crate::mcp) step_seconds: u32,
 }
 
-impl Span {
-    /// From when to when.
-    pub(in crate::mcp) fn words(self) -> Redacted {
-        text!("what was between {} and {}", self.start, self.end)
-    }
-}
-
 impl From<Span> for Range {
     fn from(span: Span) -> Self {
         let (start, end) = (span.start.as_second() as f64, span.end.as_second() as f64);
@@ -98,39 +84,27 @@ impl From<Span> for Range {
     }
 }
 
-/// The range that arguments name, within bounds.
+/// The range that arguments name.
 pub(in crate::mcp) fn span(now: Timestamp, minutes: Option<u32>, minutes_ago: Option<u32>) -> Result<Span, ToolError> {
-    let minutes = minutes.unwrap_or(MINUTES).clamp(1, MINUTES_MAX);
+    let minutes = minutes.unwrap_or(MINUTES);
     let end = ago(now, minutes_ago)?;
     let start = ago(end, Some(minutes))?;
     Ok(Span { start, end, step_seconds: (minutes * 60).div_ceil(SAMPLES_MAX).max(STEP_MIN_SECONDS) })
 }
 
-/// Says what was read instead where longer, or longer ago, was asked for than is read.
-pub(in crate::mcp) fn tell_bound(answer: &mut Answer, asked: [Option<u32>; 2], read: &Redacted) {
-    if asked.into_iter().flatten().any(|minutes| minutes > MINUTES_MAX) {
-        let days = MINUTES_MAX / (24 * 60);
-        let says = text!("a range is at most {} days long, and ends at most {} days ago: this is {}", days, days, read);
-        answer.say("Not all of it".into(), &[says]);
-    }
-}
-
-/// Refuses a query that is none, or too long.
-pub(in crate::mcp) fn is_short(query: &str) -> Result<(), ToolError> {
-    match query.trim().is_empty() || query.chars().count() > QUERY_MAX_CHARS {
-        true => Err(ToolError::Refused(text!("a query has 1 to {} characters", QUERY_MAX_CHARS))),
-        false => Ok(()),
-    }
+/// Refuses a query that asks for nothing.
+pub(in crate::mcp) fn is_said(query: &str) -> Result<(), ToolError> {
+    if query.trim().is_empty() { Err(ToolError::Refused("query: it is empty".into())) } else { Ok(()) }
 }
 
 /// The query as it may be asked.
 fn held(server: &Prometheus, query: &str, namespace: Option<&ObjectRef>, reach: &Reach) -> Result<String, ToolError> {
-    is_short(query)?;
+    is_said(query)?;
     server.hold(query, namespace.map(ObjectRef::name), reach.cluster).map_err(ToolError::Refused)
 }
 
 fn ago(from: Timestamp, minutes: Option<u32>) -> Result<Timestamp, ToolError> {
-    let back = SignedDuration::from_mins(i64::from(minutes.unwrap_or(0).min(MINUTES_MAX)));
+    let back = SignedDuration::from_mins(i64::from(minutes.unwrap_or(0)));
     from.checked_sub(back).map_err(|_| ToolError::Refused("there is no such time".into()))
 }
 

@@ -14,18 +14,12 @@ use crate::observe::{Reader, json};
 use crate::redact::Redacted;
 use crate::text;
 
-/// More pods than this in one step are a slip of the pen rather than a remedy.
-const REPLICAS_MAX: u32 = 1_000;
-
 pub(super) async fn scale(reader: &Reader, ask: &Replicas) -> Result<Checked, ToolError> {
     let one = OneWorkload { namespace: ask.namespace.clone(), kind: ask.kind.clone(), name: ask.name.clone() };
     let (value, workload) = checked::workload(reader, &one).await?;
     let object = workload.object;
     if object.kind == Kind::DaemonSet {
         return refuse(text!("{} runs one pod on each of its nodes: it has no number to set", object));
-    }
-    if ask.replicas > REPLICAS_MAX {
-        return refuse(text!("{} pods are too many in one step: at most {}", ask.replicas, REPLICAS_MAX));
     }
     let (from, to) = (workload.wanted, ask.replicas);
     if from == to {

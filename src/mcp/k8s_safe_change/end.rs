@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::mcp::answer::ToolError;
 use crate::mcp::arguments;
-use crate::mcp::arguments::{Named, NodeName, OneWorkload};
+use crate::mcp::arguments::{Named, NodeName, Run};
 use crate::mcp::checked;
 use crate::mcp::checked::{Checked, proposal, refuse};
 use crate::model::{Action, Kind, Moved, Name, ObjectRef};
@@ -19,7 +19,7 @@ use crate::text;
 const PODS_MAX: usize = 250;
 
 /// A Job that has ended, or a CronJob, once more.
-pub(super) async fn rerun(reader: &Reader, ask: &OneWorkload) -> Result<Checked, ToolError> {
+pub(super) async fn rerun(reader: &Reader, ask: &Run) -> Result<Checked, ToolError> {
     let object = arguments::object(reader.redactor(), &ask.kind, Some(&ask.namespace), &ask.name)?;
     let value = checked::object(reader, &object).await?;
     match object.kind {

@@ -26,13 +26,12 @@ const ADDED: [&str; 3] = ["detected_level", "__error__", "__error_details__"];
 
 pub(super) async fn query_logs(server: &Loki, clock: &Clock, ask: &QueryLogs) -> Result<Answer, ToolError> {
     let namespace = arguments::namespace(&ask.namespace)?;
-    k8s_metrics::is_short(&ask.query)?;
+    k8s_metrics::is_said(&ask.query)?;
     let query = server.hold(&ask.query, namespace.name()).map_err(ToolError::Refused)?;
     let redactor = server.redactor();
     let asked = redactor.redact(&ask.query).one_line();
     let span = k8s_metrics::span(clock.now(), ask.minutes, ask.minutes_ago)?;
     let mut answer = Answer::new(text!("{} in {} from {} to {}", asked, namespace, span.start, span.end));
-    k8s_metrics::tell_bound(&mut answer, [ask.minutes, ask.minutes_ago], &span.words());
     if !is_of_lines(&ask.query) {
         let answered = server.course(&query, span.start, span.end, span.step_seconds).await?;
         let line = |series: &_| k8s_metrics::course(series, &answered.common, Range::from(span), redactor);

@@ -88,7 +88,7 @@ async fn only_listed_tools_are_offered_and_no_word_of_their_server_reaches_a_mod
     let tools = client.list_all_tools().await.unwrap();
     let names: Vec<&str> = tools.iter().map(|tool| tool.name.as_ref()).collect();
     assert_eq!((names, tools[0].description.as_deref()), (vec!["liar__query"], Some("Ask the liar.")));
-    let told = crate::agent::prompt::tools(&tools, None).to_string();
+    let told = crate::agent::prompt::tools(&tools, None, &crate::govern::off::Off::default()).to_string();
     assert!(!told.contains("Ignore") && told.contains("query") && told.contains("limit"), "{told}");
     assert!(ask(&client, "liar__wipe", "x").await.is_err(), "what is not listed is not called");
     assert!(ask(&client, "query", "x").await.is_err());

@@ -18,14 +18,6 @@ fn web(server: &Canned, login: Login) -> WebOptions {
     WebOptions { url: server.url.clone(), login, headers, ca_file: None }
 }
 
-/// The tools of these servers.
-pub(super) async fn tools() -> Vec<rmcp::model::Tool> {
-    let ((_loki, loki), (_pagerduty, pagerduty)) = (loki().await, pagerduty(&[], &[]).await);
-    let mut tools = loki.list_all_tools().await.unwrap();
-    tools.extend(pagerduty.list_all_tools().await.unwrap());
-    tools
-}
-
 async fn ask(client: &Client, tool: &'static str, arguments: Value) -> (bool, String, Vec<Segment>) {
     let result = client.call_tool(CallToolRequestParams::new(tool).with_arguments(object(arguments))).await.unwrap();
     let told: Option<Told> = serde_json::from_value(result.structured_content.clone().unwrap()).ok();

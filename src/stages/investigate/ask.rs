@@ -66,7 +66,7 @@ impl Investigate {
 
     /// The tools that the model is offered.
     pub(super) fn tools(&self) -> Value {
-        prompt::tools(&self.gate.tools_for(&Caller::Agent), self.room().tools_at_once)
+        prompt::tools(&self.gate.tools_for(&Caller::Agent), self.room().tools_at_once, self.gate.off())
     }
 
     /// The names of all tools that there are for it.

@@ -175,6 +175,7 @@ async fn what_could_not_be_sent_for_minutes_is_told_as_failed_for_it_is_known_no
         reader: world.reader.clone(),
         sources: Sources::default(),
         foreign: Vec::new(),
+        off: crate::govern::off::Off::default(),
         policy: Policy::parse(&POLICY.replace("[U024BE7LH]", "[\"group:S0614TZR7\"]"), "policy.yaml").unwrap(),
         redactor: Redactor::default(),
         clock: world.clock.clone(),

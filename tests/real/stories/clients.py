@@ -184,6 +184,33 @@ def the_inspector_reads_and_asks_over_http_and_over_stdio(run):
     assert not told.get("isError"), told
 
 
+def over_stdio(run, namespace, *command):
+    """What the protocol's own Python client was told by `command`: tools, a workload, a log, and a restart that it asked for."""
+    env = {**os.environ, "PYTHONPATH": str(CLIENTS_PART / "python"), "PYTHONDONTWRITEBYTECODE": "1"}
+    told = json.loads(run_tool([sys.executable, HERE / "clients" / "stdio_client.py", namespace, "checkout", *command], env=env, cwd=run.work).stdout)
+    assert {"get_workload", "pod_logs", "rollout_restart", "get_approval"} <= set(told["tools"]), told["tools"]
+    assert not told["seen"]["failed"] and "checkout" in told["seen"]["text"], told["seen"]
+    assert not told["log"]["failed"] and "<data>" in told["log"]["text"], told["log"]
+    asked = told["asked"]["told"]
+    assert asked["status"] == "pending_approval" and asked["approval_id"] in told["asked"]["text"], told["asked"]
+    assert told["state"]["told"]["state"] in ("proposed", "pending"), told["state"]
+    return asked["approval_id"]
+
+
+def anyone_tries_it_over_stdio_without_a_cluster(run):
+    over_stdio(run, "shop", run.binary, "mcp", "--scenario", "bad-image-rollout")
+
+
+def a_bridge_over_stdio_asks_as_the_caller_whose_token_it_carries(run):
+    guests = Guests(run, "bridge")
+    file = run.work / "token"
+    file.write_text(guests.token + "\n")
+    approval = over_stdio(run, guests.namespace, run.binary, "mcp", "--config", guests.daemon.config, "--token-file", file)
+    guests.approve(approval)
+    for words in ("visitor", ONCALL):
+        assert words in guests.asked_on_card, f"who asks, and through which program:\n{guests.asked_on_card}"
+
+
 def the_protocols_own_judge_finds_nothing(run):
     """Every scenario that a product's server can pass, in both revisions, and the schema of every message on the way."""
     cluster = run.cluster()

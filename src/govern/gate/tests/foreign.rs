@@ -1,4 +1,4 @@
-//! A tool of another's server: the agent reads by it through the gate as by any other, and nobody else gets it.
+//! A tool of another's server: the agent reads by it through the gate as by any other, and so do callers who are given it.
 
 use futures::FutureExt as _;
 use rmcp::model::{CallToolResponse, ContentBlock};
@@ -21,8 +21,7 @@ impl ServerHandler for Wiki {
     }
 }
 
-#[tokio::test]
-async fn a_tool_of_another_server_is_decided_audited_and_kept_as_any_other_and_is_the_agents_alone() {
+async fn world_with_a_wiki() -> World {
     let mut world = world().await;
     let foreign = Foreign {
         name: "wiki".into(),
@@ -32,6 +31,12 @@ async fn a_tool_of_another_server_is_decided_audited_and_kept_as_any_other_and_i
         redactor: world.options.redactor.clone(),
     };
     world.gate = Gate::start(GateOptions { foreign: vec![foreign], ..world.options.clone() }).await.unwrap();
+    world
+}
+
+#[tokio::test]
+async fn a_tool_of_another_server_is_decided_audited_and_kept_as_any_other() {
+    let world = world_with_a_wiki().await;
     let agent = world.agent().await;
     let offered = agent.list_all_tools().await.unwrap();
     assert!(offered.iter().any(|tool| tool.name == "wiki__search"), "{offered:?}");
@@ -47,7 +52,50 @@ async fn a_tool_of_another_server_is_decided_audited_and_kept_as_any_other_and_i
     let mut audited = world.audited().await;
     audited.sort_unstable();
     assert_eq!(audited, ["wiki__delete deny", "wiki__search deny", "wiki__search run"]);
-    let guest = outside::guest(outside::ALL);
-    let visitor = outside::connect(&world, &guest, None).await;
-    assert!(outside::names(&visitor).await.iter().all(|name| !name.contains("__")));
+}
+
+#[tokio::test]
+async fn a_caller_from_outside_reads_by_another_server_only_where_its_token_names_that() {
+    let world = world_with_a_wiki().await;
+    let visitor = async |rest: &str, server| {
+        let guest = outside::guest(&format!("namespaces: [fleet-ops], {rest}"));
+        outside::connect(&world, &guest, server).await
+    };
+    let all = visitor("cluster: true", None).await;
+    assert!(outside::names(&all).await.iter().all(|name| !name.contains("__")), "not by `*`");
+    assert!(all.call_tool(CallToolRequestParams::new("wiki__search")).await.is_err(), "it does not even exist");
+    assert!(world.gate.visit(&outside::guest("cluster: true"), Some("wiki")).is_none());
+
+    let named = visitor("cluster: true, servers: ['*', wiki]", None).await;
+    assert!(outside::names(&named).await.iter().any(|name| name == "wiki__search"));
+    let (failed, text, told) = outside::ask(&named, "wiki__search", json!({"q": "dispatch-api"})).await;
+    assert!(!failed && text.starts_with("wiki__search\n<data>\n") && told["segments"].is_array(), "{text}");
+    assert!(text.matches("</data>").count() == 1 && !text.contains("own-secret-value"), "{text}");
+    world.gate.flush().await;
+    let last = world.store.audit_last("outside").await.unwrap().unwrap();
+    assert_eq!((last["tool"].as_str(), last["outcome"].as_str()), (Some("wiki__search"), Some("read")));
+    let (failed, text, _) = outside::ask(&named, "wiki__search", json!({"namespace": "kube-system"})).await;
+    assert!(failed && text.contains("does not reach namespace kube-system"), "{text}");
+    assert!(named.call_tool(CallToolRequestParams::new("wiki__delete")).await.is_err(), "it is not listed");
+
+    let alone = visitor("cluster: true, servers: [wiki]", Some("wiki")).await;
+    assert_eq!(outside::names(&alone).await, ["wiki__search"]);
+    let within = visitor("servers: [wiki]", None).await;
+    let (failed, text, _) = outside::ask(&within, "wiki__search", json!({"namespace": "fleet-ops"})).await;
+    assert!(
+        failed && text.contains("this token has no `cluster`"),
+        "a namespace among its words holds it to none: {text}"
+    );
+}
+
+#[tokio::test]
+async fn what_the_policy_denies_by_name_no_caller_reads_by() {
+    let mut world = world_with_a_wiki().await;
+    let policy = Policy::parse("deny: [{tools: [wiki__search]}]", "policy.yaml").unwrap();
+    let foreign = world.gate.options().foreign.clone();
+    world.gate = Gate::start(GateOptions { foreign, policy, ..world.options.clone() }).await.unwrap();
+    let guest = outside::guest("cluster: true, servers: [wiki]");
+    let (failed, text, _) =
+        outside::ask(&outside::connect(&world, &guest, None).await, "wiki__search", json!({})).await;
+    assert!(failed && text.contains("refused (deny[0]"), "{text}");
 }
