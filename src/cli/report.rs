@@ -455,6 +455,7 @@ the bar (promotion): 3 approved, at most 0 bad: no help, worse, failed, unknown 
                 ts: Some("1.2".into()),
                 rendered: String::new(),
                 link: None,
+                anew: false,
             };
             let mut writes = vec![Write::Post(card(&bank)), Write::Post(card(&node))];
             for n in 0..3 {

@@ -202,7 +202,7 @@ pub fn policy(config: &Config) -> anyhow::Result<Policy> {
 /// That file's.
 pub fn uncalled(policy: &Policy, config: &Config) -> anyhow::Result<Vec<Problem>> {
     let Some(file) = &config.mcp_callers_file else { return Ok(policy.uncalled(&[])) };
-    Ok(policy.uncalled(&callers::read(file)?.1.list()))
+    Ok(policy.uncalled(&callers::read(file, &foreign::servers(config))?.1.list()))
 }
 
 fn policy_text(file: Option<&Path>) -> anyhow::Result<String> {

@@ -262,6 +262,9 @@ pub struct Investigation {
     /// What made it look again, first to last: each action that was carried out and did not help, once.
     #[serde(default)]
     pub again: Vec<Again>,
+    /// What it came to, while its steps cannot be checked yet; then that is its state.
+    #[serde(default)]
+    pub ending: Option<InvestigationState>,
 }
 
 /// A further look of an investigation.
@@ -274,9 +277,6 @@ pub struct Again {
     /// A model has reported since.
     #[serde(default)]
     pub answered: bool,
-    /// What it came to, while its steps cannot be checked yet; then that is its state.
-    #[serde(default)]
-    pub ending: Option<InvestigationState>,
 }
 
 impl Investigation {

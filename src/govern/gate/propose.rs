@@ -1,6 +1,5 @@
 //! From a proposal to an approval: scope, the write tool's own check and the policy, before anybody is asked.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 

@@ -330,6 +330,7 @@ async fn changes_within_the_hour_are_counted_over_a_restart() {
         generation: None,
         left: None,
         ready_before: None,
+        astray: false,
     });
     let write = Write::Approval { approval: Box::new(done), was: Some(ApprovalState::Proposed) };
     world.store.commit(vec![write], Durability::Durable, None).await.unwrap();

@@ -254,7 +254,7 @@ async fn a_request_that_is_cancelled_while_it_is_stored_is_withdrawn() {
     let visit = world.gate.visit(&guest(ALL), None).unwrap();
     let called = || Called {
         caller: Caller::Client { name: "laptop".into(), person: Some("U024BE7LH".into()), program: None },
-        tool: "rollout_restart",
+        tool: "rollout_restart".into(),
         tier: Tier::Reversible,
         arguments: object(other()),
         kept: "".into(),
