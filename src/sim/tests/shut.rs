@@ -69,7 +69,7 @@ async fn a_card_that_somebody_deleted_stands_again_once_while_people_are_asked_f
         all.into_iter().filter(|message| message.thread_ts.as_ref() == Some(&ts) && message.ts != ts).count()
     };
     assert_eq!(town.channel().len(), 1);
-    assert!(town.shown().contains("Approve"), "{}", town.shown());
+    assert!(town.shown().contains("\"approve\""), "{}", town.shown());
     gone();
     changed("U1").await;
     assert_eq!(town.channel().len(), 2, "{:#?}", town.channel());

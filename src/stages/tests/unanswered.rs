@@ -41,7 +41,7 @@ async fn stage(world: &World, llm: Option<Llm>) -> Investigate {
 
 /// A model that answers this once.
 async fn model(answer: Value, stop: &CancellationToken) -> Llm {
-    let files = BTreeMap::from([("model/0001.json".to_owned(), answer.to_string().into_bytes())]);
+    let files = BTreeMap::from([("model/1/0001.json".to_owned(), answer.to_string().into_bytes())]);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = LlmOptions {
         base_url: format!("http://{}/v1", listener.local_addr().unwrap()),
