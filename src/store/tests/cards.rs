@@ -34,7 +34,7 @@ async fn a_card_is_due_until_its_newest_version_is_delivered() {
         put(&store, [findings]).await;
         let newest = store.undelivered(10).await.unwrap()[0].version;
         put(&store, delivered(newest - 1)).await;
-        assert_eq!(store.undelivered(10).await.unwrap(), due(newest, false));
+        assert_eq!(store.undelivered(10).await.unwrap(), due(newest, true));
         put(&store, delivered(newest)).await;
         put(&store, delivered(newest - 1)).await;
         assert!(store.undelivered(10).await.unwrap().is_empty());
