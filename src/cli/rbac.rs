@@ -15,6 +15,7 @@ use crate::config;
 use crate::config::Config;
 use crate::govern::off::Off;
 use crate::govern::policy::Policy;
+use crate::mcp;
 use crate::model::{Name, Tier};
 
 /// Prints the ServiceAccounts, roles, bindings and admission policies that firstlook needs: apply them as they are.
@@ -22,7 +23,7 @@ use crate::model::{Name, Tier};
 /// They hold what the enabled actions use and nothing more: no verb on Secrets, no wildcard.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  firstlook rbac | kubectl apply -f -\n  \
-                  firstlook rbac --config firstlook.yaml          without what is off, or denied everywhere\n  \
+                  firstlook rbac --config firstlook.yaml          without what is off, or the policy lets nobody do\n  \
                   firstlook rbac --namespaces shop,cart           changes there alone, by Roles\n  \
                   firstlook rbac --tools rollout_undo,scale\n  firstlook rbac explain")]
 pub struct RbacArgs {
@@ -68,6 +69,8 @@ struct Enabled {
     /// Where the accounts live.
     namespace: String,
     tools: BTreeSet<&'static str>,
+    /// What the policy lets nobody do, each with the reason: nothing is granted for it.
+    dropped: Vec<(&'static str, String)>,
     /// Empty: changes are possible everywhere.
     namespaces: Vec<Name>,
     /// Empty: everything is read.
@@ -93,14 +96,17 @@ impl Enabled {
         if !kubernetes.writes {
             tools.clear();
         }
+        let mut dropped = Vec::new();
         if let Some(file) = &policy_file {
             let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
             let policy = Policy::parse(&text, &file.display().to_string())?;
-            let everywhere = |tool: &str| {
-                let all = |rule: &crate::govern::policy::Deny| rule.namespaces.is_empty() && rule.labels.is_empty();
-                policy.deny.iter().any(|rule| all(rule) && rule.tools.iter().any(|denied| denied == tool))
-            };
-            tools.retain(|tool| !everywhere(tool));
+            tools.retain(|tool| match never(&policy, tool) {
+                Some(why) => {
+                    dropped.push((*tool, why));
+                    false
+                }
+                None => true,
+            });
         }
         let namespaces = args
             .namespaces
@@ -112,7 +118,7 @@ impl Enabled {
             // What is not read is not changed either.
             namespaces.clone_from(&read);
         }
-        Ok(Self { account, namespace, tools, namespaces, read })
+        Ok(Self { account, namespace, tools, dropped, namespaces, read })
     }
 
     /// The rights that the enabled actions use. What lives in no namespace is left out where namespaces are listed.
@@ -157,6 +163,14 @@ impl Enabled {
     }
 }
 
+/// Why the policy lets nobody ever have this done, if so.
+fn never(policy: &Policy, tool: &str) -> Option<String> {
+    let (_, tier) = mcp::tool(tool)?;
+    // An action on a node is judged for the node first.
+    let on_cluster = matches!(tool, "cordon" | "uncordon" | "drain");
+    policy.never(tool, tier, on_cluster)
+}
+
 fn list(tools: &BTreeSet<&'static str>) -> String {
     tools.iter().copied().collect::<Vec<_>>().join(", ")
 }
@@ -170,7 +184,6 @@ fn resource(kind: crate::model::Kind, subresource: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mcp;
     use crate::observe::access::NEEDS;
 
     fn enabled(tools: &[&str], namespaces: &[&str]) -> Enabled {
@@ -199,6 +212,29 @@ mod tests {
         for right in RIGHTS {
             assert!(["patch", "create"].contains(&right.verb), "{right:?}");
         }
+    }
+
+    #[test]
+    fn what_the_policy_lets_nobody_do_is_not_granted_and_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let with = |policy: &str| {
+            let (config, file) = (folder.path().join("firstlook.yaml"), folder.path().join("policy.yaml"));
+            std::fs::write(&file, policy).unwrap();
+            std::fs::write(&config, format!("cluster: a\npolicy_file: {}\n", file.display())).unwrap();
+            let none = Vec::new;
+            let args = RbacArgs { command: None, config: Some(config), tools: none(), namespaces: none() };
+            Enabled::of(&args).unwrap()
+        };
+        let nobody = with("approvers: []");
+        assert!(nobody.tools.is_empty() && nobody.accounts().is_empty());
+        let text = write::manifests(&nobody);
+        assert!(text.contains("# drain: no approvers for destructive") && !text.contains("firstlook-write"), "{text}");
+        let some = with(
+            "approvers: [{who: [U024BE7LH], tiers: [reversible], namespaces: ['*']}]\n\
+             tiers: {scale: destructive}\nallow: [{namespaces: [shop], tools: [scale, rollout_undo, cordon]}]",
+        );
+        assert_eq!(some.tools.iter().copied().collect::<Vec<_>>(), ["rollout_undo"]);
+        assert!(some.accounts().iter().all(|(name, _)| !name.ends_with("destructive")));
     }
 
     #[test]

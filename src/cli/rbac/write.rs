@@ -13,6 +13,9 @@ const HEAD: &str = "\
 # Separate identities, so that a mistake in one place cannot become a change in the cluster, and so that the API server's own audit log
 # tells the reads, the rehearsals and the changes apart.
 ";
+const DROPPED: &str = "\
+# The policy lets nobody do these, so nothing is granted for them; print this anew when it does:
+";
 const READS: &str = "\
 # What the daemon may read. Only get, list and watch; no wildcard anywhere; no verb on `secrets`, not even for metadata. A rule that is
 # taken away makes the cards poorer (\"could not read X\"), not wrong. Asking what one may (SelfSubjectAccessReview) needs no rule:
@@ -35,7 +38,9 @@ const CHANGES: &str = "\
 
 /// All documents.
 pub(super) fn manifests(enabled: &Enabled) -> String {
-    let mut documents = vec![format!("{HEAD}{}", account(enabled, &enabled.account, DAEMON))];
+    let dropped: String = enabled.dropped.iter().map(|(tool, why)| format!("# {tool}: {why}\n")).collect();
+    let dropped = if dropped.is_empty() { dropped } else { format!("{DROPPED}{dropped}") };
+    let mut documents = vec![format!("{HEAD}{dropped}{}", account(enabled, &enabled.account, DAEMON))];
     let accounts = enabled.accounts();
     for (name, _) in &accounts {
         documents.push(account(enabled, name, if name.ends_with("-preview") { REHEARSES } else { CARRIES_OUT }));

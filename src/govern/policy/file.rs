@@ -16,7 +16,7 @@ use crate::model::Tier;
 #[serde(deny_unknown_fields, default)]
 #[schemars(title = "firstlook's policy")]
 pub struct Policy {
-    /// Raises the tier of a tool; none can be lowered.
+    /// Raises the tier of a tool; none can be lowered. It says who is asked; the account that writes stays the tool's own.
     pub tiers: BTreeMap<String, Placed<Tier>>,
     /// Where changes are possible at all; without the key wherever nothing denies them.
     #[serde(deserialize_with = "not_empty")]

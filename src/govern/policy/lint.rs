@@ -39,6 +39,29 @@ impl Policy {
         found
     }
 
+    /// Why no person can ever have a change by this tool made, if none can: what it would need is not to be granted.
+    /// `on_cluster`: what it changes lives in no namespace.
+    pub fn never(&self, tool: &str, compiled: Tier, on_cluster: bool) -> Option<String> {
+        let tier = self.tier_of(tool, compiled);
+        let named = |tools: &[String]| tools.iter().any(|one| one == tool);
+        let here = |namespaces: &[String], cluster: bool| if on_cluster { cluster } else { !namespaces.is_empty() };
+        let denied = |rule: &&Placed<Deny>| rule.namespaces.is_empty() && rule.labels.is_empty() && named(&rule.tools);
+        let allows = |rule: &Placed<Allow>| {
+            here(&rule.namespaces, rule.cluster) && (rule.tools.is_empty() || named(&rule.tools))
+        };
+        let approves = |rule: &Placed<Approvers>| here(&rule.namespaces, rule.cluster) && rule.tiers.contains(&tier);
+        if let Some(rule) = self.deny.iter().find(denied) {
+            Some(format!("denied everywhere (line {})", rule.line))
+        } else if !self.allow.is_empty() && !self.allow.iter().any(allows) {
+            Some("no `allow` reaches it".to_owned())
+        } else if !self.approvers.iter().any(approves) {
+            let whose = if on_cluster { " with `cluster: true`" } else { "" };
+            Some(format!("no approvers for {tier}{whose}"))
+        } else {
+            None
+        }
+    }
+
     /// Bounds of callers that there are not among `callers`: a slip here bounds nobody.
     pub fn uncalled(&self, callers: &[&str]) -> Vec<Problem> {
         let known = |row: &str| row == "*" || OF_THIS_MACHINE.contains(&row) || callers.contains(&row);
