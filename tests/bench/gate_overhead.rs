@@ -9,6 +9,7 @@ use firstlook::app;
 use firstlook::clock::Clock;
 use firstlook::govern::callers::{Guest, Rights};
 use firstlook::govern::gate::{Gate, GateOptions};
+use firstlook::govern::off::Off;
 use firstlook::govern::policy::Policy;
 use firstlook::mcp;
 use firstlook::mcp::Client;
@@ -49,6 +50,7 @@ async fn main() -> anyhow::Result<()> {
         reader,
         sources,
         foreign: Vec::new(),
+        off: Off::default(),
         policy: Policy::default(),
         redactor,
         clock,

@@ -81,5 +81,5 @@ async fn a_card_that_somebody_deleted_stands_again_once_while_people_are_asked_f
     assert!(town.store.undelivered(1).await.unwrap().is_empty());
     // The next change is told all the same.
     changed("U3").await;
-    assert!(json!(town.channel()[1].blocks).to_string() != town.shown());
+    assert_ne!(json!(town.channel()[1].blocks).to_string(), town.shown());
 }
