@@ -176,6 +176,7 @@ pub fn slack_client(slack: &config::Slack, redactor: &Redactor, metrics: &Metric
         bot_token,
         redactor: redactor.clone(),
         metrics: metrics.clone(),
+        clock: Clock::system(),
     })
 }
 

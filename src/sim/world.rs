@@ -260,6 +260,7 @@ impl World {
             api_url: format!("http://{}/api", self.slack_at),
             redactor: redactor.clone(),
             metrics: metrics.clone(),
+            clock: self.clock.clone(),
         })?;
         let channel = options.channels.first().map(|channel| channel.id.clone()).context("a channel")?;
         Ok(Outlet::Slack { slack, channel })

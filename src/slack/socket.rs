@@ -227,6 +227,7 @@ mod tests {
             api_url: "http://127.0.0.1:9/api".into(),
             redactor: Redactor::default(),
             metrics: Metrics::new(),
+            clock: Clock::system(),
         };
         Desk {
             place: Place { cluster: ClusterName::parse("prod").unwrap(), redactor: Redactor::default() },

@@ -47,6 +47,7 @@ fn client(api_url: &str) -> Slack {
         api_url: api_url.to_owned(),
         redactor: Redactor::default(),
         metrics: Metrics::new(),
+        clock: Clock::system(),
     };
     Slack::new(options).unwrap()
 }
@@ -135,6 +136,7 @@ async fn nobody_listening_is_a_wait_and_no_lost_answer() {
         api_url: "http://127.0.0.1:9/api".into(),
         redactor: Redactor::default(),
         metrics: Metrics::new(),
+        clock: Clock::system(),
     };
     let slack = Slack::new(options).unwrap();
     let answer = slack.update(CHANNEL, "1.1", &card()).await;

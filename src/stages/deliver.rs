@@ -121,6 +121,14 @@ impl Deliver {
                     let until = self.clock.now().checked_add(SignedDuration::try_from(wait)?)?;
                     self.store.postpone(claim, until).await?;
                 }
+                Err(Trouble::Thread(wait)) => {
+                    self.edits.note(incident, self.clock.now());
+                    let until = self.clock.now().checked_add(SignedDuration::try_from(wait)?)?;
+                    if let Some(thread) = self.store.claim("thread", &due.thread(), LEASE).await? {
+                        self.store.postpone(thread, until).await?;
+                    }
+                    self.store.release(claim).await?;
+                }
                 Err(Trouble::Shut(why)) => {
                     let now = self.clock.now();
                     let lasted = self.away.note(incident.as_str(), &why, now);
@@ -209,6 +217,8 @@ impl Deliver {
                     tracing::warn!("a card's thread takes nothing until this is mended: {why}");
                     break;
                 }
+                // What changes on the card meanwhile is not held up by its thread.
+                Err(Trouble::Later(wait)) => return Err(Trouble::Thread(wait)),
                 Err(trouble) => return Err(trouble),
             }
         }

@@ -41,6 +41,13 @@ pub struct Due {
     pub is_running: bool,
 }
 
+impl Due {
+    /// The unit of stage `thread`: while it is postponed, this version waits for nothing but its thread.
+    pub fn thread(&self) -> String {
+        format!("{}:{}", self.incident, self.version)
+    }
+}
+
 /// Units that wait for a stage, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Depth {
@@ -104,7 +111,9 @@ impl Store {
               THEN 0 ELSE 1 END AS BIGINT)
             FROM incident WHERE cluster = $1 AND version > delivered_version AND NOT EXISTS
             (SELECT 1 FROM claim WHERE claim.cluster = incident.cluster AND claim.stage = 'deliver'
-             AND claim.unit = incident.id AND (claim.until_ms > $2 OR claim.attempt >= $3))
+             AND claim.unit = incident.id AND (claim.until_ms > $2 OR claim.attempt >= $3)) AND NOT EXISTS
+            (SELECT 1 FROM claim WHERE claim.cluster = incident.cluster AND claim.stage = 'thread'
+             AND claim.unit = incident.id || ':' || CAST(version AS TEXT) AND claim.until_ms > $2)
             ORDER BY 5, 3, 4, updated_ms, id LIMIT $4";
         let mut held = self.held().await?;
         let now_ms = self.context().lease_now_ms(&mut held.conn()).await?;

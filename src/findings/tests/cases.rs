@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
+use super::certain::condition;
 use super::workloads::{fires, says, silent};
 use super::*;
 
@@ -233,6 +234,7 @@ fn what_ended_what_changed_and_who_else_is_there_is_told() {
     put_out.revision(7, 9000, 0, template()).pod("cart-h7-a", 7, 9000, crashes("Error", 137));
     let pod = put_out.last_pod();
     (pod.phase, pod.reason, pod.message) = (r("Failed"), r("Evicted"), r("Usage of EmptyDir volume exceeds its limit"));
+    pod.conditions = vec![condition("DisruptionTarget", "True", 5)];
     says(&fires(&put_out, "evicted"), &["1 pod was evicted: Usage of EmptyDir"]);
 }
 

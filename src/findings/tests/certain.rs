@@ -3,7 +3,7 @@
 use super::workloads::{fires, says, silent};
 use super::*;
 
-fn condition(kind: &str, status: &str, minutes: i64) -> Condition {
+pub(super) fn condition(kind: &str, status: &str, minutes: i64) -> Condition {
     Condition {
         kind: r(kind),
         status: r(status),
@@ -300,7 +300,9 @@ fn a_volume_of_another_zone_is_told_though_its_claim_is_bound() {
     let world = pending(message, false, &[("n1", "a", 0)]);
     assert_eq!(world.causes(), ["volume-zone"]);
     let count = "0/3 nodes are available: 3 node(s) exceed max volume count.";
-    fires(&pending(count, false, &[("n1", "a", 0)]), "unschedulable");
+    let full = pending(count, false, &[("n1", "a", 0)]);
+    fires(&full, "unschedulable");
+    silent(&full, "volume-zone");
 }
 
 #[test]
@@ -349,6 +351,7 @@ fn a_canary_that_is_held_on_purpose_is_well() {
         world
     };
     assert!(matches!(health(&held(|_| ()).scene), Health::Unhealthy { .. }), "its rollout is under way");
+    silent(&held(|_| ()), "rollout-held");
     for (change, word) in [
         ((|workload| workload.paused = true) as fn(&mut Workload), "it is paused"),
         (|workload| workload.partition = 3, "held at partition 3"),

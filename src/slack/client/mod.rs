@@ -16,6 +16,7 @@ use slack_morphism::prelude::*;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::http::Request;
 
+use crate::clock::Clock;
 use crate::model::{IncidentId, Nonce, ReasonFor};
 use crate::redact::{Redacted, Redactor};
 use crate::slack::render::Message;
@@ -47,6 +48,8 @@ pub struct SlackOptions {
     /// Knows our tokens, so that no error text can carry them.
     pub redactor: Redactor,
     pub metrics: Metrics,
+    /// By which posts keep their distance.
+    pub clock: Clock,
 }
 
 /// Slack, for one bot token. Clones share connections, pace and cache.
@@ -65,6 +68,7 @@ struct Inner {
     api_url: String,
     redactor: Redactor,
     metrics: Metrics,
+    clock: Clock,
     pace: Mutex<pace::Pace>,
     groups: Mutex<HashMap<String, (Instant, BTreeSet<String>)>>,
 }
@@ -95,6 +99,7 @@ impl Slack {
             api_url: options.api_url,
             redactor: options.redactor,
             metrics: options.metrics,
+            clock: options.clock,
             pace: Mutex::default(),
             groups: Mutex::default(),
         })))
@@ -110,7 +115,7 @@ impl Slack {
         incident: &IncidentId,
         nonce: &Nonce,
     ) -> Result<String, SlackError> {
-        let now = Instant::now();
+        let now = self.0.clock.now();
         self.pace().take(channel, thread.is_some(), now).map_err(SlackError::Wait)?;
         let payload = [("incident", incident.as_str()), ("nonce", nonce.as_str())];
         let payload = payload.map(|(name, value)| (name.to_owned(), value.to_owned())).into();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use jiff::{SignedDuration, Timestamp};
 
 /// "Apps may post no more than one message per second per channel" with short bursts:
 /// <https://docs.slack.dev/apis/web-api/rate-limits>.
@@ -21,14 +21,14 @@ pub(super) struct Pace {
 #[derive(Debug)]
 struct Bucket {
     tokens: f64,
-    filled_at: Instant,
+    filled_at: Timestamp,
     /// Slack itself asked to wait until then.
-    not_before: Option<Instant>,
+    not_before: Option<Timestamp>,
 }
 
 impl Bucket {
-    fn fill(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
+    fn fill(&mut self, now: Timestamp) {
+        let passed = now.duration_since(self.filled_at).as_secs_f64().max(0.0);
         self.tokens = (self.tokens + passed * PER_SECOND).min(BURST);
         self.filled_at = now;
     }
@@ -37,7 +37,7 @@ impl Bucket {
 impl Pace {
     /// Takes leave for one post, or says how long to wait for it. A reply waits until the channel has a whole burst: the
     /// first cards of other incidents, which may come any moment, are worth more than the thread of one.
-    pub(super) fn take(&mut self, channel: &str, is_reply: bool, now: Instant) -> Result<(), Duration> {
+    pub(super) fn take(&mut self, channel: &str, is_reply: bool, now: Timestamp) -> Result<(), Duration> {
         if self.channels.len() >= CHANNELS_MAX {
             self.channels.retain(|_, bucket| {
                 bucket.fill(now);
@@ -46,9 +46,8 @@ impl Pace {
         }
         let bucket = self.bucket(channel, now);
         bucket.fill(now);
-        if let Some(wait) = bucket.not_before.map(|at| at.saturating_duration_since(now)).filter(|wait| !wait.is_zero())
-        {
-            return Err(wait);
+        if let Some(wait) = bucket.not_before.map(|at| at.duration_since(now)).filter(|wait| wait.is_positive()) {
+            return Err(wait.unsigned_abs());
         }
         let needed = if is_reply { BURST } else { 1.0 };
         if bucket.tokens < needed {
@@ -59,11 +58,12 @@ impl Pace {
     }
 
     /// Slack answered that the channel must rest for `wait`.
-    pub(super) fn rest(&mut self, channel: &str, now: Instant, wait: Duration) {
-        self.bucket(channel, now).not_before = Some(now + wait);
+    pub(super) fn rest(&mut self, channel: &str, now: Timestamp, wait: Duration) {
+        let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
+        self.bucket(channel, now).not_before = Some(now.saturating_add(wait).unwrap_or(now));
     }
 
-    fn bucket(&mut self, channel: &str, now: Instant) -> &mut Bucket {
+    fn bucket(&mut self, channel: &str, now: Timestamp) -> &mut Bucket {
         let full = || Bucket { tokens: BURST, filled_at: now, not_before: None };
         self.channels.entry(channel.to_owned()).or_insert_with(full)
     }
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn five_posts_go_at_once_and_then_one_a_second() {
         let mut pace = Pace::default();
-        let start = Instant::now();
+        let start = crate::clock::from_ms(0);
         for _ in 0..5 {
             assert!(pace.take("C1", false, start).is_ok());
         }
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn a_reply_leaves_the_burst_to_first_cards() {
         let mut pace = Pace::default();
-        let start = Instant::now();
+        let start = crate::clock::from_ms(0);
         assert!(pace.take("C1", false, start).is_ok());
         assert_eq!(pace.take("C1", true, start).unwrap_err(), Duration::from_secs(1));
         for _ in 0..4 {

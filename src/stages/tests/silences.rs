@@ -225,8 +225,8 @@ async fn only_an_alert_of_the_incident_that_fires_is_silenced_for_some_hours_and
     let (world, fake, _stop) = Box::pin(world()).await;
     for (proposal, why) in [
         (silence("0123456789abcdef", 1), "no alert of this incident"),
-        (silence(PRINT, 5), "1 to 4 hours"),
-        (silence(PRINT, 0), "1 to 4 hours"),
+        (silence(PRINT, 5), "from 1 to 4"),
+        (silence(PRINT, 0), "from 1 to 4"),
         (silence("KubePodCrashLoopin", 1), "holds no alert"),
         (silence("KubePodCrashLooping", 1), "2 alerts have this name"),
         (Proposal::ExpireSilence { object: web(), alert: PRINT.into() }, "no silence of firstlook's"),
