@@ -52,6 +52,7 @@ async fn what_the_review_strikes_is_never_shown_and_certainty_falls() {
     assert_eq!(report.certainty, Certainty::Possible);
     assert!(report.proposals.is_empty() && card.approvals.is_empty(), "no button of a proposal that does not follow");
     assert!(town.shown().contains("Possible cause"));
+    town.pass(5).await;
     let thread: String = town.world.slack.messages().iter().map(|message| json!(message.blocks).to_string()).collect();
     assert!(thread.contains("Against it: The nodes were not looked at."));
 }
