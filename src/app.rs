@@ -174,6 +174,8 @@ impl App {
             conditions.push(Arc::new(move || ("watches".to_owned(), shown.state())));
             let shown = health.clone();
             conditions.push(Arc::new(move || ("namespaces".to_owned(), shown.places())));
+            let shown = health.clone();
+            conditions.push(Arc::new(move || ("config_maps".to_owned(), shown.config_maps())));
             // The watches wait by themselves, and say so: kube's own retries would hide it for many minutes.
             let mut config = setup.kubernetes.clone();
             config.default_retry = false;

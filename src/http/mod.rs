@@ -162,6 +162,10 @@ mod tests {
         assert!(Credential::default().admits(None));
     }
 
+    /// As long as anything may take that happens; shorter than `HEAD_TIMEOUT`, for which a connection without a request
+    /// would hold a shutdown.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
     /// A server that answers what it was sent, once that has come, and how it is told to stop.
     async fn echo(limit: Duration) -> (std::net::SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -174,25 +178,34 @@ mod tests {
     async fn said(stream: &mut tokio::net::TcpStream) -> String {
         use tokio::io::AsyncReadExt as _;
         let mut said = String::new();
-        let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_string(&mut said)).await;
+        let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut said)).await;
         read.expect("the connection ends").unwrap();
         said
     }
 
     #[tokio::test]
-    async fn a_body_that_does_not_come_is_answered_and_holds_no_shutdown() {
+    async fn a_body_that_does_not_come_is_answered() {
         use tokio::io::AsyncWriteExt as _;
+        // Nobody waits for it.
         let (addr, stop, serving) = echo(Duration::from_millis(50)).await;
+        let mut half = tokio::net::TcpStream::connect(addr).await.unwrap();
+        half.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhi").await.unwrap();
+        let answer = said(&mut half).await;
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("send again"), "{answer}");
+        stop.cancel();
+        tokio::time::timeout(PATIENCE, serving).await.expect("it holds no shutdown").unwrap();
+    }
+
+    #[tokio::test]
+    async fn no_connection_without_a_request_holds_a_shutdown() {
+        use tokio::io::AsyncWriteExt as _;
+        let (addr, stop, serving) = echo(Duration::from_secs(60)).await;
         let mut whole = tokio::net::TcpStream::connect(addr).await.unwrap();
         whole
             .write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi")
             .await
             .unwrap();
         assert!(said(&mut whole).await.ends_with("\r\n\r\nhi"));
-        let mut half = tokio::net::TcpStream::connect(addr).await.unwrap();
-        half.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhi").await.unwrap();
-        let answer = said(&mut half).await;
-        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("send again"), "{answer}");
         // One whose head is half there, one that said nothing, and one between two requests.
         let mut head = tokio::net::TcpStream::connect(addr).await.unwrap();
         head.write_all(b"POST / HT").await.unwrap();
@@ -201,7 +214,7 @@ mod tests {
         idle.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi").await.unwrap();
         idle.readable().await.unwrap();
         stop.cancel();
-        tokio::time::timeout(Duration::from_secs(2), serving).await.expect("the shutdown waits for nobody").unwrap();
+        tokio::time::timeout(PATIENCE, serving).await.expect("the shutdown waits for nobody").unwrap();
         assert_eq!((said(&mut head).await, said(&mut silent).await), (String::new(), String::new()));
         assert!(said(&mut idle).await.starts_with("HTTP/1.1 200 "));
     }

@@ -125,7 +125,7 @@ impl World {
 
     /// Proposes, and previews what is accepted.
     async fn ask(&self, proposal: Proposal) -> Approval {
-        let scene = scene::read(&self.reader, &self.incident.subject, &[], Duration::from_secs(5)).await;
+        let scene = scene::read(&self.reader, &self.incident.subject, &[], Duration::from_secs(20)).await;
         let (incident, scene, proposal) = (&self.incident, Some(&scene), &proposal);
         let suggestion =
             Suggestion { incident, scene, findings: &[], proposal, caller: Caller::Findings, undoes: None };

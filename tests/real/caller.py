@@ -17,11 +17,11 @@ class Caller:
         self.send({"method": "notifications/initialized"}, notify=True)
         self.tools = {tool["name"]: tool for tool in self.result({"method": "tools/list", "params": {}})["tools"]}
 
-    def send(self, message, notify=False, timeout_s=60):
+    def send(self, message, notify=False):
         self.number += 1
         message = {"jsonrpc": "2.0", **message, **({} if notify else {"id": self.number})}
         headers = {"Accept": "application/json, text/event-stream", **self.session}
-        return request("POST", self.url, message, headers, timeout_s=timeout_s)
+        return request("POST", self.url, message, headers)
 
     def result(self, message):
         """The result of a request; it comes as JSON or as the last event of a stream."""

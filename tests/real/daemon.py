@@ -70,21 +70,24 @@ class Daemon:
         """All starts write into one log, in the story's folder so that a failed story shows its end."""
         return self.run.work / f"{self.name}.log"
 
-    def start(self, timeout_s=20):
+    def start(self):
         """Starts it and waits until it is ready; seconds that took."""
         began = time.monotonic()
         self.process = Process(self.name, [*self.wrapper, self.run.binary, "run", "--config", self.config], self.log)
         self.starts += 1
-        self.process.wait_ready(lambda: answers(f"{self.admin_url}/readyz"), timeout_s)
+        self.process.wait_ready(lambda: answers(f"{self.admin_url}/readyz"))
         return time.monotonic() - began
 
     def kill(self):
         self.process.kill()
 
     def stop(self):
-        """SIGTERM; the exit code and how many seconds it took."""
+        """SIGTERM, after which nothing may be left that it had to give up; how many seconds it took."""
         began = time.monotonic()
-        return self.process.stop(), time.monotonic() - began
+        code = self.process.stop()
+        assert code == 0, f"SIGTERM: exit {code}"
+        assert "did not finish in time" not in self.log.read_text(errors="replace"), "it waited for something until it gave that up"
+        return time.monotonic() - began
 
     def alert(self, body, token=WEBHOOK_TOKEN, **options):
         """Posts a webhook body (bytes or a value) as Alertmanager does."""
@@ -102,12 +105,19 @@ class Daemon:
         lines = (re.match(r"([^#\s][^ ]*(?:\{.*\})?) ([0-9.eE+-]+)$", line) for line in text.splitlines())
         return {m[1]: float(m[2]) for m in lines if m}
 
-    def wait_synced(self, timeout_s=20):
-        """Until its watches have seen the cluster: the first webhook may come before that, a story about events may not."""
+    def wait_synced(self):
+        """Until its watches have seen the cluster, what ConfigMaps hold included: the first webhook may come before that, a story about events or edits may not."""
         def synced():
             answer = self.readyz()
-            return answer.status == 200 and answer.json().get("watches") == "ok"
-        wait_until(synced, "its watches to be in sync", timeout_s)
+            return answer.status == 200 and all(answer.json().get(part) == "ok" for part in ("watches", "config_maps"))
+        wait_until(synced, "its watches to be in sync")
+
+    def wait_idle(self):
+        """Until nothing waits for a stage: whatever comes of what was heard so far has come. The stages are counted in the order of the way."""
+        def idle():
+            depths = {name: depth for name, depth in self.metrics().items() if name.startswith("firstlook_queue_depth")}
+            return depths and not any(depths.values())
+        wait_until(idle, "its stages to be idle")
 
     def command(self, *arguments, check=True):
         """Another firstlook command with this configuration."""

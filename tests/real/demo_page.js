@@ -3,6 +3,8 @@
 // What it relies on in the page: a message is [data-ts], a card's button is a <button> in it, and the confirm dialog is #confirm,
 // whose last button goes on.
 const { chromium } = require("playwright-core");
+// As parts.py has it.
+const PATIENCE_MS = 180000;
 
 (async () => {
   const [url, picture, profile] = process.argv.slice(2);
@@ -17,18 +19,18 @@ const { chromium } = require("playwright-core");
   page.on("request", (r) => { if (/^https?:/.test(r.url()) && new URL(r.url()).host !== host) outside.push(r.url()); });
   await page.goto(url);
   const button = page.locator("[data-ts] button", { hasText: "Roll back" }).first();
-  await button.waitFor({ timeout: 30000 });
+  await button.waitFor({ timeout: PATIENCE_MS });
   const label = (await button.innerText()).trim();
   const card = page.locator("[data-ts]", { has: page.locator("button", { hasText: "Roll back" }) }).first();
   const ts = await card.getAttribute("data-ts");
   await card.screenshot({ path: picture });
   await button.click();
   const dialog = page.locator("#confirm[open]");
-  await dialog.waitFor({ timeout: 5000 });
+  await dialog.waitFor({ timeout: PATIENCE_MS });
   const confirm = (await dialog.innerText()).trim();
   await dialog.locator("footer button").last().click();
   const same = page.locator(`[data-ts="${ts}"]`);
-  await same.filter({ hasText: "✅" }).waitFor({ timeout: 40000 });
+  await same.filter({ hasText: "✅" }).waitFor({ timeout: PATIENCE_MS });
   console.log(JSON.stringify({ button: label, confirm, card: await same.innerText(), errors, outside }));
   await context.close();
 })().catch((e) => { console.error(e); process.exit(1); });

@@ -20,15 +20,16 @@ def install(cluster):
     if cluster.api in _installed:
         return
     cluster.apply(*(o for o in rendered() if o["kind"] in KINDS))
-    token = cluster.token_of(NAMESPACE, "firstlook-preview")
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "policy-probe"}},
                   {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"namespace": "policy-probe", "name": "probe"},
                    "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "probe"}},
                             "template": {"metadata": {"labels": {"app": "probe"}}, "spec": {"containers": [{"name": "c", "image": "probe:1"}]}}}})
 
-    def refused():
+    def refused(token, words):
         answer = cluster.request("PATCH", "/apis/apps/v1/namespaces/policy-probe/deployments/probe", token,
                                  {"metadata": {"labels": {"probe": "x"}}}, "application/strategic-merge-patch+json")
-        return answer.status == 403 and "rehearse" in answer.text
-    wait_until(refused, "the admission policies to be in force")
+        return answer.status == 403 and words in answer.text
+    for account, words in (("firstlook-preview", "rehearse"), ("firstlook-write", "without an approval")):
+        token = cluster.token_of(NAMESPACE, account)
+        wait_until(lambda: refused(token, words), f"the admission policy of {account} to be in force")
     _installed.add(cluster.api)

@@ -5,7 +5,7 @@ import urllib.parse
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from parts import request, stand_in, wait_until
+from parts import PATIENCE_S, request, stand_in, wait_until
 
 # The stand-in's fixed workspace (src/sim/slack): its tokens open nothing else.
 BOT_TOKEN, APP_TOKEN, SIGNING_SECRET = "xoxb-stand-in", "xapp-stand-in", "stand-in-signing-secret"
@@ -36,7 +36,7 @@ class Workspace:
     def requests(self):
         return request("GET", f"{self.control}/requests").json()
 
-    def wait_for_card(self, *words, without=(), timeout_s=30):
+    def wait_for_card(self, *words, without=(), timeout_s=PATIENCE_S):
         """The first card that shows all of `words` and none of `without`."""
         def shown():
             for card in self.cards():
@@ -47,7 +47,7 @@ class Workspace:
         except AssertionError as e:
             raise AssertionError(f"{e}; the cards are:\n" + "\n---\n".join(c["plain"] for c in self.cards())) from None
 
-    def wait_for_button(self, action_id, timeout_s=30, value=None):
+    def wait_for_button(self, action_id, value=None):
         """The first card that has a button whose action id begins so, with this value if one is given: (card's ts, the button's action id)."""
         def found():
             for card in self.cards():
@@ -55,7 +55,7 @@ class Workspace:
                     if button["action_id"].startswith(action_id) and value in (None, button.get("value")):
                         return card["message"]["ts"], button["action_id"]
         try:
-            return wait_until(found, f"a button {action_id}", timeout_s)
+            return wait_until(found, f"a button {action_id}")
         except AssertionError as e:
             raise AssertionError(f"{e}; the cards are:\n" + "\n---\n".join(c["plain"] for c in self.cards())) from None
 

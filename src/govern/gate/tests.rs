@@ -67,7 +67,7 @@ pub(in crate::govern) async fn world_with(policy: &str) -> World {
     let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
     let store = Store::open(&url, clock.clone(), Options::new(name)).await.unwrap();
     let incident = incident(&clock);
-    let scene = scene::read(&reader, &incident.subject, &[], Duration::from_secs(5)).await;
+    let scene = scene::read(&reader, &incident.subject, &[], Duration::from_secs(20)).await;
     let writes = vec![Write::Incident(Box::new(incident.clone())), Write::Scene { scene: Box::new(scene.clone()) }];
     store.commit(writes, Durability::Soon, None).await.unwrap();
     let options = GateOptions {

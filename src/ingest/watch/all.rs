@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::ingest::watch::Speaker;
 use crate::ingest::watch::backing::{Asleep, Backings};
 use crate::ingest::watch::config_maps;
+use crate::ingest::watch::config_maps::Progress;
 use crate::ingest::watch::edits::{Edits, Room, annotations};
 use crate::ingest::watch::events::Events;
 use crate::ingest::watch::follow::{Happened, Source, api, follow};
@@ -148,12 +149,14 @@ impl Place<'_> {
         let speaker = self.speaker;
         let (heard, stop) = (source.heard.clone(), source.stop.clone());
         let edits = Edits::new(Kind::ConfigMap, speaker.clone(), self.room.clone());
+        let progress = Progress { health: source.health.clone(), name: format!("mounted {}", source.name) };
+        progress.health.begins_to_read(&progress.name, self.namespace);
         vec![
             Box::pin(follow(source, self.api(Kind::ConfigMap), None, |it| {
                 config_maps::hear(&self.mounts, &it);
                 Vec::new()
             })),
-            Box::pin(config_maps::read_all(self.client, &self.mounts, edits, &speaker.redactor, heard, stop)),
+            Box::pin(config_maps::read_all(self.client, &self.mounts, edits, &speaker.redactor, progress, heard, stop)),
         ]
     }
 

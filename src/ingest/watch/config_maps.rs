@@ -9,6 +9,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::ingest::watch::Health;
 use crate::ingest::watch::edits::Edits;
 use crate::ingest::watch::follow::{Happened, TICK, api};
 use crate::ingest::watch::mounts::{Mounts, Place};
@@ -43,20 +44,42 @@ pub(super) fn hear(mounts: &Mounts, happened: &Happened<Brief>) {
     }
 }
 
+/// Where reading reports that it has read all of them once.
+pub(super) struct Progress {
+    pub(super) health: Health,
+    /// `mounted configmaps`, `mounted configmaps in shop`.
+    pub(super) name: String,
+}
+
+impl Progress {
+    /// What the first lists of workloads name is due when their watches are synced: then nothing due is all read.
+    fn is_through(&self, mounts: &Mounts) -> bool {
+        let through = self.health.is_synced() && mounts.is_idle();
+        if through {
+            self.health.synced(&self.name);
+        }
+        through
+    }
+}
+
 /// Reads one after the other what `mounts` names, and tells what changed.
 pub(super) async fn read_all(
     client: &kube::Client,
     mounts: &Mounts,
     mut edits: Edits,
     redactor: &Redactor,
+    progress: Progress,
     heard: Sender<Vec<Signal>>,
     stop: CancellationToken,
 ) {
+    let mut through = false;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        through = through || progress.is_through(mounts);
         let signals: Vec<Signal> = tokio::select! {
             () = stop.cancelled() => return,
+            () = progress.health.until_synced(), if !through && mounts.is_idle() => Vec::new(),
             _ = tick.tick() => {
                 edits.keep_read(|place| mounts.is_read(place));
                 edits.tick()
@@ -69,6 +92,7 @@ pub(super) async fn read_all(
                 Ok(None) => edits.gone(&place).into_iter().collect(),
                 Err(error) => {
                     tracing::debug!(error, config_map = %format!("{}/{}", place.0, place.1), "could not be read yet");
+                    progress.health.failed(&progress.name, error, false);
                     mounts.look_at(place);
                     tokio::select! {
                         () = stop.cancelled() => return,

@@ -20,6 +20,8 @@ struct State {
     error: Option<String>,
     /// The API server says that it is not to be read, or is not there (403, 404).
     barred: bool,
+    /// What is read beside a watch, once at first and again when it changes.
+    read: bool,
 }
 
 impl State {
@@ -32,6 +34,12 @@ impl Health {
     pub(super) fn begins(&self, watch: &str, place: Option<&str>, needed: bool) {
         let place = place.map(str::to_owned);
         self.with(watch, |state| *state = State { needed, place, ..State::default() });
+    }
+
+    /// The same of what is read beside a watch: firstlook is ready without it.
+    pub(super) fn begins_to_read(&self, what: &str, place: Option<&str>) {
+        let place = place.map(str::to_owned);
+        self.with(what, |state| *state = State { place, read: true, ..State::default() });
     }
 
     /// Returns whether it had failed before.
@@ -90,20 +98,27 @@ impl Health {
             return Err("not started".to_owned());
         }
         let away = away(&states);
-        let ill: Vec<String> = states
-            .iter()
-            .filter(|(_, state)| state.is_ill() && !is_in(state, &away))
-            .map(|(watch, state)| match &state.error {
-                Some(error) => format!("{watch}: {error}"),
-                None => format!("{watch}: not synced yet"),
-            })
-            .collect();
-        if ill.is_empty() { Ok(()) } else { Err(ill.join("; ")) }
+        told(&states, "not synced yet", |state| state.is_ill() && !is_in(state, &away))
+    }
+
+    /// Fine, or which ConfigMaps that workloads read were not all read once: an edit of one that was not is not heard.
+    pub fn config_maps(&self) -> Result<(), String> {
+        let states = self.0.borrow();
+        let away = away(&states);
+        told(&states, "not read yet", |state| state.read && !state.synced && !is_in(state, &away))
     }
 
     fn with(&self, watch: &str, change: impl FnOnce(&mut State)) {
         self.0.send_modify(|states| change(states.entry(watch.to_owned()).or_default()));
     }
+}
+
+/// Fine, or those that are `ill`, each with its error or what is to be said without one.
+fn told(states: &States, says: &str, ill: impl Fn(&State) -> bool) -> Result<(), String> {
+    let ill = states.iter().filter(|(_, state)| ill(state));
+    let ill: Vec<String> =
+        ill.map(|(watch, state)| format!("{watch}: {}", state.error.as_deref().unwrap_or(says))).collect();
+    if ill.is_empty() { Ok(()) } else { Err(ill.join("; ")) }
 }
 
 fn all_synced(states: &States) -> bool {

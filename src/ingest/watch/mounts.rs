@@ -115,6 +115,11 @@ impl Mounts {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner).readers.contains_key(place)
     }
 
+    /// Whether none has to be looked at.
+    pub(super) fn is_idle(&self) -> bool {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).due.is_empty()
+    }
+
     /// The next that has to be looked at, once there is one.
     pub(super) async fn next(&self) -> Place {
         loop {

@@ -23,8 +23,8 @@ struct Counter {
     status: &'static [&'static str],
 }
 
-/// Those of Istio (as its callers see it, who also see that nobody answers), ingress-nginx (whose own labels a scrape may
-/// rename), Traefik, and of programs that count for themselves as client libraries suggest.
+/// Those of Istio (as its callers see it, who also see that nobody answers), the nginx Ingress controller (whose own
+/// labels a scrape may rename), Traefik, and of programs that count for themselves as client libraries suggest.
 const COUNTERS: [Counter; 5] = [
     Counter {
         name: "istio_requests_total",

@@ -21,18 +21,22 @@ pub enum Fault {
     Away,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+struct Gate {
+    releases: u64,
+    held: usize,
+}
+
 #[derive(Debug)]
 pub(crate) struct Faults {
     armed: Mutex<Vec<Fault>>,
-    /// Counts releases.
-    gate: watch::Sender<u64>,
-    /// Requests that are being held.
-    held: watch::Sender<usize>,
+    /// Counts releases, and the requests held since the last of them.
+    gate: watch::Sender<Gate>,
 }
 
 impl Faults {
     pub(crate) fn new() -> Self {
-        Self { armed: Mutex::default(), gate: watch::Sender::new(0), held: watch::Sender::new(0) }
+        Self { armed: Mutex::default(), gate: watch::Sender::default() }
     }
 
     pub(crate) fn arm(&self, fault: Fault) {
@@ -49,13 +53,13 @@ impl Faults {
     /// Lets every held request go on, and the server come back.
     pub(crate) fn release(&self) {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).retain(|fault| !matches!(fault, Fault::Away));
-        self.gate.send_modify(|count| *count += 1);
+        self.gate.send_modify(|gate| *gate = Gate { releases: gate.releases + 1, held: 0 });
     }
 
-    /// Waits until a request is being held.
+    /// Waits until a request is being held that no release has let go.
     pub(crate) async fn holding(&self) {
         // The sender lives in self, so this cannot fail.
-        let _ = self.held.subscribe().wait_for(|held| *held > 0).await;
+        let _ = self.gate.subscribe().wait_for(|gate| gate.held > 0).await;
     }
 
     fn take(&self, meant: impl Fn(&Fault) -> bool) -> Option<Fault> {
@@ -84,17 +88,25 @@ impl Faults {
     }
 
     async fn hold(&self, stop: &CancellationToken) {
-        struct Held<'a>(&'a watch::Sender<usize>);
+        struct Held<'a>(&'a watch::Sender<Gate>, u64);
         impl Drop for Held<'_> {
             fn drop(&mut self) {
-                self.0.send_modify(|held| *held -= 1);
+                self.0.send_if_modified(|gate| {
+                    let still = gate.releases == self.1;
+                    gate.held -= usize::from(still);
+                    still
+                });
             }
         }
+        let mut releases = 0;
+        self.gate.send_modify(|gate| {
+            gate.held += 1;
+            releases = gate.releases;
+        });
+        let _held = Held(&self.gate, releases);
         let mut gate = self.gate.subscribe();
-        self.held.send_modify(|held| *held += 1);
-        let _held = Held(&self.held);
         tokio::select! {
-            _ = gate.changed() => {}
+            _ = gate.wait_for(|gate| gate.releases != releases) => {}
             () = stop.cancelled() => {}
         }
     }

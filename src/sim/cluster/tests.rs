@@ -266,7 +266,7 @@ async fn a_hung_request_goes_on_when_released() {
     let pods: Api<Pod> = Api::namespaced(world.client(None), "shop");
     world.cluster.fault(Fault::Hang { path: "/api/v1/namespaces/shop/pods".into() });
     let waiting = tokio::spawn(async move { pods.list(&ListParams::default()).await.map(|l| l.items.len()) });
-    tokio::time::timeout(Duration::from_secs(5), world.cluster.holding()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), world.cluster.holding()).await.unwrap();
     assert!(!waiting.is_finished());
     world.cluster.release();
     assert_eq!(waiting.await.unwrap().unwrap(), 3);

@@ -86,3 +86,25 @@ async fn a_card_that_somebody_deleted_stands_again_once_while_people_are_asked_f
     changed("U3").await;
     assert_ne!(json!(town.channel()[1].blocks).to_string(), town.shown());
 }
+
+#[tokio::test]
+async fn what_changes_on_a_card_does_not_wait_for_its_thread() {
+    let town = Town::of(Scenario::find("bad-image-rollout").unwrap()).await;
+    // No time passes: the channel has not its whole burst back, which the thread waits for.
+    town.hear(&town.body("alert.json")).await;
+    let replies = || town.world.slack.messages().into_iter().filter(|message| message.thread_ts.is_some()).count();
+    assert!(town.shown().contains("\"approve\"") && replies() == 0, "{}", town.shown());
+    let incident = town.open().await.pop().unwrap();
+    let (id, before) = (incident.id.clone(), town.shown());
+    let over = Incident { state: IncidentState::Over { at: town.now(), how: Ending::Resolved }, ..incident };
+    town.store.commit(vec![Write::Incident(Box::new(over))], Durability::Durable, None).await.unwrap();
+    town.settle().await;
+    assert_ne!(town.shown(), before, "it is shown at once");
+    assert_eq!((replies(), town.store.undelivered(1).await.unwrap().len()), (0, 0), "its thread is not due yet");
+    town.pass(5).await;
+    assert!(replies() > 0);
+    for _ in 0..5 {
+        town.pass(5).await;
+    }
+    assert_eq!(town.store.parked(&id).await.unwrap(), []);
+}

@@ -276,7 +276,7 @@ impl Story {
             Step::Run(_) => Box::pin(verify.run_once()).await,
             _ => {
                 let subject = self.change.subject();
-                let scene = scene::read(&self.reader, &subject, &[], Duration::from_secs(5)).await;
+                let scene = scene::read(&self.reader, &subject, &[], Duration::from_secs(20)).await;
                 let (incident, scene, proposal) = (&self.incident, Some(&scene), &self.change.proposal());
                 let suggestion =
                     Suggestion { incident, scene, findings: &[], proposal, caller: Caller::Findings, undoes: None };

@@ -235,7 +235,7 @@ async fn only_an_alert_of_the_incident_that_fires_is_silenced_for_some_hours_and
         assert_eq!(refused.state, ApprovalState::Refused, "{proposal:?}");
         assert!(refused.because.as_str().contains(why), "{}", refused.because);
     }
-    let scene = scene::read(&world.reader, &web(), &[], Duration::from_secs(5)).await;
+    let scene = scene::read(&world.reader, &web(), &[], Duration::from_secs(20)).await;
     let (incident, scene, proposal) = (&world.incident, Some(&scene), &silence(PRINT, 1));
     let by_model = Suggestion { incident, scene, findings: &[], proposal, caller: Caller::Agent, undoes: None };
     let refused = Box::pin(world.gate.propose(by_model)).await.unwrap();

@@ -88,12 +88,13 @@ class Guests:
         self.pod = self.cluster.get("-n", namespace, "pods", "-l", "app=checkout")["items"][0]["metadata"]["name"]
 
     def approve(self, approval):
-        """A person says yes in Slack; back when the restart is under way."""
+        """A person says yes in Slack; back when the restart is done."""
         before = self.restarted_at()
         ts, button = self.slack.wait_for_button("approve", value=approval)
         self.asked_on_card = self.slack.wait_for_card("checkout", "Restart")["plain"]
         assert self.slack.press(self.daemon.interactivity_url, ts, button, ONCALL).status == 200
         wait_until(lambda: self.restarted_at() != before, f"the restart of approval {approval}")
+        self.daemon.wait_idle()  # and noted
 
     def restarted_at(self):
         annotations = self.cluster.deployment(self.namespace, "checkout")["spec"]["template"]["metadata"].get("annotations", {})

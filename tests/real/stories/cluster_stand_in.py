@@ -2,7 +2,7 @@
 import json
 
 from identities import NAMESPACE as HOME, install
-from parts import KUBECTL, ROOT, deployment, namespace_object, request, run_tool, stand_in
+from parts import KUBECTL, PATIENCE_S, ROOT, deployment, namespace_object, request, run_tool, stand_in
 
 SCENARIO = ROOT / "fixtures" / "scenarios" / "d12-bad-image-rollout"
 NAMESPACE, DEPLOYMENT, FIRST_POD = "fleet-ops", "deployment/dispatch-api", "dispatch-api-x7ft9mqdn-f7cp9"
@@ -35,7 +35,7 @@ def kubectl_drives_the_stand_in(run):
     kubectl("-n", NAMESPACE, "rollout", "undo", DEPLOYMENT, "--dry-run=server")
     assert json.loads(kubectl("-n", NAMESPACE, "get", DEPLOYMENT, "-o", "json").stdout)["spec"] == before["spec"], "a dry run changed the Deployment"
     kubectl("-n", NAMESPACE, "rollout", "undo", DEPLOYMENT)
-    kubectl("-n", NAMESPACE, "rollout", "status", DEPLOYMENT, "--timeout=30s")
+    kubectl("-n", NAMESPACE, "rollout", "status", DEPLOYMENT, f"--timeout={PATIENCE_S}s")
     after = json.loads(kubectl("-n", NAMESPACE, "get", DEPLOYMENT, "-o", "json").stdout)
     assert after["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "11", after["metadata"]["annotations"]
     assert after["status"]["readyReplicas"] == after["spec"]["replicas"]

@@ -1,6 +1,5 @@
 """Edits, on the real API server: what somebody changed on what a workload reads is on its card, word for word, and nothing else is."""
 import json
-import time
 
 import plot
 from daemon import firstlook
@@ -29,12 +28,12 @@ def an_edited_config_map_and_service_are_on_the_card_with_their_difference(run):
     cluster.rolled_out(SHOP, "checkout")
     daemon = run.start(firstlook(run, cluster.kubeconfig_for(run.work / "kubeconfig", NAMESPACE, "firstlook")))
     daemon.wait_synced()
-    time.sleep(3)  # nothing tells from outside when it has read the ConfigMap as it was
 
     cluster.apply(config_map("settings", 200, KEYS[1]), config_map("elsewhere", 200, KEYS[1]))
     port = [{"op": "replace", "path": "/spec/ports/0/targetPort", "value": 9090}]
     cluster.kubectl("-n", SHOP, "patch", "service", "checkout", "--type=json", "-p", json.dumps(port))
     wait_until(lambda: daemon.metrics().get('firstlook_signals_total{kind="rollout"}', 0) >= 2, "both edits to be heard")
+    daemon.wait_idle()
     assert "edits" not in daemon.log.read_text(), "an edit alone is no trouble, so there is no card"
 
     assert daemon.alert(plot.alert(SHOP)).status == 200

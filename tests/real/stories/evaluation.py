@@ -18,7 +18,7 @@ MARK, MARKED_MAX = "needs a model", 6
 
 def evaluate(run, folder):
     """Result by scenario of `firstlook eval` over a folder."""
-    done = run_tool([run.binary, "eval", "--json", "--model", "none", folder], timeout_s=120)
+    done = run_tool([run.binary, "eval", "--json", "--model", "none", folder])
     return {(r := json.loads(line))["id"]: r for line in done.stdout.splitlines()}
 
 

@@ -3,7 +3,7 @@ import json
 import os
 
 import plot
-from parts import run_tool
+from parts import PATIENCE_S, run_tool
 
 ILL, WELL = "look-ill", "look-well"
 
@@ -27,8 +27,8 @@ def a_look_tells_a_broken_namespace_from_a_healthy_one_and_changes_neither(run):
     for namespace in (ILL, WELL):
         plot.set_up(run, cluster, namespace)
     plot.break_it(cluster, ILL)
-    cluster.kubectl("-n", ILL, "wait", "deployment/checkout", "--for=jsonpath={.status.unavailableReplicas}", "--timeout=60s")
-    cluster.kubectl("-n", ILL, "wait", "pod", "-l", "app=checkout", "--for=jsonpath={.status.containerStatuses[0].restartCount}", "--timeout=60s")
+    cluster.kubectl("-n", ILL, "wait", "deployment/checkout", "--for=jsonpath={.status.unavailableReplicas}", f"--timeout={PATIENCE_S}s")
+    cluster.kubectl("-n", ILL, "wait", "pod", "-l", "app=checkout", "--for=jsonpath={.status.containerStatuses[0].restartCount}", f"--timeout={PATIENCE_S}s")
     before = uids(cluster, WELL)
 
     code, told = look(run, cluster, "-n", ILL)

@@ -29,11 +29,11 @@ def it_works_by_roles_in_listed_namespaces_alone(run):
 
     for namespace in (OTHER, LISTED):
         plot.break_it(cluster, namespace)
-    ts, approve = slack.wait_for_button("approve", 60)
+    ts, approve = slack.wait_for_button("approve")
     card = slack.wait_for_card("checkout", LISTED)
     assert "dry run by the API server" in card["plain"], card["plain"]
     assert slack.press(daemon.interactivity_url, ts, approve, ONCALL).status == 200
-    wait_until(lambda: plot.image(cluster, LISTED) == plot.GOOD, "the rollback", 60)
+    wait_until(lambda: plot.image(cluster, LISTED) == plot.GOOD, "the rollback")
     assert plot.image(cluster, OTHER) == plot.BAD
     assert all(OTHER not in json.dumps(card) for card in slack.cards()), "nothing was heard of the other namespace"
     assert "the chain holds" in daemon.audit_verifies()

@@ -6,7 +6,7 @@ import plot
 import slack_judge
 from daemon import firstlook
 from identities import NAMESPACE, install
-from parts import alertmanager, llmock, prometheus, request, wait_until
+from parts import PATIENCE_S, alertmanager, llmock, prometheus, request, wait_until
 from proxy import Proxy
 from workspace import ONCALL, VISITOR, form, send_signed, signed_headers, workspace
 
@@ -36,7 +36,7 @@ def a_bad_rollout_is_seen_explained_approved_undone_verified_and_closed(run):
     slack.wait_for_card("checkout", SHOP)
     firing = wait_until(lambda: [s for s in to_webhook.requests("POST", "/webhook") if s.json()["status"] == "firing"], "Alertmanager's webhook")[0]
     assert firing.status in (None, 200), firing.status
-    assert results.hit.wait(40), "the model was not asked a second time"
+    assert results.hit.wait(PATIENCE_S), "the model was not asked a second time"
     messages = to_model.requests("POST", "/chat/completions")[-1].json()["messages"]
     assert plot.FATAL in json.dumps(messages, ensure_ascii=False).replace('\\\\\\"', '"').replace('\\"', '"'), "the model was not shown the failing container's log"
     model.call(plot.report_call(SHOP, messages))
@@ -65,13 +65,13 @@ def a_bad_rollout_is_seen_explained_approved_undone_verified_and_closed(run):
     assert "firstlook.dev/approval" in undone["metadata"]["annotations"], undone["metadata"]["annotations"]
     assert not undone["spec"]["template"]["spec"]["containers"][0].get("env"), "the added variable must be gone too"
 
-    slack.wait_for_card("✅", "4 of 4", timeout_s=40)
-    wait_until(lambda: [s for s in to_webhook.requests("POST", "/webhook") if s.json()["status"] == "resolved"], "Alertmanager's resolve", 40)
-    slack.wait_for_card("✅", "resolved", timeout_s=40)
+    slack.wait_for_card("✅", "4 of 4")
+    wait_until(lambda: [s for s in to_webhook.requests("POST", "/webhook") if s.json()["status"] == "resolved"], "Alertmanager's resolve")
+    slack.wait_for_card("✅", "resolved")
     assert len(slack.cards()) == 1, [c["plain"] for c in slack.cards()]
 
     assert daemon.alert(firing.body).status == 200
-    time.sleep(3)  # long enough for anything that would act on it; the stages wake within milliseconds
+    daemon.wait_idle()  # whatever would act on it has done so
     now = cluster.get("-n", SHOP, "deployment", "checkout")
     assert now["metadata"]["generation"] == undone["metadata"]["generation"], "something changed the Deployment again"
     assert now["metadata"]["annotations"]["firstlook.dev/approval"] == undone["metadata"]["annotations"]["firstlook.dev/approval"]
@@ -79,8 +79,7 @@ def a_bad_rollout_is_seen_explained_approved_undone_verified_and_closed(run):
     the_daemons_and_the_preview_token_cannot_do_it(cluster)
     every_payload_is_good(slack)
     assert "the chain holds" in daemon.audit_verifies()
-    code, seconds = daemon.stop()
-    assert code == 0 and seconds <= 10, f"SIGTERM: exit {code} after {seconds:.1f} s"
+    daemon.stop()
     assert "the chain holds" in daemon.audit_verifies()
 
 

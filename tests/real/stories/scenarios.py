@@ -19,7 +19,7 @@ def every_object_of_the_scenarios_passes_a_real_api_server(run):
         places = {item["metadata"]["namespace"] for item in items if "namespace" in item["metadata"]}
         places |= {item["metadata"]["name"] for item in items if item["kind"] == "Namespace"}
         # What another story used may still be going away.
-        wait_until(lambda: not places & ending(cluster), f"the namespaces of {folder.name} to be gone", 120)
+        wait_until(lambda: not places & ending(cluster), f"the namespaces of {folder.name} to be gone")
         cluster.apply(*(namespace_object(place) for place in sorted(places)), *accounts(items))
         said = rehearse(cluster, [item for item in items if item["kind"] != "Namespace"])
         if said:

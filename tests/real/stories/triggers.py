@@ -6,13 +6,13 @@ from datetime import datetime, timedelta, timezone
 import plot
 from daemon import firstlook
 from identities import NAMESPACE, install
-from parts import deployment, namespace_object, wait_until
+from parts import PATIENCE_S, deployment, namespace_object, wait_until
 from workspace import workspace
 
 # What heals within seconds is no signal; a story waits for none of that.
 # But for leases: one counts as late when the API server took it 40 s before the newest, and those are up to 10 s old.
 AT_ONCE = {"watch": {"pod_seconds": 1, "unschedulable_seconds": 1, "node_seconds": 1, "lease_seconds": 52}}
-# As long as a tick of the watches (5 s) and what follows it, in which a second card would have come.
+# As long as a tick of the watches (5 s), which makes signals of what has held; what comes of these is waited for.
 SETTLED_S = 7
 
 
@@ -28,7 +28,7 @@ class Heard:
         """Namespaces with what runs in them; gone again after the story, so that the next one finds nothing in trouble."""
         namespaces = sorted({o["metadata"]["namespace"] for o in objects})
         self.cluster.apply(*map(namespace_object, namespaces), *objects)
-        self.run.story.callback(lambda: self.cluster.kubectl("delete", "namespace", *namespaces, "--timeout=40s", check=False))
+        self.run.story.callback(lambda: self.cluster.kubectl("delete", "namespace", *namespaces, f"--timeout={PATIENCE_S}s", check=False))
         for workload in (o for o in objects if o["kind"] == "Deployment"):
             self.cluster.rolled_out(workload["metadata"]["namespace"], workload["metadata"]["name"])
 
@@ -54,8 +54,9 @@ class Heard:
     def cards_say(self, **said):
         """One card for each subject, with these words; nothing else comes, and nothing of them is posted twice."""
         for words in said.values():
-            self.slack.wait_for_card(*words, timeout_s=70)
+            self.slack.wait_for_card(*words)
         time.sleep(SETTLED_S)
+        self.daemon.wait_idle()
         cards = [c["plain"] for c in self.slack.cards()]
         assert len(cards) == len(said), f"{len(cards)} cards:\n" + "\n---\n".join(cards)
         for words in said.values():
@@ -79,9 +80,9 @@ def each_fault_of_a_workload_is_heard_and_its_card_names_its_own_cause(run):
                (("pulls", "cart"), ("pulls", "next-door"), ("crashes", "checkout"), ("unplaced", "prices"))]
     heard.holds(settings(20), reads, *healthy)
     heard.listen()
-    time.sleep(3)  # nothing tells from outside when it has read the ConfigMap as it was
     heard.cluster.apply(settings(200))
     wait_until(lambda: heard.daemon.metrics().get('firstlook_signals_total{kind="rollout"}', 0) >= 1, "the edit to be heard")
+    heard.daemon.wait_idle()
     assert not heard.slack.cards(), "an edit alone is no trouble"
 
     heard.cluster.kubectl("-n", "pulls", "set", "image", "deployment/cart", "api=registry.test/cart:missing")
@@ -108,7 +109,7 @@ def a_dead_node_is_one_card_for_all_that_ran_on_it_and_a_silent_one_and_a_failed
     nodes = {"node-b": {"disk": "fast"}, "node-c": {"disk": "slow"}}
     cluster.apply(*({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}} for name, labels in nodes.items()))
     run.story.callback(lambda: cluster.kubectl("delete", "node", *nodes, check=False))
-    cluster.kubectl("wait", "--for=condition=Ready", "node/node-b", "node/node-c", "--timeout=30s")
+    cluster.kubectl("wait", "--for=condition=Ready", "node/node-b", "node/node-c", f"--timeout={PATIENCE_S}s")
     pinned = [deployment("stranded", name, plot.GOOD, replicas=2) for name in ("checkout", "payments")]
     for workload in pinned:
         workload["spec"]["template"]["spec"]["nodeSelector"] = {"disk": "fast"}

@@ -27,7 +27,7 @@ async fn world_with_a_wiki() -> World {
         name: "wiki".into(),
         tools: vec![("search".into(), "Search the wiki.".into())],
         connect: Arc::new(|ear| mcp::tests::foreign::reach(Wiki, ear).boxed()),
-        answers_within: Duration::from_secs(5),
+        answers_within: Duration::from_secs(20),
         redactor: world.options.redactor.clone(),
     };
     world.gate = Gate::start(GateOptions { foreign: vec![foreign], ..world.options.clone() }).await.unwrap();

@@ -169,17 +169,18 @@ async fn a_cancelled_call_stops_its_work_and_is_audited_as_that() {
     let request = CallToolRequestParams::new("get_workload").with_arguments(object(workload()));
     let request = ClientRequest::CallToolRequest(Request::new(request));
     let call = client.send_cancellable_request(request, PeerRequestOptions::no_options()).await.unwrap();
-    while world.cluster.requests().iter().all(|request| !request.path.ends_with("dispatch-api")) {
-        tokio::task::yield_now().await;
-    }
-    call.cancel(None).await.unwrap();
-    loop {
-        world.gate.flush().await;
-        if let Some(last) = world.store.audit_last("outside").await.unwrap() {
-            assert_eq!(last["outcome"], "cancelled");
-            break;
+    let last = async {
+        world.cluster.holding().await;
+        call.cancel(None).await.unwrap();
+        loop {
+            world.gate.flush().await;
+            if let Some(last) = world.store.audit_last("outside").await.unwrap() {
+                return last;
+            }
         }
-    }
+    };
+    let last = tokio::time::timeout(std::time::Duration::from_secs(20), last).await.expect("it is audited");
+    assert_eq!(last["outcome"], "cancelled");
 }
 
 /// A program that shows how far its calls are.

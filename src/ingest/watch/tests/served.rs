@@ -19,6 +19,13 @@ async fn watched(scenario: &str) -> World {
 }
 
 async fn watched_in(scenario: &str, namespaces: &[&str]) -> World {
+    let world = served(scenario).await;
+    world.watch_in(namespaces);
+    world
+}
+
+/// A world that nobody watches yet.
+async fn served(scenario: &str) -> World {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let scenario = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/scenarios").join(scenario);
     let (speaker, clock) = speaker(true);
@@ -31,9 +38,7 @@ async fn watched_in(scenario: &str, namespaces: &[&str]) -> World {
     let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
     let store = Store::open(&url, clock.clone(), Options::new(speaker.cluster.clone())).await.unwrap();
     let health = Health::default();
-    let world = World { cluster, store, health, stop, clock, address, _folder: folder };
-    world.watch_in(namespaces);
-    world
+    World { cluster, store, health, stop, clock, address, _folder: folder }
 }
 
 impl World {
@@ -90,9 +95,7 @@ async fn the_first_list_tells_trouble_and_no_rollouts_and_a_new_revision_is_a_ro
         .map(|end| format!("Pod fleet-ops/dispatch-api-xzvmtldvgs-{end} ImagePullBackOff on arrival"));
     assert_eq!(heard[0], "Deployment fleet-ops/dispatch-api ProgressDeadlineExceeded on arrival");
     assert_eq!(heard[1..], pods);
-    while !world.health.is_synced() {
-        tokio::task::yield_now().await;
-    }
+    world.settled(true).await;
     let mut set = world.cluster.get("ReplicaSet", "fleet-ops", "dispatch-api-x7ft9mqdn").unwrap();
     set["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "11".into();
     world.cluster.put(set).unwrap();
@@ -105,9 +108,7 @@ async fn in_listed_namespaces_nothing_else_is_asked_for() {
     let world = watched_in("d12-bad-image-rollout", &["fleet-ops", "elsewhere"]).await;
     let heard = world.heard(3).await;
     assert!(heard.iter().all(|said| said.contains("fleet-ops/")), "{heard:?}");
-    while !world.health.is_synced() {
-        tokio::task::yield_now().await;
-    }
+    world.settled(true).await;
     let asked = world.cluster.requests();
     let within = |path: &str| path.contains("/namespaces/fleet-ops/") || path.contains("/namespaces/elsewhere/");
     assert!(asked.iter().all(|request| within(&request.path)), "{asked:?}");
@@ -205,6 +206,26 @@ async fn bookmarks_that_only_bring_errors_are_not_asked_for_any_more() {
     world.settled(true).await;
     assert!(plain());
     assert_eq!(world.asked("limit="), 1, "what it knows is not read again");
+}
+
+#[tokio::test]
+async fn what_mounted_config_maps_hold_is_known_once_each_of_them_was_read() {
+    let world = served("d12-bad-image-rollout").await;
+    let mut set = world.cluster.get("Deployment", "fleet-ops", "dispatch-api").unwrap();
+    set["spec"]["template"]["spec"]["volumes"] = json!([{"name": "settings", "configMap": {"name": "settings"}}]);
+    world.cluster.put(set).unwrap();
+    world.cluster.fault(Fault::Hang { path: "/api/v1/namespaces/fleet-ops/configmaps/settings".into() });
+    world.watch();
+    world.settled(true).await;
+    tokio::time::timeout(Duration::from_secs(20), world.cluster.holding()).await.expect("it is asked for");
+    assert_eq!(world.health.config_maps(), Err("mounted configmaps: not read yet".to_owned()));
+    world.cluster.release();
+    let read = async {
+        while world.health.config_maps().is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), read).await.expect("it was read");
 }
 
 #[tokio::test]

@@ -163,7 +163,7 @@ async fn a_held_answer_was_applied_before() {
     world.cluster.fault(Fault::HoldAnswer { path: "/apis/apps/v1/namespaces/shop/deployments/web".into() });
     let waiting =
         tokio::spawn(async move { api.patch("web", &PatchParams::default(), &Patch::Merge(restart())).await });
-    tokio::time::timeout(Duration::from_secs(5), world.cluster.holding()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), world.cluster.holding()).await.unwrap();
     assert!(!waiting.is_finished());
     assert_eq!(world.cluster.get("Deployment", "shop", "web").unwrap()["metadata"]["generation"], 4);
     world.cluster.release();

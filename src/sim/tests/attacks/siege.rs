@@ -291,12 +291,7 @@ impl Siege {
                 if nth == after {
                     self.change(at, change);
                 }
-                let under_way = || cluster.requests().iter().filter(|request| request.status == 0).count();
-                let held = under_way();
                 cluster.release();
-                while under_way() >= held && held > 0 {
-                    tokio::task::yield_now().await;
-                }
             }
             true
         };
