@@ -8,7 +8,7 @@ use super::view;
 use crate::model::evidence::Citation;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::object::Kind;
-use crate::model::scene::{Ingress, LogLine, LogTail, NearMiss, Neighbour, Scene, Service};
+use crate::model::scene::{Ingress, IngressClass, LogLine, LogTail, NearMiss, Neighbour, Scene, Service};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -182,19 +182,24 @@ fn not_ready(scene: &Scene, service: &Service) -> Finding {
     Finding::new("service-not-ready", Role::Symptom, Certainty::Proved, about, says, brief)
 }
 
-/// An Ingress whose class does not exist, or that has none where none is the default.
-fn unserved(scene: &Scene, now: Timestamp, ingress: &Ingress) -> Option<Finding> {
-    let classes = scene.ingress_classes.known()?;
-    let names: Vec<Redacted> = classes.iter().map(|class| class.name.clone()).collect();
+type Wrong = (Redacted, Redacted, Option<Citation>);
+
+/// What is wrong with the class of an Ingress, at length and in brief, and where it stands.
+fn wrong_class(
+    scene: &Scene,
+    now: Timestamp,
+    ingress: &Ingress,
+    (classes, names): (&[IngressClass], &[Redacted]),
+) -> Option<Wrong> {
     let name = text!("{}", ingress.object.name);
-    let others = match names.as_slice() {
+    let others = match names {
         [] => "the cluster has no IngressClass at all".into(),
         [only] => text!("the cluster has only {}", only),
         names => text!("the cluster has {}", say::list(names, 4)),
     };
     let hosts = if ingress.hosts.is_empty() { "its paths".into() } else { say::list(&ingress.hosts, 2) };
     let made = text!("created {}", say::at(ingress.created_at, now));
-    let (says, brief, quote) = match (&ingress.class, &ingress.annotated) {
+    Some(match (&ingress.class, &ingress.annotated) {
         (Some(class), _) if !names.contains(class) => (
             text!(
                 "Ingress {}{} ({}) names IngressClass {}, which does not exist: {}. So {} {}{}.",
@@ -239,7 +244,15 @@ fn unserved(scene: &Scene, now: Timestamp, ingress: &Ingress) -> Option<Finding>
             None,
         ),
         _ => return None,
-    };
+    })
+}
+
+/// An Ingress whose class does not exist, or that has none where none is the default.
+fn unserved(scene: &Scene, now: Timestamp, ingress: &Ingress) -> Option<Finding> {
+    let classes = scene.ingress_classes.known()?;
+    let names: Vec<Redacted> = classes.iter().map(|class| class.name.clone()).collect();
+    let name = text!("{}", ingress.object.name);
+    let (says, brief, quote) = wrong_class(scene, now, ingress, (classes, &names))?;
     let mut citations: Vec<Citation> = quote.into_iter().collect();
     citations.extend(classes.first().and_then(|class| proof::field(scene, class.at, "name", &class.name)));
     let certainty = match (&ingress.class, &ingress.annotated) {

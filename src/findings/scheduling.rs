@@ -15,7 +15,7 @@ use super::say;
 use super::view;
 use crate::model::evidence::Citation;
 use crate::model::finding::{Certainty, Finding, Role};
-use crate::model::scene::{At, Autoscaler, Node, Pod, Scene};
+use crate::model::scene::{At, Autoscaler, DiffLine, Node, Pod, Scene};
 use crate::redact::Redacted;
 use crate::text;
 
@@ -166,11 +166,7 @@ fn selector(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option<
     let lines =
         blame.map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["nodeselector", "affinity"])));
     let absent = wanted.iter().find(|(key, value)| !nodes.iter().any(|node| node.labels.get(*key) == Some(*value)));
-    let asked = match absent {
-        Some((key, value)) => text!("nodeSelector {}={}", say::key(key), value),
-        None if !wanted.is_empty() => text!("nodeSelector {}", say::labels(&wanted)),
-        None => "the node affinity".into(),
-    };
+    let asked = asked(&wanted, absent);
     // Nodes that are closed were not asked for their labels.
     let unasked = wanted.is_empty() && waiting.reasons.len() > 1;
     let found = absent.filter(|_| !nodes.is_empty()).map(|(key, _)| values(nodes, key));
@@ -197,15 +193,8 @@ fn selector(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option<
         true => text!("{} matches no node that is open to it", asked),
         false => text!("{} matches no node", asked),
     };
-    let mut citations: Vec<Citation> = waiting.proof(scene, |reason| *reason == Reason::Selector).into_iter().collect();
-    citations.extend(blame.and_then(|blame| blame.citation(scene, lines.first().copied())));
-    if let Some((key, _)) = absent {
-        let other = nodes.iter().find_map(|node| Some((node, node.labels.get(key)?)));
-        citations
-            .extend(other.and_then(|(node, value)| {
-                proof::quote(scene, node.at, &text!("\"{}\": \"{}\"", say::key(key), value))
-            }));
-    }
+    let line = lines.first().copied();
+    let citations = selected(scene, waiting, (blame, line), absent.map(|(key, _)| key));
     Finding {
         citations,
         revision: blame.as_ref().filter(|_| !lines.is_empty()).map(|blame| blame.newest.number),
@@ -226,6 +215,33 @@ fn selector(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option<
             brief,
         )
     }
+}
+
+/// What a pod asks of its node's labels, by the one that none has where there is one.
+fn asked(wanted: &BTreeMap<String, Redacted>, absent: Option<(&String, &Redacted)>) -> Redacted {
+    match absent {
+        Some((key, value)) => text!("nodeSelector {}={}", say::key(key), value),
+        None if !wanted.is_empty() => text!("nodeSelector {}", say::labels(wanted)),
+        None => "the node affinity".into(),
+    }
+}
+
+/// What shows that no node fits: the scheduler's word, the revision that asks for it, and what another node has instead.
+fn selected(
+    scene: &Scene,
+    waiting: &Waiting<'_>,
+    (blame, line): (Option<&Blame<'_>>, Option<&DiffLine>),
+    absent: Option<&String>,
+) -> Vec<Citation> {
+    let mut citations: Vec<Citation> = waiting.proof(scene, |reason| *reason == Reason::Selector).into_iter().collect();
+    citations.extend(blame.and_then(|blame| blame.citation(scene, line)));
+    if let Some(key) = absent {
+        let other = scene.nodes.items().iter().find_map(|node| Some((node, node.labels.get(key)?)));
+        let quote =
+            |(node, value): (&Node, _)| proof::quote(scene, node.at, &text!("\"{}\": \"{}\"", say::key(key), value));
+        citations.extend(other.and_then(quote));
+    }
+    citations
 }
 
 /// What nodes have under a label's key: `2 nodes have ssd, 1 has hdd, 1 has none`.

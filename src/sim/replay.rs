@@ -4,6 +4,7 @@ mod result;
 mod triggers;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -155,16 +156,7 @@ impl Replay {
             texts: Texts::default(),
         };
         let stages = Stages::new(&setup).await?;
-        let webhook = Webhook {
-            store: store.clone(),
-            cluster: name.clone(),
-            redactor: redactor.clone(),
-            clock: clock.clone(),
-            metrics: setup.metrics.clone(),
-            credential: Credential::default(),
-        };
-        let webhook =
-            serve(stop.clone(), |listener, stop| crate::http::serve(listener, webhook.router(), stop)).await?;
+        let webhook = hears(&setup, stop.clone()).await?;
         Ok(Playing {
             epoch,
             ear: Ear { webhook: format!("http://{webhook}/webhook/alertmanager"), name, redactor },
@@ -219,6 +211,19 @@ where
     let address = listener.local_addr()?;
     tokio::spawn(with(listener, stop));
     Ok(address)
+}
+
+/// Where the webhook of a daemon that is set up so is heard.
+async fn hears(setup: &Setup, stop: CancellationToken) -> anyhow::Result<SocketAddr> {
+    let webhook = Webhook {
+        store: setup.store.clone(),
+        cluster: setup.cluster.clone(),
+        redactor: setup.redactor.clone(),
+        clock: setup.clock.clone(),
+        metrics: setup.metrics.clone(),
+        credential: Credential::default(),
+    };
+    serve(stop, |listener, stop| crate::http::serve(listener, webhook.router(), stop)).await
 }
 
 #[cfg(test)]

@@ -254,14 +254,7 @@ impl Verify {
         let mut changed = ending::note_health(&mut next, health, now);
         let mut writes = Vec::new();
         let found = findings::find(&scene, now);
-        let unread = matches!(health, Health::Gone | Health::Unknown);
-        let seen = if unread { None } else { late::cause(&scene, &found) };
-        let cause = seen.or_else(|| card.report.as_ref().and_then(|report| late::told(&scene, report))).map(Box::new);
-        let shares = late::shared(&found).map(Box::new);
-        if cause.is_some() || !unread {
-            changed |= cause != next.cause || shares != next.shares;
-            (next.cause, next.shares) = (cause, shares);
-        }
+        changed |= explain(&mut next, &card, &scene, (&found, health));
         changed |= waits_for != next.waits_for;
         next.waits_for = waits_for;
         if ending::asks_list(&next, &card.heard)
@@ -356,4 +349,20 @@ fn health(scene: &Scene) -> Health {
         findings::Health::Unknown => Health::Unknown,
         findings::Health::Gone => Health::Gone,
     }
+}
+
+/// Keeps what its incident is explained by as it is seen now; what could not be read leaves it as it was told. Whether it
+/// is another.
+fn explain(next: &mut Incident, card: &Card, scene: &Scene, (found, health): (&[Finding], Health)) -> bool {
+    let unread = matches!(health, Health::Gone | Health::Unknown);
+    let seen = if unread { None } else { late::cause(scene, found) };
+    let told = || card.report.as_ref().and_then(|report| late::told(scene, report));
+    let cause = seen.or_else(told).map(Box::new);
+    if cause.is_none() && unread {
+        return false;
+    }
+    let shares = late::shared(found).map(Box::new);
+    let is_other = cause != next.cause || shares != next.shares;
+    (next.cause, next.shares) = (cause, shares);
+    is_other
 }

@@ -1,7 +1,8 @@
 //! Approvals and the clicks that answer them: changed only from the state that was seen, one executing per object.
 
 use crate::model::{Approval, ApprovalId, ApprovalState, Click};
-use crate::store::operation::Fault;
+use crate::redact::Redacted;
+use crate::store::operation::{Context, Fault};
 use crate::store::sql;
 use crate::store::sql::{Conn, args};
 
@@ -41,6 +42,18 @@ async fn state_conflict(conn: &mut Conn<'_>, id: &ApprovalId, was: Option<Approv
         (Some(state), Some(was)) if state == was.as_str() => format!("approval {id} was made for something else"),
         (Some(state), Some(was)) => format!("approval {id} is {state}, not {}", was.as_str()),
     })
+}
+
+/// A click is answered.
+pub(super) async fn click_done(
+    conn: &mut Conn<'_>,
+    context: &Context,
+    id: &str,
+    answer: &Redacted,
+) -> Result<(), Fault> {
+    const SQL: &str = "UPDATE click SET handled_ms = $2, answer = $3 WHERE id = $1";
+    conn.execute(SQL, args![id, context.clock.now_ms(), answer.as_str()]).await?;
+    Ok(())
 }
 
 pub(super) async fn put_click(conn: &mut Conn<'_>, click: &Click) -> Result<(), Fault> {

@@ -210,10 +210,7 @@ async fn one(conn: &mut Conn<'_>, context: &Context, write: &Write) -> Result<()
         }
         Write::Approval { approval, was } => approvals::put(conn, approval, *was).await?,
         Write::Click(click) => approvals::put_click(conn, click).await?,
-        Write::ClickDone { id, answer } => {
-            const SQL: &str = "UPDATE click SET handled_ms = $2, answer = $3 WHERE id = $1";
-            conn.execute(SQL, args![id.as_str(), context.clock.now_ms(), answer.as_str()]).await?;
-        }
+        Write::ClickDone { id, answer } => approvals::click_done(conn, context, id, answer).await?,
         Write::Post(post) => put_post(conn, post).await?,
         Write::ForgetCard { incident } => {
             const SQL: &str = "DELETE FROM post WHERE cluster = $1 AND incident = $2

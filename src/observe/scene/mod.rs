@@ -26,7 +26,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use crate::model::scene::{Change, Part, Scene, ScenePart, Template};
+use crate::model::scene::{Change, Part, Scene, ScenePart, Template, Workload};
 use crate::model::{Evidence, Kind, ObjectRef};
 use crate::observe::ReadError;
 use crate::observe::Reader;
@@ -92,6 +92,14 @@ pub async fn attempt(
 }
 
 impl Look<'_> {
+    /// The subject itself, as it was read already.
+    fn own(&self, evidence: &mut Vec<Evidence>) -> Part<Option<Workload>> {
+        let mut page = Page::new(ScenePart::Subject);
+        let at = page.object(&self.root, self.typed.redactor);
+        evidence.push(self.finish(page, &[]));
+        Part::Known(self.typed.workload(&self.root, at))
+    }
+
     async fn scene(&self) -> Scene {
         let (pods, revisions, events, services, ingresses, policies, limits, around) = tokio::join!(
             self.part(self.pods()),
@@ -121,10 +129,7 @@ impl Look<'_> {
         let events = self.told_events(events, &pods, &revisions, &limits);
         let mut scene = Scene::unread(self.subject.clone(), self.reader.clock().now(), &Redacted::default());
         let mut evidence = Vec::new();
-        let mut page = Page::new(ScenePart::Subject);
-        let at = page.object(&self.root, self.typed.redactor);
-        scene.workload = Part::Known(self.typed.workload(&self.root, at));
-        evidence.push(self.finish(page, &[]));
+        scene.workload = self.own(&mut evidence);
         let mut changes = Vec::new();
         scene.revisions = self.keep(ScenePart::Changes, split(revisions, &mut changes), &mut evidence);
         scene.pods = self.keep(ScenePart::Pods, pods.told, &mut evidence);

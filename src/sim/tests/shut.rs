@@ -1,7 +1,7 @@
 //! Slack refuses until a person mends something: no card is given up meanwhile.
 
 use super::*;
-use crate::model::Thumb;
+use crate::model::{Ending, Thumb};
 use crate::sim::slack::Fault;
 use crate::stages::deliver::Outlet;
 
