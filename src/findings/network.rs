@@ -182,6 +182,14 @@ fn not_ready(scene: &Scene, service: &Service) -> Finding {
     Finding::new("service-not-ready", Role::Symptom, Certainty::Proved, about, says, brief)
 }
 
+fn there_are(classes: &[Redacted]) -> Redacted {
+    match classes {
+        [] => "the cluster has no IngressClass at all".into(),
+        [only] => text!("the cluster has only {}", only),
+        classes => text!("the cluster has {}", say::list(classes, 4)),
+    }
+}
+
 type Wrong = (Redacted, Redacted, Option<Citation>);
 
 /// What is wrong with the class of an Ingress, at length and in brief, and where it stands.
@@ -192,11 +200,7 @@ fn wrong_class(
     (classes, names): (&[IngressClass], &[Redacted]),
 ) -> Option<Wrong> {
     let name = text!("{}", ingress.object.name);
-    let others = match names {
-        [] => "the cluster has no IngressClass at all".into(),
-        [only] => text!("the cluster has only {}", only),
-        names => text!("the cluster has {}", say::list(names, 4)),
-    };
+    let others = there_are(names);
     let hosts = if ingress.hosts.is_empty() { "its paths".into() } else { say::list(&ingress.hosts, 2) };
     let made = text!("created {}", say::at(ingress.created_at, now));
     Some(match (&ingress.class, &ingress.annotated) {
