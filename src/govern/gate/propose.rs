@@ -360,12 +360,12 @@ pub(super) fn made(call: Call, approval: Approval) -> Vec<Write> {
     ]
 }
 
-/// Whether a proposal takes back what was done in this incident. A rollback leads to what an earlier one led away from:
-/// after it, "the one before" is that.
+/// Whether a proposal takes back what was done in this incident, and was not taken back before. A rollback leads to what
+/// an earlier one led away from: after it, "the one before" is that.
 fn takes_back(proposal: &Proposal, action: &Action, known: &[Approval]) -> bool {
-    let done =
-        known.iter().filter(|done| done.state == ApprovalState::Executed).filter_map(|done| done.action.as_ref());
-    done.into_iter().any(|done| match (done, action) {
+    let done = || known.iter().filter(|done| done.state == ApprovalState::Executed);
+    let stands = |one: &&Approval| !done().any(|undo| undo.undoes.as_ref() == Some(&one.id));
+    done().filter(stands).filter_map(|done| done.action.as_ref()).any(|done| match (done, action) {
         (Action::RolloutUndo { object: same, from_revision, .. }, Action::RolloutUndo { object, to_revision, .. }) => {
             same == object && from_revision == to_revision
         }

@@ -26,8 +26,11 @@ async def main(namespace, name, *command):
 
             workload = {"namespace": namespace, "kind": "Deployment", "name": name}
             seen = await call("get_workload", **workload)
-            pod = re.search(rf"\b{name}-[a-z0-9]+-[a-z0-9]+\b", seen["text"])[0]
-            log = await call("pod_logs", namespace=namespace, pod=pod)
+            # A pod whose image cannot be pulled has none.
+            for pod in dict.fromkeys(re.findall(rf"\b{name}-[a-z0-9]+-[a-z0-9]+\b", seen["text"])):
+                log = await call("pod_logs", namespace=namespace, pod=pod)
+                if not log["failed"]:
+                    break
             asked = await call("rollout_restart", **workload)
             state = await call("get_approval", approval_id=asked["told"].get("approval_id", "none"))
     print(json.dumps({"tools": tools, "seen": seen, "log": log, "asked": asked, "state": state}))
