@@ -289,7 +289,10 @@ async fn call(
         // One that broke may have been billed, whatever became of those after it.
         broke |= matches!(error, LlmError::Broken(_));
         let error = match error {
-            LlmError::Unavailable(why) if broke => LlmError::Broken(why),
+            LlmError::Unavailable(why) | LlmError::Refused(why) if broke => LlmError::Broken(why),
+            LlmError::Wait(wait) if broke && hint.is_some_and(|wait| wait > WAIT_INSIDE_MAX) => {
+                LlmError::Broken(text!("provider asks to wait {} s", wait.as_secs()))
+            }
             error => error,
         };
         let passing = matches!(error, LlmError::Wait(_) | LlmError::Unavailable(_) | LlmError::Broken(_));

@@ -37,6 +37,18 @@ const ACTIONS: [&str; 13] = [
 
 /// The tool's definition, as offered to the model, without the actions that are off.
 pub fn definition(off: &Off) -> Value {
+    let mut definition = whole(off);
+    let properties = &mut definition["function"]["parameters"]["properties"];
+    // A choice of nothing is no schema that every provider takes.
+    if properties["proposals"]["items"]["properties"]["tool"]["enum"].as_array().is_some_and(Vec::is_empty)
+        && let Some(properties) = properties.as_object_mut()
+    {
+        properties.remove("proposals");
+    }
+    definition
+}
+
+fn whole(off: &Off) -> Value {
     let actions: Vec<&str> = ACTIONS.into_iter().filter(|action| !off.has(action)).collect();
     let text = |about: &str| json!({"type": "string", "description": about});
     json!({"type": "function", "function": {
@@ -100,6 +112,7 @@ pub fn prove(
         reasoning: lines("reasoning").into_iter().take(5).collect(),
         struck: 0,
         review: Review::NotNeeded,
+        about: None,
     };
     if report.headline.is_empty() {
         return Err(unproved("the headline is missing."));

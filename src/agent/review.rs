@@ -167,6 +167,7 @@ mod tests {
             reasoning: Vec::new(),
             struck: 0,
             review: Review::NotNeeded,
+            about: None,
         }
     }
 

@@ -202,7 +202,8 @@ pub fn policy(config: &Config) -> anyhow::Result<Policy> {
 /// # Errors
 /// That file's.
 pub fn uncalled(policy: &Policy, config: &Config) -> anyhow::Result<Vec<Problem>> {
-    let Some(file) = &config.mcp_callers_file else { return Ok(policy.uncalled(&[])) };
+    let file = config.mcp_callers_file.as_ref().filter(|_| config.listeners.mcp.is_some());
+    let Some(file) = file else { return Ok(policy.uncalled(&[])) };
     Ok(policy.uncalled(&callers::read(file, &foreign::servers(config))?.1.list()))
 }
 

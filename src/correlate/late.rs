@@ -298,6 +298,7 @@ mod tests {
             reasoning: Vec::new(),
             struck: 0,
             review: crate::model::report::Review::default(),
+            about: None,
         }
     }
 

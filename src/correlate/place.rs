@@ -226,6 +226,8 @@ impl Plan<'_> {
         if is_run && incident.subject.kind == Kind::Job && !incident.also.contains(&heard_of) {
             let earlier = std::mem::replace(&mut incident.subject, heard_of.clone());
             list(&mut incident.also, &earlier, rules);
+            // What was read and said of it is not of this one.
+            incident.was = Some(earlier);
         }
         let apart = apart(began_at(signal), incident.began_at);
         let sentence = match &because {

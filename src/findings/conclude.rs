@@ -47,6 +47,7 @@ pub fn conclude(scene: &Scene, findings: Vec<Finding>, _now: Timestamp) -> Repor
         reasoning: reasoning(symptom, mechanism, &chain),
         struck: 0,
         review: Review::NotNeeded,
+        about: Some(scene.subject.clone()),
     }
 }
 

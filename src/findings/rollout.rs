@@ -36,7 +36,10 @@ pub(super) struct Blame<'a> {
     next: &'a Revision,
     /// How long the previous one ran until that came, in seconds.
     ran: i64,
-    change: Option<&'a Change>,
+    /// What came since the previous one, newest first: several, where it was to mend what another brought.
+    changes: Vec<&'a Change>,
+    /// When the first of these came to run: a rollback gives an old template a new number, so its age will not do.
+    since: Timestamp,
     /// All that differs from the previous one.
     lines: Vec<DiffLine>,
 }
@@ -52,7 +55,8 @@ impl<'a> Blame<'a> {
             serving: worked::serving(scene, previous),
             next,
             ran: say::seconds(worked::came_at(scene, previous), worked::came_at(scene, next)),
-            change: change_to(scene, newest),
+            changes: changes_since(scene, previous),
+            since: worked::came_at(scene, next),
             lines: lines::since(scene, previous, newest),
         }
     }
@@ -76,14 +80,24 @@ impl<'a> Blame<'a> {
             .then(|| Proposal::RolloutUndo { object: workload.object.clone(), to_revision: Some(self.previous.number) })
     }
 
-    /// `Revision 7`, to begin a sentence with.
+    /// `Revision 7`, to begin a sentence with; `Revisions 7 to 9`, where the differences are not of the newest alone.
     pub(super) fn name(&self) -> Redacted {
-        text!("Revision {}", self.newest.number)
+        match self.next.number == self.newest.number {
+            true => text!("Revision {}", self.newest.number),
+            false => text!("Revisions {} to {}", self.next.number, self.newest.number),
+        }
     }
 
-    /// When the newest revision came to run: a rollback gives an old template a new number, so its age will not do.
+    /// When the first of these came to run.
     pub(super) fn since(&self) -> Timestamp {
-        self.change.map_or(self.newest.created_at, |change| change.changed_at)
+        self.since
+    }
+
+    /// Who brought all of them, as far as that is known; empty otherwise.
+    fn by(&self) -> Redacted {
+        let mut all = self.changes.iter().map(|change| change.by.as_ref());
+        let first = all.next().flatten();
+        first.filter(|first| all.all(|by| by == Some(*first))).map_or_else(Redacted::default, |by| text!(", by {}", by))
     }
 
     /// The differences in one phrase, at most three of them.
@@ -106,11 +120,11 @@ impl<'a> Blame<'a> {
 
     /// The difference, quoted: with its field, where that stands beside it.
     pub(super) fn citation(&self, scene: &Scene, line: Option<&DiffLine>) -> Option<Citation> {
-        let (change, line) = (self.change?, line?);
+        let line = line?;
         let values = [&line.after, &line.before].into_iter().flatten();
         let quotes: Vec<Redacted> =
             values.flat_map(|value| [text!("{}: {}", line.field, value), value.clone()]).collect();
-        proof::first(scene, change.at, &quotes)
+        self.changes.iter().find_map(|change| proof::first(scene, change.at, &quotes))
     }
 }
 
@@ -140,6 +154,14 @@ pub(super) fn unborn(scene: &Scene) -> Option<Blame<'_>> {
 /// The revision that the workload's present template is.
 fn running(scene: &Scene) -> Option<&Revision> {
     scene.revisions.items().iter().find(|revision| revision.current)
+}
+
+/// The changes of the subject's template since this revision, newest first.
+fn changes_since<'a>(scene: &'a Scene, previous: &Revision) -> Vec<&'a Change> {
+    let changes = scene.changes.items().iter().filter(|change| change.object == scene.subject);
+    let mut since: Vec<&Change> = changes.filter(|c| c.to_revision.is_some_and(|to| to > previous.number)).collect();
+    since.sort_by_key(|change| std::cmp::Reverse(change.to_revision));
+    since
 }
 
 /// The change of the subject's template that made this revision.
@@ -189,8 +211,7 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
 /// The change itself, and, where its pods run and fail, the revision as the likely cause.
 fn brought(scene: &Scene, now: Timestamp, blame: &Blame<'_>) -> Vec<Finding> {
     let lines = blame.lines(|_| true);
-    let by =
-        blame.change.and_then(|change| change.by.as_ref()).map_or_else(Redacted::default, |by| text!(", by {}", by));
+    let by = blame.by();
     let since = say::at(blame.since(), now);
     let did = if lines.is_empty() { "changed the pod template".into() } else { blame.did(&lines) };
     let before = earlier(blame);
@@ -209,7 +230,7 @@ fn brought(scene: &Scene, now: Timestamp, blame: &Blame<'_>) -> Vec<Finding> {
         let did = blame.did(&explaining);
         let says = match blame.next.number == number {
             true => text!("The trouble began with revision {} ({}), which {}; {}.", number, since, did, before),
-            false => text!("Revision {} ({}) {}, and its pods fail; {}.", number, since, did, before),
+            false => text!("{} ({}) {}, and the pods fail; {}.", blame.name(), since, did, before),
         };
         let brief = text!("since revision {} ({})", number, said).cut(90);
         // The one change is another image: whoever took the same one may fail for the same reason.

@@ -209,7 +209,7 @@ impl Rights {
 
     /// Whether it reads by this server of others: none comes with `*`.
     pub fn reads_foreign(&self, server: &str) -> bool {
-        self.tiers.contains(&Tier::ReadOnly) && self.servers.iter().any(|name| name == server)
+        self.cluster && self.tiers.contains(&Tier::ReadOnly) && self.servers.iter().any(|name| name == server)
     }
 
     /// Whether the arguments of a tool of others stay within, else why not: whatever they name, nothing holds what is read

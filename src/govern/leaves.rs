@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::govern::audit;
-use crate::govern::gate::{CHECK_TIMEOUT, Gate};
+use crate::govern::gate::{CHECK_TIMEOUT, Gate, Unchecked};
 use crate::govern::policy;
 use crate::govern::policy::{Ask, Covering, Groups, LeaveRecord, PressVerdict, StandingLeave, covering};
 use crate::govern::record;
@@ -138,10 +138,11 @@ impl Gate {
             findings.iter().filter(|finding| finding.role != Role::RuledOut).filter_map(|f| f.proposal.as_ref());
         for proposal in proposed.filter(|p| p.tool() == action.tool() && p.object() == action.object()) {
             // In other words ("the one before" and its number) it may be the same.
-            if let Checked::Proposal { action: same, .. } = self.check(proposal, CHECK_TIMEOUT).await
-                && same.hash() == action.hash()
-            {
-                return Ok(true);
+            match self.check(proposal, CHECK_TIMEOUT).await {
+                Checked::Proposal { action: same, .. } if same.hash() == action.hash() => return Ok(true),
+                // Not known is not "no": it is asked again.
+                Checked::Unread { why } => return Err(Unchecked { tool: proposal.tool(), why }.into()),
+                _ => {}
             }
         }
         Ok(false)

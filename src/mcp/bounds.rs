@@ -31,9 +31,14 @@ fn misfit(of: &Value, value: &Value) -> Option<Redacted> {
             (text.chars().count() as i64 > max).then(|| text!("at most {} characters", max))
         }
         "integer" => {
-            let (min, max) = (bound("minimum").unwrap_or(i64::MIN), bound("maximum").unwrap_or(i64::MAX));
-            let fits = value.as_i64().is_some_and(|number| (min..=max).contains(&number));
-            (!fits).then(|| text!("a whole number from {} to {}", min, max))
+            let (min, max) = (bound("minimum"), bound("maximum"));
+            let within = |number: i64| min.is_none_or(|min| number >= min) && max.is_none_or(|max| number <= max);
+            let fits = value.as_i64().is_some_and(within);
+            (!fits).then(|| match (min, max) {
+                (Some(min), Some(max)) => text!("a whole number from {} to {}", min, max),
+                (Some(min), None) => text!("a whole number from {}", min),
+                _ => "a whole number that fits".into(),
+            })
         }
         "boolean" => (!value.is_boolean()).then(|| "true or false is expected".into()),
         _ => None,

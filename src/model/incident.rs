@@ -265,6 +265,9 @@ pub struct Investigation {
     /// What it came to, while its steps cannot be checked yet; then that is its state.
     #[serde(default)]
     pub ending: Option<InvestigationState>,
+    /// The subject that the model was first asked about.
+    #[serde(default)]
+    pub about: Option<ObjectRef>,
 }
 
 /// A further look of an investigation.
@@ -293,6 +296,7 @@ impl Investigation {
             started_at: None,
             again: Vec::new(),
             ending: None,
+            about: None,
         }
     }
 

@@ -31,6 +31,16 @@ pub struct Report {
     /// What the model's second look at it came to.
     #[serde(default)]
     pub review: Review,
+    /// The subject that its incident had when it was written; None in those of before this was kept.
+    #[serde(default)]
+    pub about: Option<ObjectRef>,
+}
+
+impl Report {
+    /// Whether it is about this one: an incident may have become another's since.
+    pub fn is_about(&self, subject: &ObjectRef) -> bool {
+        self.about.as_ref().is_none_or(|about| about == subject)
+    }
 }
 
 /// A report is looked at once more by the model that wrote it, before anybody sees it. It may only lose by that.

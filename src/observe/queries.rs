@@ -14,9 +14,10 @@ pub struct Bounds<'a> {
 }
 
 impl Bounds<'_> {
-    /// Series of the namespace and of none: `namespace=~"shop|"`.
+    /// Series of the namespace, and for whom the cluster is read besides those of none: `namespace=~"shop|"`.
     fn matcher(&self) -> String {
         match self.namespace {
+            Some(namespace) if !self.cluster => format!("{}=\"{namespace}\"", self.label),
             // A namespace holds letters, digits and `-`; a dot could stand for any letter.
             Some(namespace) => format!("{}=~\"{}|\"", self.label, namespace.replace('.', "[.]")),
             None => format!("{}=\"\"", self.label),
@@ -84,7 +85,7 @@ pub fn promql(query: &str, bounds: Bounds<'_>) -> Result<String, Redacted> {
             '{' => {
                 let end = braces(rest)?;
                 free |= bounds.cluster && is_of_cluster(metric, &rest[..end]);
-                out.push_str(&selector(&rest[..end], &matcher, free));
+                out.push_str(&selector(&rest[..end], &matcher, free)?);
                 rest = &rest[end..];
                 (metric, free) = ("", false);
                 continue;
@@ -147,7 +148,7 @@ pub fn logql(query: &str, label: &str, namespace: &str) -> Result<String, Redact
             '/' if rest.starts_with("//") || rest.starts_with("/*") => return Err(COMMENT.into()),
             '{' => {
                 let end = braces(rest)?;
-                out.push_str(&selector(&rest[..end], &matcher, false));
+                out.push_str(&selector(&rest[..end], &matcher, false)?);
                 rest = &rest[end..];
                 selectors += 1;
                 continue;
@@ -163,15 +164,40 @@ pub fn logql(query: &str, label: &str, namespace: &str) -> Result<String, Redact
     Ok(out)
 }
 
+const OR: &str = "write a query for each, `or` between matchers is not read here";
 const COMMENT: &str = "leave comments out of the query";
 const OPEN: &str = "a string or a brace of the query is not closed";
 
-fn selector(braces: &str, matcher: &str, free: bool) -> String {
+fn selector(braces: &str, matcher: &str, free: bool) -> Result<String, Redacted> {
     if free {
-        return braces.to_owned();
+        return Ok(braces.to_owned());
     }
     let inner = braces[1..braces.len() - 1].trim();
-    if inner.is_empty() { format!("{{{matcher}}}") } else { format!("{{{matcher},{inner}}}") }
+    if has_or(inner)? {
+        return Err(OR.into());
+    }
+    Ok(if inner.is_empty() { format!("{{{matcher}}}") } else { format!("{{{matcher},{inner}}}") })
+}
+
+/// Whether `or` stands between matchers, outside of strings: VictoriaMetrics reads it so, and what comes after it would not
+/// be held to the namespace: <https://docs.victoriametrics.com/victoriametrics/metricsql/>.
+fn has_or(inner: &str) -> Result<bool, Redacted> {
+    let mut rest = inner;
+    while let Some(first) = rest.chars().next() {
+        let taken = match first {
+            '"' | '\'' | '`' => string(rest)?,
+            c if is_word_start(c) => {
+                let end = word_end(rest);
+                if rest[..end].eq_ignore_ascii_case("or") && !rest[end..].trim_start().starts_with(['=', '!']) {
+                    return Ok(true);
+                }
+                end
+            }
+            c => c.len_utf8(),
+        };
+        rest = &rest[taken..];
+    }
+    Ok(false)
 }
 
 /// Where the string at the start ends.
@@ -288,10 +314,6 @@ mod tests {
             (r#"up{namespace="vault"}"#, r#"up{namespace=~"shop|",namespace="vault"}"#),
             (r#"up{job="kubelet",namespace="vault"}"#, r#"up{namespace=~"shop|",job="kubelet",namespace="vault"}"#),
             (r#"up{job=~"kubelet"}"#, r#"up{namespace=~"shop|",job=~"kubelet"}"#),
-            (
-                r#"up{job="kubelet" or namespace="vault"}"#,
-                r#"up{namespace=~"shop|",job="kubelet" or namespace="vault"}"#,
-            ),
             (r#"foo{job="kubelet"}"#, r#"foo{namespace=~"shop|",job="kubelet"}"#),
             (r#"probe_success{instance="x"}"#, r#"probe_success{namespace=~"shop|",instance="x"}"#),
         ] {
@@ -302,12 +324,16 @@ mod tests {
     #[test]
     fn who_does_not_reach_the_cluster_reads_no_family_of_it() {
         for query in ["node_load1", "kube_node_info", "apiserver_request_total", r#"up{job="kubelet"}"#, "cluster:x"] {
-            assert!(within(query, false).contains(r#"namespace=~"shop|""#), "{}", within(query, false));
+            assert!(within(query, false).contains(r#"namespace="shop""#), "{}", within(query, false));
         }
     }
 
     #[test]
     fn what_could_hide_a_selector_is_refused() {
+        for query in [r#"up{job="kubelet" or namespace="vault"}"#, r#"a{b="c"OR d="e"}"#] {
+            assert_eq!(held(query), format!("! {OR}"));
+        }
+        assert!(held(r#"a{or="c or d"}"#).starts_with("a{"), "a label may have that name");
         for query in ["a # {\"", "a{b=\"c", "a{b={c}}", "by", "sum by a", "a{b=\"x\ny\"}"] {
             assert!(held(query).starts_with('!'), "{query}: {}", held(query));
         }

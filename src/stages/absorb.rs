@@ -189,6 +189,7 @@ mod tests {
             reasoning: Vec::new(),
             struck: 0,
             review: crate::model::report::Review::default(),
+            about: None,
         };
         let writes = vec![
             Write::Incident(Box::new(cart.clone())),

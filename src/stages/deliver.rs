@@ -122,6 +122,7 @@ impl Deliver {
                     self.store.postpone(claim, until).await?;
                 }
                 Err(Trouble::Thread(wait)) => {
+                    self.away.forget(incident.as_str());
                     self.edits.note(incident, self.clock.now());
                     let until = self.clock.now().checked_add(SignedDuration::try_from(wait)?)?;
                     if let Some(thread) = self.store.claim("thread", &due.thread(), LEASE).await? {

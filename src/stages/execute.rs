@@ -187,6 +187,7 @@ impl Execute {
         }
         let groups = self.groups(&approval).await;
         let mut current = approval;
+        let repeats = sent.is_some();
         let mut execution = sent;
         for _ in 0..CONFLICTS_MAX {
             let mut sight: Option<Sight> = None;
@@ -218,14 +219,16 @@ impl Execute {
                 Applied::Done(done) => return Ok(self.done(current, done, claim).await?),
                 Applied::Going { moved, of, held } => return self.go_on(current, (moved, of), held, claim).await,
                 Applied::Conflict => {}
-                Applied::Failed(why) => return Ok(self.end(current, ApprovalState::Failed, why, claim).await?),
+                Applied::Failed(why) => {
+                    return Ok(self.end(strayed(current, repeats), ApprovalState::Failed, why, claim).await?);
+                }
                 Applied::NotSent(why) => return Err(Stall::Unsent(why)),
                 // The object tells, next time.
                 Applied::Unknown(why) => return Err(Stall::Away(text!("the answer to the write was lost: {}", why))),
             }
         }
         let why = "the object kept changing while it was tried".into();
-        Ok(self.end(current, ApprovalState::Failed, why, claim).await?)
+        Ok(self.end(strayed(current, repeats), ApprovalState::Failed, why, claim).await?)
     }
 
     /// Puts the intent on disk and seals it, before anything is sent. The body is fixed from here on.
@@ -351,6 +354,12 @@ fn finished(approval: Approval, done: Done, now: jiff::Timestamp) -> Approval {
     let (finished_at, generation) = (Some(now), Some(done.generation));
     let execution = Execution { finished_at, generation, left: done.left, ..execution };
     Approval { execution: Some(execution), verification: Verification::NotStarted, ..approval }
+}
+
+/// One whose request before this one was lost may come through yet, whatever was answered now: it is looked for.
+fn strayed(approval: Approval, repeats: bool) -> Approval {
+    let execution = approval.execution.clone().map(|sent| Execution { astray: sent.astray || repeats, ..sent });
+    Approval { execution, ..approval }
 }
 
 fn unsent(now: jiff::Timestamp) -> Execution {

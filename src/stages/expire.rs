@@ -9,7 +9,7 @@ use tracing::Instrument as _;
 use crate::act::{Actor, Refusal, change};
 use crate::clock::Clock;
 use crate::govern::audit;
-use crate::model::{Approval, ApprovalState, Ending, IncidentState};
+use crate::model::{Approval, ApprovalState, Ending, IncidentState, Kind};
 use crate::observe::motion::Motion;
 use crate::redact::Redacted;
 use crate::stages::Ran;
@@ -130,9 +130,16 @@ impl Expire {
         if self.clock.now() >= approval.expires_at {
             return Ok(Some((ApprovalState::Expired, "nobody answered".into())));
         }
+        let incident = self.store.incident(&approval.incident).await?;
+        if let (Some(incident), Some(action)) = (&incident, &approval.action)
+            && action.object().kind == Kind::Job
+            && incident.was.as_ref() == Some(action.object())
+        {
+            return Ok(Some((ApprovalState::Withdrawn, text!("{} failed since", incident.subject))));
+        }
         // What takes a change back is asked for when the trouble is over as well.
         if approval.undoes.is_none()
-            && let Some(incident) = self.store.incident(&approval.incident).await?
+            && let Some(incident) = incident
             && incident.state.withdraws()
             && let IncidentState::Over { how, .. } = incident.state
         {

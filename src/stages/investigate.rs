@@ -260,7 +260,8 @@ fn steps(card: &Card) -> Vec<Carried> {
             approval.state.is_final() && !again && approval.proposal == *step
         })
     };
-    let report = card.report.iter().flat_map(|report| {
+    // What was said of the one that it was opened for is no step of the one that it has become.
+    let report = card.report.iter().filter(|report| report.is_about(&incident.subject)).flat_map(|report| {
         let own = |step: &Proposal| Carried { proposal: step.clone(), by_model: report.origin == Origin::Model };
         report.proposals.iter().take(PROPOSALS_MAX).map(own)
     });

@@ -18,7 +18,7 @@ use crate::findings;
 use crate::govern::gate::Gate;
 use crate::model::{
     ASKED, Action, Approval, ApprovalState, Card, Carried, Ending, Finding, Incident, IncidentId, IncidentState,
-    Investigation, InvestigationState, ObjectRef, Origin, Scene, Verification, Weight,
+    Investigation, InvestigationState, ObjectRef, Origin, Report, Scene, Verification, Weight,
 };
 use crate::observe::motion::Motion;
 use crate::observe::{Alertmanager, Reader, scene};
@@ -297,7 +297,8 @@ impl Verify {
 
     /// While no model has spoken, the findings follow the scene: parts that were missing at first are there now.
     fn refresh(&self, card: &Card, scene: &Scene, found: Vec<Finding>, now: Timestamp) -> Vec<Write> {
-        let spoken = card.report.as_ref().is_some_and(|report| report.origin == Origin::Model);
+        let by_model = |report: &&Report| report.origin == Origin::Model && report.is_about(&card.incident.subject);
+        let spoken = card.report.as_ref().is_some_and(|report| by_model(&report));
         let busy = card.incident.investigation.state == InvestigationState::Running;
         let incident = card.incident.id.clone();
         if spoken || busy || found == card.findings {

@@ -71,6 +71,7 @@ async fn what_a_model_proved_is_not_replaced_by_what_the_rules_found() {
                 reasoning: Vec::new(),
                 struck: 0,
                 review: Review::NotNeeded,
+                about: None,
             };
             put(&store, [Write::Report { incident: id.clone(), report: Box::new(report) }]).await;
             store.report(&id).await.unwrap().unwrap().headline.to_string()

@@ -207,19 +207,20 @@ impl Starts {
 /// An instant in the zone; a date alone means its beginning, or with `through` its end.
 fn instant(text: &str, zone: &TimeZone, through: bool) -> Result<Timestamp, String> {
     let wrong = || format!("`{text}` is no date (2026-12-20) and no date with a time (2026-12-20T18:00)");
+    // An offset or a zone would be read and forgotten.
+    if !text.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | ':' | '.' | 'T' | ' ')) {
+        return Err(format!("`{text}`: leave out what comes after the time; `timezone` says where it is meant"));
+    }
     let at: DateTime = match text.parse::<Date>() {
-        Ok(date) if text.len() <= 10 => {
+        Ok(date) if !text.contains(['T', ' ']) => {
             let date = if through { date.tomorrow().map_err(|_| wrong())? } else { date };
             date.to_datetime(Time::midnight())
         }
         _ => {
             let text = text.replace(' ', "T");
             let time = text.split_once('T').map_or("", |(_, time)| time);
-            // An offset would be read and forgotten.
-            if !time.chars().all(|c| c.is_ascii_digit() || matches!(c, ':' | '.')) {
-                return Err(format!(
-                    "`{text}`: leave out what comes after the time; `timezone` says where it is meant"
-                ));
+            if time.contains('-') {
+                return Err(format!("`{text}`: leave out the offset; `timezone` says where it is meant"));
             }
             text.parse().map_err(|_| wrong())?
         }

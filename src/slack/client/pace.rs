@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 /// <https://docs.slack.dev/apis/web-api/rate-limits>.
 const BURST: f64 = 5.0;
 const PER_SECOND: f64 = 1.0;
+const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// More channels than one configuration names; beyond it the full buckets are dropped.
 const CHANNELS_MAX: usize = 1_000;
 
@@ -22,8 +23,8 @@ pub(super) struct Pace {
 struct Bucket {
     tokens: f64,
     filled_at: Timestamp,
-    /// Slack itself asked to wait until then.
-    not_before: Option<Timestamp>,
+    /// Slack itself asked to wait for so long, then. A clock that was set back makes no longer wait of it.
+    rest: Option<(Timestamp, SignedDuration)>,
 }
 
 impl Bucket {
@@ -46,7 +47,8 @@ impl Pace {
         }
         let bucket = self.bucket(channel, now);
         bucket.fill(now);
-        if let Some(wait) = bucket.not_before.map(|at| at.duration_since(now)).filter(|wait| wait.is_positive()) {
+        let rest = bucket.rest.map(|(since, rest)| (rest - now.duration_since(since)).min(rest));
+        if let Some(wait) = rest.filter(|wait| wait.is_positive()) {
             return Err(wait.unsigned_abs());
         }
         let needed = if is_reply { BURST } else { 1.0 };
@@ -59,12 +61,13 @@ impl Pace {
 
     /// Slack answered that the channel must rest for `wait`.
     pub(super) fn rest(&mut self, channel: &str, now: Timestamp, wait: Duration) {
-        let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
-        self.bucket(channel, now).not_before = Some(now.saturating_add(wait).unwrap_or(now));
+        // More than a day is no answer of Slack's.
+        let rest = SignedDuration::try_from(wait).unwrap_or(DAY).min(DAY);
+        self.bucket(channel, now).rest = Some((now, rest));
     }
 
     fn bucket(&mut self, channel: &str, now: Timestamp) -> &mut Bucket {
-        let full = || Bucket { tokens: BURST, filled_at: now, not_before: None };
+        let full = || Bucket { tokens: BURST, filled_at: now, rest: None };
         self.channels.entry(channel.to_owned()).or_insert_with(full)
     }
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::clock;
 use crate::model::scene::{Change, DiffLine};
 use crate::model::{ASKED, Card, Certainty, Citation, Finding, IncidentState, InvestigationState, Origin, Part, Role};
-use crate::model::{Scene, Severity, Source};
+use crate::model::{Report, Scene, Severity, Source};
 use crate::redact::Redacted;
 use crate::slack::render::Tone;
 use crate::slack::render::escape;
@@ -19,9 +19,14 @@ const QUOTES_MAX: usize = 3;
 /// Differences of one change on the card; the rest is in the thread.
 const DIFF_LINES_MAX: usize = 4;
 
+/// The report, unless its incident has become another's since it was written.
+fn report(card: &Card) -> Option<&Report> {
+    card.report.as_ref().filter(|report| report.is_about(&card.incident.subject))
+}
+
 /// The story in one sentence: the report's, else the strongest finding, else the alert's own words.
 pub(super) fn story(card: &Card) -> String {
-    let headline = card.report.as_ref().map(|report| report.headline.as_str()).filter(|text| !text.is_empty());
+    let headline = report(card).map(|report| report.headline.as_str()).filter(|text| !text.is_empty());
     if let Some(headline) = headline {
         return escape::bare(headline).to_owned();
     }
@@ -239,7 +244,7 @@ pub(super) fn findings(card: &Card) -> Option<String> {
 
 /// Cause, proof and what was ruled out, each on its line.
 pub(super) fn cause(card: &Card, tone: Tone) -> Vec<String> {
-    let Some(report) = &card.report else {
+    let Some(report) = report(card) else {
         return Vec::new();
     };
     let mut lines = Vec::new();

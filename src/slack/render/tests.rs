@@ -154,6 +154,7 @@ fn with_report() -> Card {
         reasoning: vec!["The log names the role's limit.".into(), "Only revision 7 raised the pool.".into()],
         struck: 0,
         review: Review::NotNeeded,
+        about: None,
     });
     card
 }

@@ -122,6 +122,7 @@ impl Investigate {
         let reserved = Spend::of(compact::tokens(request), u64::from(answer), self.price.as_ref());
         let mut investigation = card.incident.investigation.clone();
         let started_at = *investigation.started_at.get_or_insert(self.clock.now());
+        investigation.about.get_or_insert_with(|| card.incident.subject.clone());
         let late = time_spent(started_at, self.clock.now(), limits.minutes_per_incident);
         // Turns run side by side: what one reserves the next one must see.
         let _purse = self.purse.lock().await;

@@ -21,7 +21,7 @@ impl Investigate {
         let sent = turned.resent.unwrap_or(conversation);
         let id = run.card.incident.id.clone();
         self.count("reply", turned.input_tokens, turned.output_tokens);
-        let number = investigation.turns;
+        let (number, about) = (investigation.turns, investigation.about.clone());
         investigation.turns += 1;
         investigation.tool_calls += turned.tool_calls;
         investigation.input_tokens += turned.input_tokens;
@@ -62,7 +62,8 @@ impl Investigate {
         ];
         let state = match turned.ended {
             Ended::NotYet => return self.go_on(run, turn, writes).await,
-            Ended::Report(report) => {
+            Ended::Report(mut report) => {
+                report.about.clone_from(&about);
                 writes.push(Write::Report { incident: id.clone(), report });
                 InvestigationState::Done
             }

@@ -65,8 +65,9 @@ impl Investigate {
         let incident = run.card.incident.id.clone();
         let mut investigation = run.card.incident.investigation.clone();
         investigation.answer();
+        let about = investigation.about.clone();
         let writes = vec![
-            Write::Report { incident: incident.clone(), report: Box::new(report) },
+            Write::Report { incident: incident.clone(), report: Box::new(Report { about, ..report }) },
             Write::Investigation { incident: incident.clone(), investigation },
         ];
         self.store.commit(writes, Durability::Durable, Some(&run.claim)).await?;

@@ -104,6 +104,7 @@ async fn a_step_that_cannot_be_checked_is_tried_for_minutes_and_then_refused_wit
         reasoning: Vec::new(),
         struck: 0,
         review: Review::NotNeeded,
+        about: None,
     };
     let incident = world.incident.id.clone();
     let write = Write::Report { incident: incident.clone(), report: Box::new(report) };

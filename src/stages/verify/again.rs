@@ -5,7 +5,7 @@ use crate::model::{Again, Approval, Card, Investigation, InvestigationState};
 /// Turns that a further look needs at the least: a report, and the review of it.
 const TURNS_MIN: u32 = 2;
 
-/// The investigation as it is to look again; None where nothing is new to it, or no turns are left.
+/// The investigation as it is to look again, if turns are left; None where nothing is new to it.
 ///
 /// It follows from what is stored alone: whenever a process ends between an outcome and this, the next one finds the same.
 pub(super) fn taken_up(card: &Card, turns_max: u32) -> Option<Investigation> {
@@ -20,10 +20,15 @@ pub(super) fn taken_up(card: &Card, turns_max: u32) -> Option<Investigation> {
         .filter(|approval| is_new(approval, ended))
         .map(|approval| Again { after: approval.id.clone(), from_turn: ended.turns, answered: false })
         .collect();
-    (is_over && has_room && !unseen.is_empty()).then(|| Investigation {
-        state: InvestigationState::Waiting,
+    // Without room what it said is in doubt all the same.
+    let (state, started_at) = match has_room {
         // Each look has its own time; turns, calls and tokens are those of the incident.
-        started_at: None,
+        true => (InvestigationState::Waiting, None),
+        false => (ended.state.clone(), ended.started_at),
+    };
+    (is_over && !unseen.is_empty()).then(|| Investigation {
+        state,
+        started_at,
         again: ended.again.iter().cloned().chain(unseen).collect(),
         ..ended.clone()
     })

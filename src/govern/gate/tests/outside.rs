@@ -394,6 +394,7 @@ async fn a_report_is_told_without_what_the_token_does_not_reach() {
         reasoning: Vec::new(),
         struck: 0,
         review: Review::NotNeeded,
+        about: None,
     };
     let read = async |report: Report, rights: &str| {
         let write = Write::Report { incident: world.incident.id.clone(), report: Box::new(report) };
