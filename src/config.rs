@@ -212,10 +212,14 @@ impl Config {
     fn parse(text: &str, environment: &[(String, String)]) -> Result<Self, String> {
         let mut value: Value = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
         if let Some(key) = inline_secret(&value, "") {
-            let variable = format!("{ENVIRONMENT_PREFIX}{}", key.replace('.', "__").to_uppercase());
+            // No shell sets a variable for one entry of a list.
+            let variable = match key.contains('[') {
+                true => String::new(),
+                false => format!(" or {ENVIRONMENT_PREFIX}{}", key.replace('.', "__").to_uppercase()),
+            };
             let line = line_of(text, &key).unwrap_or(1);
             return Err(format!(
-                "line {line}: {key}: a secret does not belong into this file; use {key}_file or {variable}"
+                "line {line}: {key}: a secret does not belong into this file; use {key}_file{variable}"
             ));
         }
         // Only the file's own text is looked at: the environment and `url_file` may hold a password.

@@ -78,7 +78,11 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
     let mut groups = false;
     match run::policy(&config) {
         Ok(policy) if policy.approvers.is_empty() => {
-            report.skipped("policy", "nobody may approve anything: set policy_file to offer buttons");
+            let remedy = match &config.policy_file {
+                Some(file) => format!("name people under approvers in {}", file.display()),
+                None => "set policy_file".to_owned(),
+            };
+            report.skipped("policy", &format!("nobody may approve anything: {remedy} to offer buttons"));
         }
         Ok(policy) => {
             groups = policy.names_groups();

@@ -244,10 +244,13 @@ impl Story {
         }
     }
 
+    /// Until every incident is over, and its card and thread say so.
     async fn until_over(&self) -> anyhow::Result<()> {
         loop {
             let incidents = self.incidents().await?;
-            if incidents.iter().all(|incident| matches!(incident.state, IncidentState::Over { .. })) {
+            let over = incidents.iter().all(|incident| matches!(incident.state, IncidentState::Over { .. }));
+            let depths = self.living.store.depths().await?;
+            if over && depths.iter().all(|depth| depth.stage != "deliver" || depth.waiting == 0) {
                 return Ok(());
             }
             sleep(TOLD_EVERY).await;

@@ -137,9 +137,9 @@ pub struct EvalArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  firstlook prompt --scenario fixtures/scenarios/oom-loop\n  firstlook prompt \
                         --incident i4f9a01c2d7e8 --config firstlook.yaml\n  firstlook prompt --scenario DIR --json | jq .messages")]
-#[group(id = "what", required = true, multiple = false, args = ["scenario", "incident"])]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["scenario", "incident"]))]
 pub struct PromptArgs {
-    /// A scenario's folder.
+    /// A scenario's folder, not its name.
     #[arg(long, value_name = "DIR")]
     pub scenario: Option<PathBuf>,
     /// A stored incident, by its id; one that is unknown is answered with the newest that are stored.

@@ -277,7 +277,10 @@ standing_leave:
             at: Timestamp::UNIX_EPOCH,
         };
         let suspended = says(&Ok([(policy.standing_leave[0].key(), suspension)].into()));
-        assert!(suspended.contains("does not count: it is suspended: rollout_restart made it worse"), "{suspended}");
+        assert!(
+            suspended.contains("does not count: it is suspended because rollout_restart made it worse"),
+            "{suspended}"
+        );
         let unread = says(&Err(anyhow::anyhow!("no such file")));
         assert!(unread.contains("has suspended it is not known: no such file"), "{unread}");
         assert!(explained(&asked("rollout_restat"), &policy, &Ok(BTreeMap::new())).is_err());

@@ -35,13 +35,8 @@ fn lost_node(scene: &Scene) -> Option<Root> {
     let node = scene.nodes.items().iter().find(lost).filter(|node| node.object != scene.subject)?;
     let (name, on_it) = (&node.object.name, broken.iter().filter(|pod| node.holds(pod)).count());
     let because = match broken.len() - on_it {
-        0 => text!("its {} not-ready pod(s) all stand on node {}, which is not ready", on_it, name),
-        n => text!(
-            "its {} not-ready pod(s) stand on node {}, which is not ready, and {} more take their place",
-            on_it,
-            name,
-            n
-        ),
+        0 => text!("its {} on node {}, which is not ready", stand(on_it), name),
+        n => text!("its {} on node {}, which is not ready, and {} more take their place", stand(on_it), name, n),
     };
     Some(Root { object: node.object.clone(), because })
 }
@@ -62,9 +57,19 @@ fn pressed_node(scene: &Scene) -> Option<Root> {
         return None;
     }
     let count = out.len();
-    let because =
-        text!("{} pod(s) of it were evicted from node {}, which reports {}", count, node.object.name, condition.kind);
+    let evicted = match count {
+        1 => "one of its pods was".into(),
+        count => text!("{} of its pods were", count),
+    };
+    let because = text!("{} evicted from node {}, which reports {}", evicted, node.object.name, condition.kind);
     Some(Root { object: node.object.clone(), because })
+}
+
+fn stand(unready: usize) -> Redacted {
+    match unready {
+        1 => "one pod that is not ready stands".into(),
+        unready => text!("{} pods that are not ready stand", unready),
+    }
 }
 
 /// Whether a pod was made to take the place of one of `gone`, and waits for nothing but its turn.
@@ -343,7 +348,7 @@ mod tests {
         let pressed = |pods| of(&on_node(pods, "MemoryPressure", "True"));
         let root = pressed(vec![evicted(1_010, LOW), young("cart-new", 1_011)]).unwrap();
         assert_eq!(root.object.to_string(), "Node n1");
-        assert_eq!(root.because.as_str(), "1 pod(s) of it were evicted from node n1, which reports MemoryPressure");
+        assert_eq!(root.because.as_str(), "one of its pods was evicted from node n1, which reports MemoryPressure");
         assert!(pressed(vec![evicted(1_990, LOW)]).is_some(), "its place is taken already, a moment ago");
     }
 

@@ -103,7 +103,7 @@ fn reference(template: &Template, kind: &str, name: &Redacted) -> Redacted {
 
 fn object(scene: &Scene, now: Timestamp, missing: &Missing) -> Finding {
     let subject = &scene.subject;
-    let since = missing.since.map_or_else(Redacted::default, |at| text!(" and waits since {}", say::at(at, now)));
+    let since = missing.since.map_or_else(Redacted::default, |at| text!("; it has waited since {}", say::at(at, now)));
     let blame = rollout::blame(scene).or_else(|| rollout::unborn(scene));
     let lines = blame.as_ref().map_or_else(Vec::new, |blame| blame.lines(|line| touches(line, &missing.name)));
     let by = match (&blame, lines.first()) {

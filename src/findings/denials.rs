@@ -73,7 +73,7 @@ fn began(scene: &Scene, blame: Option<&Blame<'_>>, lines: &[&DiffLine], now: Tim
         }
         // The template that is refused now ran before: the permission is what changed.
         None if ran_well(scene, now) => {
-            " Nothing of the workload changed: a role or its binding was changed or taken away.".into()
+            " The template ran before with this account, so a role or its binding was probably changed or taken away (firstlook reads neither).".into()
         }
         None => " Either a role or its binding was taken away, or it was never given.".into(),
     }
@@ -110,7 +110,7 @@ fn cause(
         proof::line(scene, log, line).or_else(|| proof::quote(scene, log.at, &whole)).into_iter().collect();
     citations.extend(view::last_end(container).and_then(|end| proof::exit_code(scene, pod, end.exit_code)));
     let advice = text!(
-        "Compare the roles and bindings of service account {}/{} with what it needs ({} {} {}); the audit log says who changed them.",
+        "Compare the roles and bindings of service account {}/{} with what it needs ({} {} {}); the API server's audit log, where it is on, says who changed them.",
         namespace,
         account,
         verb,

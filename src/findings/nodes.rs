@@ -177,6 +177,7 @@ fn cause(scene: &Scene, now: Timestamp, node: &Node, condition: Option<&Conditio
     let name = text!("{}", node.object.name);
     let since = condition.and_then(|c| c.heartbeat_at.filter(|_| is_silent(node, Some(c))).or(c.changed_at));
     let at = since.map_or_else(Redacted::default, |at| text!(" since {}", say::at(at, now)));
+    let when = since.map_or_else(Redacted::default, |at| text!(" at {}", say::at(at, now)));
     let where_ = which_pods(scene, node, suffer);
     let lease = match node.lease_renewed_at {
         Some(renewed) => text!(", its lease was last renewed {}", say::at(renewed, now)),
@@ -185,12 +186,12 @@ fn cause(scene: &Scene, now: Timestamp, node: &Node, condition: Option<&Conditio
     let kubelet = if is_subject(scene, node) { "its kubelet".into() } else { text!("the kubelet of node {}", name) };
     let (what, short) = if is_silent(node, condition) {
         let says = text!(
-            "The kubelet on node {} has stopped posting its status{} (condition Ready is Unknown{})",
+            "The kubelet on node {} stopped posting its status{} (condition Ready is Unknown{})",
             name,
-            at,
+            when,
             lease
         );
-        (says, text!("{} stopped posting status{}", kubelet, at))
+        (says, text!("{} stopped posting status{}", kubelet, when))
     } else {
         let reason = condition.map_or_else(Redacted::default, |c| text!(": {}, {}", c.reason, say::line(&c.message)));
         (text!("Node {} is not ready{}{}", name, at, reason), text!("node {} is not ready", name))

@@ -72,7 +72,7 @@ static QUOTA: LazyLock<Regex> = LazyLock::new(|| view::pattern(r"(?:exceeded|fai
 fn quota(scene: &Scene, event: &Event, since: &Redacted) -> Option<Finding> {
     let exceeded = from(event, "exceeded quota");
     let words = exceeded.clone().or_else(|| from(event, "failed quota"))?;
-    let says = text!("New pods are refused since {}: {}.", since, say::line(&words));
+    let says = text!("New pods have been refused since {}: {}.", since, say::line(&words));
     let (advice, brief) = match exceeded {
         Some(_) => (
             "Raise the quota or free what others of the namespace request: people decide about capacity.",
@@ -110,7 +110,7 @@ fn limit_range(scene: &Scene, event: &Event, since: &Redacted) -> Option<Finding
         _ => Redacted::default(),
     };
     let says =
-        text!("New pods are refused since {} by the namespace's LimitRange: {}.{}", since, say::line(&words), by);
+        text!("New pods have been refused since {} by the namespace's LimitRange: {}.{}", since, say::line(&words), by);
     let mut citations: Vec<_> = proof::quote(scene, event.at, &words).into_iter().collect();
     citations.extend(blame.as_ref().and_then(|blame| blame.citation(scene, lines.first().copied())));
     Some(Finding {
@@ -147,7 +147,7 @@ fn denied(scene: &Scene, event: &Event, since: &Redacted) -> Option<Finding> {
         .or_else(|| part("policy").map(|policy| text!("admission policy {}", policy)))?;
     let why = part("why").or_else(|| part("what")).or_else(|| part("because"));
     let why = why.map_or_else(Redacted::default, |why| text!(": {}", say::line(&why)));
-    let says = text!("New pods are refused since {} by {}{}.", since, by, why);
+    let says = text!("New pods have been refused since {} by {}{}.", since, by, why);
     let whole = captures.get(0).and_then(|found| event.message.part(found.as_str()));
     Some(Finding {
         citations: whole.and_then(|whole| proof::quote(scene, event.at, &whole)).into_iter().collect(),
@@ -183,7 +183,7 @@ fn webhook_unreached(scene: &Scene, event: &Event, since: &Redacted) -> Option<F
         None => (Redacted::default(), object.clone()),
     };
     let says = text!(
-        "New pods are refused since {}: the API server cannot call admission webhook {}, which stands behind {} ({}).{} {} itself is not at fault.",
+        "New pods have been refused since {}: the API server cannot call admission webhook {}, which stands behind {} ({}).{} {} itself is not at fault.",
         since,
         webhook,
         object,
@@ -233,7 +233,7 @@ fn unclear(scene: &Scene, event: &Event, since: &Redacted) -> Option<Finding> {
     if event.message.as_str().contains("serviceaccount") {
         return None;
     }
-    let says = text!("New pods are refused since {}: {}.", since, say::line(&event.message));
+    let says = text!("New pods have been refused since {}: {}.", since, say::line(&event.message));
     Some(Finding {
         citations: proof::event(scene, event).into_iter().collect(),
         ..Finding::new(

@@ -297,12 +297,12 @@ fn not_this(scene: &Scene, now: Timestamp) -> Option<Finding> {
     );
     let brief = match idle(scene, newest) {
         Some(what) => text!(
-            "a rollout (revision {} changed only {}, and ran {} before the trouble)",
+            "a rollout (revision {} changed only {}, and had run {} when the trouble began)",
             newest.number,
             what,
             say::span(ran),
         ),
-        None => text!("a rollout (revision {} ran {} before the trouble)", newest.number, say::span(ran)),
+        None => text!("a rollout (revision {} had run {} when the trouble began)", newest.number, say::span(ran)),
     };
     Some(Finding::new("revision-ruled-out", Role::RuledOut, Certainty::Proved, &scene.subject, says, brief))
 }

@@ -121,11 +121,14 @@ const REQUESTS_MIN_MILLI: u64 = 100;
 fn failing(scene: &Scene) -> Option<Redacted> {
     let traffic = scene.traffic.known()?.as_ref().filter(|traffic| traffic.requests_milli >= REQUESTS_MIN_MILLI)?;
     let percent = traffic.failed_milli.saturating_mul(100) / traffic.requests_milli;
-    let rate = (traffic.requests_milli + 500) / 1000;
-    (percent >= FAILING_PERCENT).then(|| match rate {
-        0 => text!("{}% of its requests fail", percent),
-        rate => text!("{}% of its {} requests/s fail", percent, rate),
-    })
+    // In steps: a card is not told anew at each look.
+    let share = match percent {
+        90.. => "nearly all",
+        50.. => "more than half",
+        FAILING_PERCENT.. => "more than a fifth",
+        _ => return None,
+    };
+    Some(text!("{} of the requests to its Services fail", share))
 }
 
 /// The Ingress that leads to the subject while nothing answers behind it: people outside the cluster see that.

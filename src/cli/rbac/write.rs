@@ -31,7 +31,7 @@ const TOKENS: &str = "\
 ";
 const CHANGES: &str = "\
 # What may be changed: exactly what the enabled actions need. RBAC cannot say \"only the pod template, only to a template that ran before\":
-# whoever holds a token of these accounts could start any image in any workload that they reach. That is why the tokens live for one request,
+# whoever holds a token of these accounts could start any image in any workload that they reach. That is why each token is used for one request and expires after ten minutes,
 # why the admission policies stand before them, and why it is worth binding them to the namespaces that they are meant for
 # (`firstlook rbac --namespaces ...`). A dry run is authorised like the change itself, so the account that rehearses has the same verbs.
 ";

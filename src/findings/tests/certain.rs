@@ -48,6 +48,8 @@ fn a_fix_that_fails_too_goes_back_to_the_revision_that_serves_with_all_that_diff
     let cause = fires(&world, "bad-revision");
     says(&cause, &["2 pods of revision 6 still serve, which revision 7 did not replace either", "image a:1 → a:3"]);
     says(&cause, &["env POOL 5 → 50"]);
+    says(&fires(&world, "revision-change"), &["Revisions 7 to 8 (09:35 UTC", "changed image a:1 → a:3"]);
+    assert!(fires(&world, "revision-change").citations.len() > 1, "each line by the change that made it");
     assert_eq!(undo(&world.report()), Some(6));
 }
 

@@ -103,7 +103,11 @@ fn a_refusal_of_the_api_server_is_told_with_the_account_and_what_it_may_not() {
     let finding = fires(&world, "api-forbidden");
     says(
         &finding,
-        &["service account shop/sweeper", "may not delete pods in namespace shop", "Nothing of the workload"],
+        &[
+            "service account shop/sweeper",
+            "may not delete pods in namespace shop",
+            "was probably changed or taken away",
+        ],
     );
     assert!(finding.certainty == Certainty::Likely && finding.proposal.is_none());
 

@@ -131,7 +131,7 @@ async fn a_bad_outcome_suspends_the_leave_at_once_even_before_it_runs_again() {
     // What it had already approved does not run any more.
     let Leave::Refuse { why } = permit(&world, &approval).await else { panic!("a permit") };
     assert!(
-        why.as_str().contains("suspended: rollout_undo of Deployment fleet-ops/dispatch-api did not help"),
+        why.as_str().contains("suspended because rollout_undo of Deployment fleet-ops/dispatch-api did not help"),
         "{why}"
     );
 }
@@ -152,12 +152,12 @@ async fn a_suspension_is_lifted_by_giving_the_leave_again_and_by_nothing_else() 
     assert!(world.gate.suspensions(&better).await.unwrap().is_empty());
     world.clock.set(at + jiff::SignedDuration::from_hours(3));
     let asked = counted(&world, &pending(&world, undo(None), Caller::Agent).await).await;
-    not_now(&asked, "given again in the policy, with another `until`, it counts");
+    not_now(&asked, "to lift this, give it another `until` in the policy");
     store(&world, &Approval { state: ApprovalState::Withdrawn, ..asked }, ApprovalState::Pending).await;
     // A restart lifts nothing; the same leave with another date does.
     world.start_again(POLICY).await;
     let asked = counted(&world, &pending(&world, undo(None), Caller::Agent).await).await;
-    not_now(&asked, "it is suspended: rollout_undo of Deployment fleet-ops/dispatch-api made it worse");
+    not_now(&asked, "it is suspended because rollout_undo of Deployment fleet-ops/dispatch-api made it worse");
     store(&world, &Approval { state: ApprovalState::Withdrawn, ..asked }, ApprovalState::Pending).await;
     world.start_again(&POLICY.replace("2026-12-31", "2027-01-31")).await;
     let lifted = counted(&world, &pending(&world, undo(None), Caller::Agent).await).await;

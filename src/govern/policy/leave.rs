@@ -89,7 +89,7 @@ pub fn covering(
         let why: Redacted = if leave.ends_at().is_none_or(|end| ask.now >= end) {
             "it has ended".into()
         } else if let Some(why) = known.suspended {
-            text!("it is suspended: {}; given again in the policy, with another `until`, it counts", why)
+            text!("it is suspended because {}; to lift this, give it another `until` in the policy", why)
         } else if matches!(ask.caller, Caller::Client { .. }) {
             "it was asked for from outside: a person decides".into()
         } else if !supported {

@@ -55,7 +55,7 @@ pub(super) fn effect(action: &Action, preview: &Preview) -> String {
         Some(gitops) => {
             format!("⚠️ managed by {}, which may revert it", escape::prose(&escape::cut(gitops.as_str(), 60)))
         }
-        None => "not managed by GitOps".to_owned(),
+        None => "no mark of Argo CD or Flux".to_owned(),
     });
     parts.extend(preview.dependents.as_ref().map(before));
     let then = preview.then.as_ref().map_or_else(String::new, |then| {

@@ -72,6 +72,13 @@ pub(super) fn line(card: &Card, now: Timestamp, tone: Tone) -> String {
         IncidentState::Open => (now, "since"),
         IncidentState::Over { at, .. } => (at, "from"),
     };
+    // What is healthy now is not healthy since then.
+    let word = match card.heard.alerts {
+        _ if incident.fault == ASKED => "asked",
+        _ if incident.severity > Severity::None => word,
+        0 => "heard",
+        _ => "alert since",
+    };
     if tone == Tone::Trouble {
         let lasted = clock::words(end.as_second() - incident.began_at.as_second());
         parts.push(format!("{word} {} ({lasted})", escape::time(incident.began_at, now)));
@@ -141,7 +148,9 @@ pub(super) fn changed(card: &Card, now: Timestamp) -> Option<String> {
     if shown.is_empty() {
         let whom = escape::path(&scene.subject);
         let before = match changes.first() {
-            Some(last) => format!(", the last {} before", clock::words(began - last.changed_at.as_second())),
+            Some(last) => {
+                format!("; the last change was {} earlier", clock::words(began - last.changed_at.as_second()))
+            }
             None => String::new(),
         };
         return Some(format!("*What changed*  nothing on {whom} in the 24 h before{before}"));
@@ -270,7 +279,7 @@ pub(super) fn cause(card: &Card, tone: Tone) -> Vec<String> {
     let unknown = report.certainty == Certainty::Unknown && cause.is_empty() && !is_looking(card);
     let proof: Vec<String> = report.citations.iter().take(QUOTES_MAX).map(quote).collect();
     if !proof.is_empty() {
-        let label = if report.certainty == Certainty::Unknown { "Seen" } else { "Proof" };
+        let label = if certainty <= Certainty::Possible { "Seen" } else { "Proof" };
         lines.push(format!("*{label}*  {}", proof.join(" · ")));
     }
     match (ruled_out.is_empty(), unknown) {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::clock;
+use crate::model::scene::Change;
 use crate::model::{
     ASKED, Action, ApprovalState, Card, Ending, Incident, IncidentState, InvestigationState, ObjectRef, Origin, Review,
 };
@@ -177,15 +178,18 @@ pub(super) fn ending(card: &Card, now: Timestamp) -> Option<String> {
         );
     }
     if is_already_over(card) {
-        let change = card.scene.as_ref().and_then(|scene| scene.changes.items().first());
-        let change = change.map(|change| format!(": {}", facts::change_line(change, card, now))).unwrap_or_default();
+        let since = |change: &&Change| change.changed_at >= card.incident.began_at;
+        let change = card.scene.as_ref().and_then(|scene| scene.changes.items().iter().find(since));
+        let change = change.map(|change| facts::change_line(change, card, now));
+        let change = change.map(|line| format!(". Changed since the trouble began: {line}")).unwrap_or_default();
         return Some(format!("*Already recovered* when the alert came{change}"));
     }
     let IncidentState::Over { at, how } = card.incident.state else {
         return None;
     };
-    let acted = card.approvals.iter().any(|approval| approval.state == ApprovalState::Executed);
-    let who = if acted { "" } else { ", nobody acted" };
+    let acts = [ApprovalState::Executed, ApprovalState::Executing, ApprovalState::OutcomeUnknown];
+    let acted = card.approvals.iter().any(|approval| acts.contains(&approval.state));
+    let who = if acted { "" } else { ", nothing was done through firstlook" };
     let since = card.incident.healthy_since.map(|since| at.as_second() - since.as_second());
     let at = escape::time(at, now);
     Some(match how {
@@ -331,7 +335,7 @@ pub(super) fn which_one(card: &Card) -> Option<String> {
     let exist = if near.len() == 1 { "exists" } else { "exist" };
     let near = near.join(" or ");
     Some(format!(
-        "*Which one?*  {near} {exist}; the alert names {named}, but {lacks}. No action without a person's word."
+        "*Which one?*  {near} {exist}; the alert names {named}, but {lacks}. Nothing is proposed until it is clear which one is meant."
     ))
 }
 

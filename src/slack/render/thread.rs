@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use slack_morphism::prelude::*;
 
-use crate::model::{Approval, ApprovalState, Card, Citation, IncidentState, Report, Review, Verification};
+use crate::model::{ASKED, Approval, ApprovalState, Card, Citation, IncidentState, Report, Review, Verification};
 use crate::slack::render::BLOCKS_MAX;
 use crate::slack::render::Message;
 use crate::slack::render::Options;
@@ -103,7 +103,12 @@ fn message(text: &str, mut blocks: Vec<SlackBlock>) -> Message {
 
 /// What happened when, oldest first.
 fn timeline(card: &Card, now: Timestamp) -> Vec<String> {
-    let mut events: Vec<(Timestamp, String)> = vec![(card.incident.began_at, "the trouble began".to_owned())];
+    let began = match &card.incident {
+        incident if incident.fault == ASKED => "asked for",
+        _ if states::is_already_over(card) => "the alert began",
+        _ => "the trouble began",
+    };
+    let mut events: Vec<(Timestamp, String)> = vec![(card.incident.began_at, began.to_owned())];
     if card.incident.opened_at != card.incident.began_at {
         events.push((card.incident.opened_at, "firstlook opened the incident".to_owned()));
     }

@@ -12,7 +12,7 @@ fn what_was_only_looked_at_and_is_well_has_no_beginning_no_severity_and_no_unkno
     let told = |tone| flatten(&looked(&card, &Options { now: at(11) }, tone));
     let (trouble, quiet, well) = (told(Tone::Trouble), told(Tone::Quiet), told(Tone::Well));
     let place = |text: &str| text.lines().nth(1).unwrap().to_owned();
-    assert!(place(&trouble).contains(" · none · since ") && trouble.contains("*Cause unknown*"), "{trouble}");
+    assert!(place(&trouble).contains(" · none · alert since ") && trouble.contains("*Cause unknown*"), "{trouble}");
     assert!(!place(&quiet).contains("none") && !place(&quiet).contains("since"), "{quiet}");
     assert!(!quiet.contains("*Cause unknown*") && quiet.contains("*Seen*"), "{quiet}");
     assert!(quiet.starts_with("⚪ since it is well · none"), "its own words stay: {quiet}");
