@@ -14,6 +14,8 @@ fn each_command_line_ends_as_the_help_says() {
         (0, &["rbac"]),
         (0, &["eval", "--json", scenario]),
         (0, &["prompt", "--scenario", scenario]),
+        (0, &["prompt", "--scenario", scenario, "--json"]),
+        (1, &["prompt", "--incident", "i4f9a01c2d7e8", nowhere[0], nowhere[1]]),
         (3, &["look", "--scenario", "oom-loop"]),
         (1, &["run", nowhere[0], nowhere[1]]),
         (1, &["check", nowhere[0], nowhere[1]]),

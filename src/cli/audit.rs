@@ -23,7 +23,8 @@ pub enum AuditCommand {
     /// was old is proved by heads from before it that are written down with their time, as `audit.anchors` does.
     #[command(after_help = "Examples:\n  firstlook audit verify --config firstlook.yaml\n  \
                             firstlook audit verify --anchor 'audit 4c1f09d2a37be155 (#18204)'   a card's last line\n  \
-                            kubectl logs deploy/firstlook | firstlook audit verify --anchor -   lines of audit.anchors")]
+                            kubectl -n firstlook logs deploy/firstlook | kubectl -n firstlook exec -i deploy/firstlook -- \
+                            /firstlook audit verify --config /etc/firstlook/firstlook.yaml --anchor -   lines of audit.anchors")]
     Verify {
         /// The configuration file, for the store's place.
         #[arg(long, value_name = "FILE", env = "FIRSTLOOK_CONFIG", default_value = "firstlook.yaml")]
