@@ -6,6 +6,7 @@ use super::rollout;
 use super::rollout::Blame;
 use super::say;
 use super::scheduling::{Reason, Waiting, pending};
+use super::tolerations::{Taint, tolerates};
 use super::view;
 use crate::model::evidence::Citation;
 use crate::model::finding::{Certainty, Finding, Role};
@@ -64,20 +65,20 @@ fn is_closed(reason: &Reason) -> bool {
 pub(super) fn by_taints(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, blame: Option<&Blame<'_>>) -> Finding {
     let said = reasons(waiting);
     let lines = blame.map_or_else(Vec::new, |blame| blame.lines(|line| rollout::is_field(line, &["toleration"])));
-    let lost = lines.iter().find_map(|line| lost(waiting, line));
+    let lost = lost(scene, waiting, &lines);
     let (says, brief) = match (blame, &lost) {
-        (Some(blame), Some((count, taint))) => (
+        (Some(blame), Some(lost)) => (
             text!(
                 "{} ({}) {}: it no longer tolerates taint {}, which {} carry, so {}; {}.",
                 blame.name(),
                 say::at(blame.since(), now),
-                blame.did(&lines),
-                taint,
-                say::count(*count, "node", "nodes"),
+                blame.did(&[lost.line]),
+                lost.taint,
+                say::count(lost.nodes, "node", "nodes"),
                 pending(waiting),
                 rollout::earlier(blame),
             ),
-            text!("revision {} does not tolerate taint {} any more", blame.newest.number, taint),
+            text!("revision {} does not tolerate taint {} any more", blame.newest.number, lost.taint),
         ),
         _ => (
             text!("No node may take the pod, so {}: {}.", pending(waiting), say::list(&said, 4)),
@@ -85,12 +86,13 @@ pub(super) fn by_taints(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, bl
         ),
     };
     let taint = |reason: &Reason| match (&lost, reason) {
-        (Some((_, lost)), Reason::Taint(taint)) => taint == lost,
+        (Some(lost), Reason::Taint(taint)) => *taint == lost.taint,
         (Some(_), _) => false,
         (None, reason) => is_closed(reason),
     };
     let mut citations: Vec<Citation> = waiting.proof(scene, taint).into_iter().collect();
-    citations.extend(blame.and_then(|blame| blame.citation(scene, lines.first().copied())));
+    let line = lost.as_ref().map(|lost| lost.line).or(lines.first().copied());
+    citations.extend(blame.and_then(|blame| blame.citation(scene, line)));
     Finding {
         citations,
         revision: blame.as_ref().filter(|_| lost.is_some()).map(|blame| blame.newest.number),
@@ -110,10 +112,7 @@ pub(super) fn by_taints(scene: &Scene, now: Timestamp, waiting: &Waiting<'_>, bl
 /// Groups of nodes with what closes them; control planes last, since they are hardly ever meant.
 pub(super) fn reasons(waiting: &Waiting<'_>) -> Vec<Redacted> {
     let mut reasons: Vec<_> = waiting.reasons.iter().collect();
-    reasons.sort_by_key(|(_, reason, _)| match reason {
-        Reason::Taint(taint) => CONTROL_PLANE.iter().any(|own| taint.as_str().starts_with(own)),
-        _ => false,
-    });
+    reasons.sort_by_key(|(_, reason, _)| is_control_plane(reason));
     let say = |(count, reason, _): &&(u32, Reason, Redacted)| {
         let nodes = say::count(*count, "node", "nodes");
         match reason {
@@ -169,18 +168,37 @@ pub(super) fn by_volume(scene: &Scene, waiting: &Waiting<'_>) -> Finding {
     }
 }
 
-/// The taint that a toleration tolerated which a revision removed: how many nodes carry it.
-fn lost(waiting: &Waiting<'_>, line: &DiffLine) -> Option<(u32, Redacted)> {
-    let before = line.before.as_ref().filter(|_| line.after.is_none())?;
-    // `key=value:effect`, or without a value for one that tolerates each.
-    let told = before.as_str().split(':').next().unwrap_or_default();
-    let (key, value) = told.split_once('=').map_or((told, None), |(key, value)| (key, Some(value)));
-    let tolerated = |taint: &Redacted| {
-        let (own, has) = taint.as_str().split_once(':').unwrap_or((taint.as_str(), ""));
-        !key.is_empty() && own.trim() == key && value.is_none_or(|value| value == has.trim())
+fn is_control_plane(reason: &Reason) -> bool {
+    matches!(reason, Reason::Taint(taint) if CONTROL_PLANE.iter().any(|own| taint.as_str().starts_with(own)))
+}
+
+/// A toleration that a revision removed, or made another.
+struct Lost<'a> {
+    line: &'a DiffLine,
+    /// The taint that it tolerated, and how many nodes carry that.
+    taint: Redacted,
+    nodes: u32,
+}
+
+/// The toleration that went and tolerated what now closes nodes to the pod. The scheduler does not name a taint's
+/// effect: the nodes that carry it do.
+fn lost<'a>(scene: &Scene, waiting: &Waiting<'_>, lines: &[&'a DiffLine]) -> Option<Lost<'a>> {
+    let on_nodes = scene.nodes.items().iter().flat_map(|node| &node.taints);
+    let on_nodes: Vec<Taint<'_>> = on_nodes.map(|taint| Taint::of_node(taint.as_str())).filter(Taint::closes).collect();
+    let tolerated = |toleration: &Redacted, taint: &Redacted| {
+        let named = Taint::named(taint.as_str());
+        let mut like = on_nodes.iter().filter(|on_node| on_node.is_like(&named)).peekable();
+        match like.peek() {
+            Some(_) => like.any(|taint| tolerates(toleration.as_str(), taint)),
+            None => tolerates(toleration.as_str(), &named),
+        }
     };
-    waiting.reasons.iter().find_map(|(count, reason, _)| match reason {
-        Reason::Taint(taint) if tolerated(taint) => Some((*count, taint.clone())),
-        _ => None,
+    let mut reasons: Vec<_> = waiting.reasons.iter().collect();
+    reasons.sort_by_key(|(_, reason, _)| is_control_plane(reason));
+    reasons.into_iter().find_map(|(nodes, reason, _)| {
+        let Reason::Taint(taint) = reason else { return None };
+        let mut gone = lines.iter().filter(|_| !taint.is_empty());
+        let line = gone.find(|line| line.before.as_ref().is_some_and(|before| tolerated(before, taint)))?;
+        Some(Lost { line, taint: taint.clone(), nodes: *nodes })
     })
 }

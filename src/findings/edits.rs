@@ -28,7 +28,7 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     let mut maps = scene.config_maps.items().iter().filter(|map| map.referenced);
     let found = maps.find_map(|map| {
         let edit = edit(scene, map).filter(|edit| edit.changed_at <= began)?;
-        let complaint = complaint(scene, &telling(map, edit));
+        let complaint = complaint(scene, &telling(scene, map, edit));
         let close = say::seconds(edit.changed_at, began) <= WITH_THE_EDIT_SECONDS;
         (complaint.is_some() || close).then(|| cause(scene, now, began, map, edit, complaint))
     });
@@ -92,13 +92,15 @@ fn edit<'a>(scene: &'a Scene, map: &ConfigMap) -> Option<&'a Change> {
 
 /// What a log that complains of the edit would name: the keys and settings that changed, and what they are now; any key
 /// where it is not known which of them changed.
-fn telling(map: &ConfigMap, edit: &Change) -> Vec<Redacted> {
+fn telling(scene: &Scene, map: &ConfigMap, edit: &Change) -> Vec<Redacted> {
     if edit.lines.is_empty() {
-        return map.keys.clone();
+        let variables = map.keys.iter().flat_map(|key| variables(scene, map, key));
+        return map.keys.iter().cloned().chain(variables).collect();
     }
     let mut words = Vec::new();
     for line in &edit.lines {
         let key = line.field.as_str().strip_prefix("key ").and_then(|key| line.field.part(key));
+        words.extend(key.iter().flat_map(|key| variables(scene, map, key)));
         words.extend(key);
         for value in [&line.before, &line.after].into_iter().flatten() {
             let setting = value.as_str().split_once([':', '=']).and_then(|(name, _)| value.part(name.trim()));
@@ -109,6 +111,14 @@ fn telling(map: &ConfigMap, edit: &Change) -> Vec<Redacted> {
         words.extend(line.after.as_ref().filter(own).cloned());
     }
     words
+}
+
+/// What a key of a ConfigMap is called as a variable where the subject takes it by `envFrom` with a prefix.
+fn variables(scene: &Scene, map: &ConfigMap, key: &Redacted) -> Vec<Redacted> {
+    let containers = view::workload(scene).map_or(&[][..], |workload| &workload.template.containers);
+    let sources = containers.iter().flat_map(|container| &container.env_from);
+    let own = sources.filter(|source| source.kind.as_str() == "ConfigMap" && source.name.as_str() == map.object.name());
+    own.filter(|source| !source.prefix.is_empty()).map(|source| text!("{}{}", source.prefix, key)).collect()
 }
 
 /// The last words of a failing container, if they name one of these.
@@ -145,7 +155,7 @@ fn cause(
     let when = text!("{}{}", say::at(edit.changed_at, now), by);
     let after = say::span(say::seconds(edit.changed_at, began));
     let said = match &complaint {
-        Some((_, line, key)) if edit.lines.is_empty() => {
+        Some((_, line, key)) if edit.lines.is_empty() && map.keys.contains(key) => {
             text!(": its pods exit, and the log names its key {}: \"{}\"", key, say::line(&line.text))
         }
         Some((_, line, key)) => {

@@ -89,12 +89,29 @@ fn gives(scene: &Scene, container: &Container, variable: &Redacted) -> Option<bo
     if held.contains(&None) { None } else { Some(false) }
 }
 
-/// Whether a source of environment holds this key; None when its keys are not known (Secrets never are).
+/// Whether a source of environment gives this variable, under its prefix if it has one; None when its keys are not known
+/// (Secrets never are).
 fn holds(scene: &Scene, source: &Reference, variable: &Redacted) -> Option<bool> {
+    let Some(key) = variable.as_str().strip_prefix(source.prefix.as_str()) else { return Some(false) };
     let maps = scene.config_maps.items().iter();
     let mut named = maps.filter(|map| map.object.kind == Kind::ConfigMap && map.object.name() == source.name.as_str());
     let map = named.next().filter(|_| source.kind.as_str() == "ConfigMap")?;
-    Some(map.keys.contains(variable))
+    Some(map.keys.iter().any(|known| known.as_str() == key))
+}
+
+/// A source that holds what is asked for, and gives it another name by its prefix: what it is called there.
+fn misnamed(scene: &Scene, container: &Container, variable: &Redacted) -> Option<Redacted> {
+    let bare = |source: &Reference| Reference { prefix: Redacted::default(), ..source.clone() };
+    let mut prefixed = container.env_from.iter().filter(|source| !source.prefix.is_empty());
+    let source = prefixed.find(|source| holds(scene, &bare(source), variable) == Some(true))?;
+    Some(text!(
+        " {} {} holds it, but envFrom gives it as {}{} (prefix {}).",
+        source.kind,
+        source.name,
+        source.prefix,
+        variable,
+        source.prefix,
+    ))
 }
 
 fn cause(
@@ -137,8 +154,9 @@ fn cause(
             let last = log.lines.last().is_some_and(|last| last.text == line.text);
             let sure = last && gives(scene, template, variable).is_some();
             let certainty = if sure { Certainty::Likely } else { Certainty::Possible };
+            let misnamed = misnamed(scene, template, variable).unwrap_or_default();
             (
-                text!("C{}{}: its template does not set {}.", logs, ends, variable),
+                text!("C{}{}: its template does not set {}.{}", logs, ends, variable, misnamed),
                 text!("environment variable {} is not set", variable),
                 certainty,
             )
@@ -191,9 +209,17 @@ fn taken(scene: &Scene, blame: &Blame<'_>, container: &ContainerState, variable:
     gone.retain(|(_, holds)| *holds != Some(false));
     gone.sort_by_key(|(_, holds)| holds.is_none());
     let (source, holds) = gone.first()?;
-    let short = text!("envFrom {} {}", source.kind, source.name);
+    // What the container still reads under another prefix is not gone itself.
+    let same = |other: &Reference| (&other.kind, &other.name) == (&source.kind, &source.name);
+    let prefix = match (source.prefix.is_empty(), after.env_from.iter().any(same)) {
+        (false, _) => text!(" (prefix {})", source.prefix),
+        (true, true) => " (without a prefix)".into(),
+        (true, false) => Redacted::default(),
+    };
+    let short = text!("envFrom {} {}{}", source.kind, source.name, prefix);
     let (what, certainty) = match holds {
-        Some(_) => (text!("{}, which holds {}", short, variable), Certainty::Proved),
+        Some(_) if source.prefix.is_empty() => (text!("{}, which holds {}", short, variable), Certainty::Proved),
+        Some(_) => (text!("{}, which gives {}", short, variable), Certainty::Proved),
         None => (short.clone(), Certainty::Likely),
     };
     Some(Taken { what, short, name: source.name.clone(), certainty })

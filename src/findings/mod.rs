@@ -48,6 +48,7 @@ mod scheduling;
 mod severity;
 mod situation;
 mod storage;
+mod tolerations;
 mod trust;
 mod unadmitted;
 mod view;

@@ -3,6 +3,7 @@
 use super::closed;
 use super::say;
 use super::scheduling::{Reason, Waiting};
+use super::tolerations::{Taint, tolerates};
 use super::view;
 use crate::model::scene::{Node, Pod, Scene};
 use crate::redact::Redacted;
@@ -10,22 +11,9 @@ use crate::text;
 
 /// Whether a node is open to a pod that tolerates so much.
 pub(super) fn takes(node: &Node, tolerations: &[Redacted]) -> bool {
-    let closes = |taint: &&Redacted| taint.as_str().ends_with(":NoSchedule") || taint.as_str().ends_with(":NoExecute");
-    let tolerated = |taint: &Redacted| tolerations.iter().any(|toleration| tolerates(toleration, taint));
-    node.ready == Some(true) && !node.unschedulable && node.taints.iter().filter(closes).all(tolerated)
-}
-
-/// Both as `key=value:effect`; a toleration may lack any part, and then tolerates each. That it may demand no value at all
-/// is not told apart.
-fn tolerates(toleration: &Redacted, taint: &Redacted) -> bool {
-    fn parts(text: &str) -> (&str, &str, &str) {
-        let (rest, effect) = text.split_once(':').unwrap_or((text, ""));
-        let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
-        (key, value, effect)
-    }
-    let (wanted, has) = (parts(toleration.as_str()), parts(taint.as_str()));
-    let fits = |wanted: &str, has: &str| wanted.is_empty() || wanted == has;
-    fits(wanted.0, has.0) && fits(wanted.1, has.1) && fits(wanted.2, has.2)
+    let closing = node.taints.iter().map(|taint| Taint::of_node(taint.as_str())).filter(Taint::closes);
+    let mut closing = closing.map(|taint| tolerations.iter().any(|toleration| tolerates(toleration.as_str(), &taint)));
+    node.ready == Some(true) && !node.unschedulable && closing.all(|tolerated| tolerated)
 }
 
 /// What no node has enough of.
@@ -143,17 +131,4 @@ fn rest(node: &Node, resource: &str) -> Option<i64> {
         _ => return None,
     };
     Some(all(node, resource) - requested)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_toleration_tolerates_what_it_leaves_open() {
-        let tolerates = |toleration: &'static str, taint: &'static str| tolerates(&toleration.into(), &taint.into());
-        assert!(tolerates("gpu=yes:NoSchedule", "gpu=yes:NoSchedule") && tolerates("gpu", "gpu=yes:NoExecute"));
-        assert!(tolerates("", "gpu=yes:NoExecute") && tolerates(":NoExecute", "gpu=yes:NoExecute"));
-        assert!(!tolerates("gpu=no:NoSchedule", "gpu=yes:NoSchedule") && !tolerates("gpu:NoExecute", "gpu:NoSchedule"));
-    }
 }

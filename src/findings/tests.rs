@@ -186,7 +186,7 @@ fn a_program_that_does_not_exist_is_told_with_the_one_that_did() {
 fn a_variable_that_a_rollout_took_away_explains_even_an_exit_code_of_zero() {
     let mut world = after_a_rollout(0, ("envFrom", "ConfigMap cart-env", ""), crashes("Completed", 0));
     let Part::Known(revisions) = &mut world.scene.revisions else { panic!() };
-    let source = Reference { kind: "ConfigMap".into(), name: r("cart-env"), optional: false };
+    let source = Reference { kind: "ConfigMap".into(), name: r("cart-env"), optional: false, prefix: "".into() };
     revisions[1].template.containers[0].env_from = vec![source];
     world.log("cart-h7-a", &[("starting", 2), ("REGION_NAME is not set, nothing to do", 1)]);
     world.event(named(Kind::Pod, "cart-h7-a"), "BackOff", "Back-off restarting failed container app", (19, 1));
@@ -227,7 +227,7 @@ fn a_missing_config_map_is_told_with_the_near_name_and_no_button() {
     let mut world = World::cart(1, 0);
     let volume = Volume {
         name: r("conf"),
-        source: Some(Reference { kind: "ConfigMap".into(), name: r("cart-conf"), optional: false }),
+        source: Some(Reference { kind: "ConfigMap".into(), name: r("cart-conf"), optional: false, prefix: "".into() }),
     };
     world.revision(1, 7, 0, Template { volumes: vec![volume], ..template() });
     world.pod("cart-h1-a", 1, 7, waits("ContainerCreating", ""));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::model::scene::{At, Change, Container, DiffLine, Revision, Template, Volume};
+use crate::model::scene::{At, Change, Container, DiffLine, Reference, Revision, Template, Volume};
 use crate::observe::json;
 use crate::observe::typed::Typed;
 use crate::redact::{Redacted, Redactor};
@@ -60,6 +60,14 @@ fn volume(volume: &Volume) -> Redacted {
     }
 }
 
+/// A source of environment, as one line tells it.
+fn source(source: &Reference) -> Redacted {
+    match source.prefix.is_empty() {
+        true => text!("{} {}", source.kind, source.name),
+        false => text!("{} {} (prefix {})", source.kind, source.name, source.prefix),
+    }
+}
+
 struct Diff<'a> {
     redactor: &'a Redactor,
     lines: Vec<DiffLine>,
@@ -73,7 +81,7 @@ impl Diff<'_> {
         self.value("command", &words(&before.command, redactor), &words(&after.command, redactor));
         self.value("args", &words(&before.args, redactor), &words(&after.args, redactor));
         self.maps("env", &before.env, &after.env);
-        let from = |c: &Container| c.env_from.iter().map(|r| text!("{} {}", r.kind, r.name)).collect::<Vec<_>>();
+        let from = |c: &Container| c.env_from.iter().map(source).collect::<Vec<_>>();
         self.sets("envFrom", &from(before), &from(after));
         self.maps("request", &before.requests, &after.requests);
         self.maps("limit", &before.limits, &after.limits);

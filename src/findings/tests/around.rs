@@ -144,7 +144,7 @@ fn a_failed_job_is_told_by_its_last_words_and_not_by_warnings_that_ended() {
 #[test]
 fn an_expired_certificate_is_told_with_the_config_map_that_holds_it_and_never_rolled_back() {
     let mut world = World::cart(1, 0);
-    let source = Reference { kind: "ConfigMap".into(), name: r("cart-files"), optional: false };
+    let source = Reference { kind: "ConfigMap".into(), name: r("cart-files"), optional: false, prefix: "".into() };
     let with = Template { volumes: vec![Volume { name: r("files"), source: Some(source) }], ..template() };
     world.revision(6, 90_000, 0, with.clone()).revision(7, 30_000, 0, with);
     world.changed(&[("image", "a:1", "a:2")]);

@@ -46,7 +46,7 @@ fn a_certificate_that_is_said_not_to_have_expired_or_is_not_the_last_word_is_no_
 
     let mounts = Volume {
         name: r("tls"),
-        source: Some(Reference { kind: "Secret".into(), name: r("edge-tls"), optional: false }),
+        source: Some(Reference { kind: "Secret".into(), name: r("edge-tls"), optional: false, prefix: "".into() }),
     };
     let with = |lines: &[(&str, i64)]| {
         let mut world = crashing(lines);

@@ -311,3 +311,49 @@ fn a_budget_that_allows_none_is_told_only_beside_a_cordoned_node() {
     says(&fires(&world, "budget-allows-none"), &["allows no disruption", "on node n1, which is cordoned"]);
     assert_eq!(severity(&world.scene, now()), Severity::Low);
 }
+
+#[test]
+fn a_toleration_of_any_value_effect_or_key_is_missed_by_what_it_tolerated_and_by_nothing_else() {
+    let message = |taint: &str| {
+        format!(
+            "0/4 nodes are available: 1 node(s) had untolerated taint {{node-role.kubernetes.io/control-plane: }}, 3 node(s) had untolerated taint {{{taint}}}. preemption: none"
+        )
+    };
+    let lost = |toleration: &str, taint: &str| unscheduled(("toleration", toleration, ""), &message(taint));
+    for (toleration, taint, told) in [
+        ("team:NoSchedule op=Exists", "team: red", "removed toleration (was team:NoSchedule op=Exists)"),
+        ("team op=Exists", "team: red", "no longer tolerates taint team: red, which 3 nodes carry"),
+        ("team=red", "team: red", "removed toleration (was team=red)"),
+        ("* op=Exists", "team: red", "no longer tolerates taint team: red, which 3 nodes carry"),
+        ("dedicated:NoSchedule", "dedicated: ", "no longer tolerates taint dedicated, which 3 nodes carry"),
+        ("team=red:NoExecute for 60s", "team: red", "no longer tolerates taint team: red"),
+    ] {
+        let found = fires(&lost(toleration, taint), "nodes-closed");
+        says(&found, &[told]);
+        assert!(found.proposal.is_some() && found.citations.iter().any(|c| c.quote.as_str().contains(toleration)));
+    }
+    for (toleration, taint) in
+        [("team:NoSchedule", "team: red"), ("crew op=Exists", "team: red"), ("team=red:PreferNoSchedule", "team: red")]
+    {
+        let found = fires(&lost(toleration, taint), "nodes-closed");
+        says(&found, &["No node may take the pod"]);
+        assert!(found.proposal.is_none(), "{toleration} never tolerated {taint}");
+    }
+}
+
+#[test]
+fn a_toleration_of_another_effect_than_the_nodes_taint_has_was_none_of_it_and_one_that_was_replaced_is_lost() {
+    let message = "0/1 nodes are available: 1 node(s) had untolerated taint {team: red}. preemption: none";
+    let lost = |before: &str, after: &str, taint: &str| {
+        let mut world = unscheduled(("toleration", before, after), message);
+        world.node("n1", true, &[], (4000, 100));
+        let Part::Known(nodes) = &mut world.scene.nodes else { panic!() };
+        nodes[0].taints = vec![r(taint)];
+        fires(&world, "nodes-closed")
+    };
+    says(&lost("team=red:NoExecute", "", "team=red:NoExecute"), &["no longer tolerates taint team: red"]);
+    assert!(lost("team=red:NoExecute", "", "team=red:NoSchedule").proposal.is_none());
+    let replaced = lost("team=red:NoSchedule", "team=rde:NoSchedule", "team=red:NoSchedule");
+    says(&replaced, &["changed toleration team=red:NoSchedule → team=rde:NoSchedule: it no longer tolerates"]);
+    assert!(replaced.proposal.is_some());
+}

@@ -372,3 +372,48 @@ fn an_argument_that_is_called_revision_blames_no_revision() {
     let advice = world.report().advice.unwrap();
     assert!(!advice.as_str().contains("in Git"), "nothing there is known to be wrong: {advice}");
 }
+
+/// A cart that says that it lacks `asked`, and reads a ConfigMap with the key `REGION_NAME` under this prefix.
+fn prefixed(prefix: &str, asked: &str) -> World {
+    let mut world = crashing_without_a_rollout(&format!("FATAL: {asked} is not set"));
+    config_map(&mut world, "cart-env", &["REGION_NAME"]);
+    let source = Reference { kind: "ConfigMap".into(), name: r("cart-env"), optional: false, prefix: r(prefix) };
+    let Part::Known(revisions) = &mut world.scene.revisions else { panic!() };
+    for revision in revisions {
+        revision.template.containers[0].env_from = vec![source.clone()];
+    }
+    world
+}
+
+#[test]
+fn a_variable_of_a_source_with_a_prefix_is_looked_for_under_its_prefixed_name() {
+    silent(&prefixed("", "REGION_NAME"), "env-missing");
+    silent(&prefixed("CART_", "CART_REGION_NAME"), "env-missing");
+    let found = fires(&prefixed("CART_", "REGION_NAME"), "env-missing");
+    says(
+        &found,
+        &[
+            "its template does not set REGION_NAME.",
+            "ConfigMap cart-env holds it, but envFrom gives it as CART_REGION_NAME (prefix CART_).",
+        ],
+    );
+    assert_eq!(found.certainty, Certainty::Likely, "the keys are known");
+    let other = fires(&prefixed("CART_", "CART_CART_REGION"), "env-missing");
+    assert!(!other.says.as_str().contains("holds it"), "{}", other.says);
+}
+
+#[test]
+fn a_prefix_that_a_revision_brought_is_told_as_what_took_the_variable_away() {
+    let line = ("envFrom", "ConfigMap cart-env", "ConfigMap cart-env (prefix CART_)");
+    let mut world = after_a_rollout(2, line, crashes("Error", 1));
+    config_map(&mut world, "cart-env", &["REGION_NAME"]);
+    let source =
+        |prefix: &str| Reference { kind: "ConfigMap".into(), name: r("cart-env"), optional: false, prefix: r(prefix) };
+    let Part::Known(revisions) = &mut world.scene.revisions else { panic!() };
+    revisions[0].template.containers[0].env_from = vec![source("CART_")];
+    revisions[1].template.containers[0].env_from = vec![source("")];
+    world.log("cart-h7-a", &[("FATAL: REGION_NAME is not set", 1)]);
+    let found = fires(&world, "env-missing");
+    says(&found, &["removed envFrom ConfigMap cart-env (without a prefix), which holds REGION_NAME"]);
+    assert_eq!((found.certainty, undo(&world.report())), (Certainty::Proved, Some(6)));
+}

@@ -80,7 +80,7 @@ pub struct Template {
     pub containers: Vec<Container>,
     pub volumes: Vec<Volume>,
     pub node_selector: BTreeMap<String, Redacted>,
-    /// `key=value:effect` each.
+    /// `key=value:effect`, or `key:effect op=Exists` where any value will do; the key is `*` where any will.
     pub tolerations: Vec<Redacted>,
     /// The affinity as JSON, empty if none.
     pub affinity: Redacted,
@@ -144,6 +144,9 @@ pub struct Reference {
     pub kind: Redacted,
     pub name: Redacted,
     pub optional: bool,
+    /// What stands before each key in the names of the variables (`envFrom` alone).
+    #[serde(default, skip_serializing_if = "Redacted::is_empty")]
+    pub prefix: Redacted,
 }
 
 /// One revision of the workload.

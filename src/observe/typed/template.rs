@@ -24,7 +24,7 @@ impl Typed<'_> {
             containers: init.chain(main).collect(),
             volumes: json::list(spec, "/volumes").iter().flat_map(|volume| self.volumes(volume)).collect(),
             node_selector: self.map(spec, "/nodeSelector"),
-            tolerations: json::list(spec, "/tolerations").iter().map(|t| self.taint(t)).collect(),
+            tolerations: json::list(spec, "/tolerations").iter().map(|t| self.toleration(t)).collect(),
             affinity: affinity.map_or_else(Redacted::default, |a| self.redactor.redact(&json::spaced(a))),
             service_account: self.some_text(spec, "/serviceAccountName"),
             image_pull_secrets: json::list(spec, "/imagePullSecrets").iter().map(|s| self.text(s, "/name")).collect(),
@@ -32,13 +32,26 @@ impl Typed<'_> {
         }
     }
 
-    /// A taint or a toleration: `key=value:effect`, `key:effect` where any value will do.
+    /// A taint: `key=value:effect`, `key:effect` where it has no value.
     pub fn taint(&self, value: &Value) -> Redacted {
         let part = |pointer, lead: &'static str| match self.some_text(value, pointer) {
             Some(part) => text!("{}{}", lead, part),
             None => Redacted::default(),
         };
         text!("{}{}{}", self.text(value, "/key"), part("/value", "="), part("/effect", ":"))
+    }
+
+    /// A toleration as kubectl describes it, with `*` for any key: without its operator and its time it would look like
+    /// another one.
+    fn toleration(&self, value: &Value) -> Redacted {
+        let key = if json::text(value, "/key").is_empty() { "*" } else { "" };
+        let operator = match json::text(value, "/operator") {
+            "" | "Equal" => Redacted::default(),
+            other => text!(" op={}", self.redactor.redact(other)),
+        };
+        let seconds = json::number(value, "/tolerationSeconds");
+        let seconds = seconds.map_or_else(Redacted::default, |seconds| text!(" for {}s", seconds));
+        text!("{}{}{}{}", key, self.taint(value), operator, seconds)
     }
 
     fn container(&self, value: &Value, init: bool) -> Container {
@@ -101,7 +114,8 @@ impl Typed<'_> {
             let from = value.get(field)?;
             Some(self.reference(kind, json::text(from, "/name"), json::flag(from, "/optional")))
         };
-        one("configMapRef", "ConfigMap").or_else(|| one("secretRef", "Secret"))
+        let source = one("configMapRef", "ConfigMap").or_else(|| one("secretRef", "Secret"))?;
+        Some(Reference { prefix: self.text(value, "/prefix"), ..source })
     }
 
     /// A volume; one for each ConfigMap and Secret of a projected one.
@@ -124,12 +138,14 @@ impl Typed<'_> {
             .or_else(|| named("hostPath", "hostPath", "/path"));
         known.or_else(|| {
             let other = value.as_object()?.keys().find(|key| *key != "name")?;
-            Some(Reference { kind: self.redactor.redact(other), name: Redacted::default(), optional: false })
+            let (name, prefix) = (Redacted::default(), Redacted::default());
+            Some(Reference { kind: self.redactor.redact(other), name, optional: false, prefix })
         })
     }
 
     fn reference(&self, kind: &'static str, name: &str, optional: bool) -> Reference {
-        Reference { kind: Redacted::literal(kind), name: self.redactor.redact(name), optional }
+        let prefix = Redacted::default();
+        Reference { kind: Redacted::literal(kind), name: self.redactor.redact(name), optional, prefix }
     }
 }
 
@@ -156,7 +172,7 @@ mod tests {
     #[test]
     fn a_template_says_where_each_value_comes_from() {
         let value = json!({"spec": {
-            "containers": [{"name": "app", "image": "a:1", "envFrom": [{"configMapRef": {"name": "all"}}], "env": [
+            "containers": [{"name": "app", "image": "a:1", "envFrom": [{"configMapRef": {"name": "all"}, "prefix": "APP_"}], "env": [
                 {"name": "PASSWORD", "value": "hunter22"},
                 {"name": "LEVEL", "valueFrom": {"configMapKeyRef": {"name": "app-env", "key": "LEVEL"}}},
                 {"name": "SAID", "value": "ConfigMap not-meant key LEVEL"},
@@ -164,7 +180,9 @@ mod tests {
             "volumes": [{"name": "a", "projected": {"sources": [
                 {"configMap": {"name": "one"}}, {"secret": {"name": "two"}}, {"serviceAccountToken": {"path": "t"}}]}},
                 {"name": "b", "secret": {"secretName": "tls"}}, {"name": "c", "emptyDir": {}}],
-            "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]}});
+            "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}, {"operator": "Exists"},
+                {"key": "team", "operator": "Equal", "value": "red", "effect": "NoExecute", "tolerationSeconds": 60},
+                {"key": "gpu", "effect": "NoSchedule"}]}});
         let redactor = Redactor::default();
         let template = Typed { redactor: &redactor }.template(&value);
         let env = &template.containers[0].env;
@@ -177,7 +195,12 @@ mod tests {
             .filter_map(|v| v.source.as_ref().map(|s| format!("{} {}", s.kind, s.name)))
             .collect();
         assert_eq!(sources, ["ConfigMap one", "Secret two", "serviceAccountToken ", "Secret tls", "emptyDir "]);
-        assert_eq!(template.tolerations[0].as_str(), "gpu:NoSchedule");
+        let tolerations: Vec<&str> = template.tolerations.iter().map(Redacted::as_str).collect();
+        assert_eq!(
+            tolerations,
+            ["gpu:NoSchedule op=Exists", "* op=Exists", "team=red:NoExecute for 60s", "gpu:NoSchedule"]
+        );
+        assert_eq!(template.containers[0].env_from[0].prefix.as_str(), "APP_");
         assert_eq!(template.config_maps().into_keys().collect::<Vec<_>>(), ["all", "app-env", "one"]);
         assert_eq!(config_map_names(&value).into_iter().collect::<Vec<_>>(), ["all", "app-env", "one"]);
     }
