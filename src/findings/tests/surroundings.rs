@@ -296,20 +296,104 @@ fn a_gpu_request_that_no_node_can_meet_is_rolled_back_and_one_that_is_in_use_bla
     silent(&cpu, "extended-resource");
 }
 
-#[test]
-fn a_budget_that_allows_none_is_told_only_beside_a_cordoned_node() {
+/// A cart on the cordoned node `n1`, all ready, and what its budget asks for.
+fn drained(demand: &str, (expected, healthy, desired): (u32, u32, u32)) -> World {
     let mut world = World::cart(1, 1);
     world.revision(3, 9000, 1, template()).pod("cart-h3-a", 3, 9000, running()).node("n1", true, &[], (4000, 100));
-    let object = named(Kind::PodDisruptionBudget, "cart");
-    let text = r#"{"disruptionsAllowed": 0}"#;
-    let at = world.stands(ScenePart::Limits, Source::Object { object: object.clone() }, text);
-    world.scene.budgets = Part::Known(vec![Budget { object, disruptions_allowed: 0, at }]);
-    silent(&world, "budget-allows-none");
-    assert_eq!(severity(&world.scene, now()), Severity::None);
+    budget(&mut world, "cart", demand, (expected, healthy, desired));
     let Part::Known(nodes) = &mut world.scene.nodes else { panic!() };
     nodes[0].unschedulable = true;
+    world
+}
+
+fn budget(world: &mut World, name: &str, demand: &str, (expected, healthy, desired): (u32, u32, u32)) {
+    let object = named(Kind::PodDisruptionBudget, name);
+    let text = format!(r#"{{"name": "{name}", "currentHealthy": {healthy}, "disruptionsAllowed": 0}}"#);
+    let at = world.stands(ScenePart::Limits, Source::Object { object: object.clone() }, &text);
+    let (frees_unhealthy, uncounted) = (false, None);
+    let demand = r(demand);
+    let disruptions_allowed = 0;
+    let budget =
+        Budget { object, disruptions_allowed, demand, expected, healthy, desired, frees_unhealthy, uncounted, at };
+    let Part::Known(budgets) = &mut world.scene.budgets else { panic!() };
+    budgets.push(budget);
+}
+
+fn of_budget(world: &mut World, change: impl Fn(&mut Budget)) {
+    let Part::Known(budgets) = &mut world.scene.budgets else { panic!() };
+    change(&mut budgets[0]);
+}
+
+#[test]
+fn a_budget_that_allows_none_is_told_only_beside_a_cordoned_node() {
+    let mut world = drained("minAvailable 1", (1, 1, 1));
+    let Part::Known(nodes) = &mut world.scene.nodes else { panic!() };
+    nodes[0].unschedulable = false;
+    silent(&world, "budget-allows-none");
+    assert_eq!(severity(&world.scene, now()), Severity::None);
+    let world = drained("minAvailable 1", (1, 1, 1));
     says(&fires(&world, "budget-allows-none"), &["allows no disruption", "on node n1, which is cordoned"]);
     assert_eq!(severity(&world.scene, now()), Severity::Low);
+    let mut elsewhere = drained("minAvailable 1", (1, 1, 1));
+    elsewhere.last_pod().node = Some(r("n2"));
+    silent(&elsewhere, "budget-allows-none");
+    let mut open = drained("minAvailable 1", (1, 1, 1));
+    of_budget(&mut open, |budget| budget.disruptions_allowed = 1);
+    silent(&open, "budget-allows-none");
+}
+
+#[test]
+fn why_a_budget_allows_none_is_told_with_what_would_help() {
+    let told = |world: &World, part: &str, advice: &str| {
+        let found = fires(world, "budget-allows-none");
+        says(&found, &[part]);
+        let given = found.advice.unwrap();
+        assert!(given.as_str().contains(advice), "{given}");
+    };
+    let most = drained("maxUnavailable 0", (3, 3, 3));
+    told(&most, "(maxUnavailable 0 of 3 pods: none may be missing)", "allow one pod down before the drain");
+    told(&drained("minAvailable 3", (3, 3, 3)), "(minAvailable 3 of 3 pods: none", "or to add a replica");
+    told(&drained("minAvailable 100%", (3, 3, 3)), "(minAvailable 100% of 3", "allow one pod down before the drain");
+    let others = drained("minAvailable 3", (4, 2, 3));
+    told(&others, "(minAvailable 3: 2 of the 3 pods that it wants ready are)", "to add a replica");
+    let mut lost = drained("maxUnavailable 1", (0, 0, 0));
+    of_budget(&mut lost, |budget| budget.uncounted = Some(r("found no controllers for pod \"cart-h3-a\"")));
+    told(&lost, "its controller cannot count its pods: found no controllers", "Mend what keeps");
+}
+
+#[test]
+fn pods_of_two_budgets_are_told_as_held_by_both_and_those_of_one_that_allows_a_disruption_are_not_held() {
+    let mut world = drained("minAvailable 1", (2, 2, 1));
+    of_budget(&mut world, |budget| budget.disruptions_allowed = 1);
+    silent(&world, "two-budgets");
+    silent(&world, "budget-allows-none");
+    budget(&mut world, "cart-too", "maxUnavailable 1", (2, 2, 1));
+    let found = fires(&world, "two-budgets");
+    says(&found, &["PodDisruptionBudgets cart and cart-too both select the pods of cart", "1 pod on node n1"]);
+    assert_eq!(found.citations.len(), 2, "each budget by its name");
+}
+
+#[test]
+fn a_pod_that_is_not_ready_is_held_by_its_budget_too_unless_that_lets_such_pods_go() {
+    let ill = || {
+        let mut world = drained("minAvailable 2", (2, 1, 2));
+        (world.workload().wanted, world.workload().ready) = (2, 1);
+        world.pod("cart-h3-b", 3, 9000, crashes("Error", 1));
+        world
+    };
+    let found = fires(&ill(), "budget-holds-unready");
+    says(&found, &["demands 2 pods ready, 1 of 2 are, so not even the 1 pod there that is not ready can be evicted"]);
+    assert_eq!(found.role, Role::Context);
+    silent(&ill(), "budget-allows-none");
+    let mut frees = ill();
+    of_budget(&mut frees, |budget| budget.frees_unhealthy = true);
+    silent(&frees, "budget-holds-unready");
+    let mut pending = ill();
+    pending.last_pod().phase = r("Pending");
+    silent(&pending, "budget-holds-unready");
+    let mut enough = ill();
+    of_budget(&mut enough, |budget| budget.desired = 1);
+    silent(&enough, "budget-holds-unready");
 }
 
 #[test]

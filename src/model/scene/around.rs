@@ -278,6 +278,22 @@ pub struct Autoscaler {
 pub struct Budget {
     pub object: ObjectRef,
     pub disruptions_allowed: u32,
+    /// Its one demand as written: `minAvailable 2`, `maxUnavailable 25%`; empty where it has none.
+    #[serde(default)]
+    pub demand: Redacted,
+    /// The pods that it counts, those of them that are ready, and how many must be.
+    #[serde(default)]
+    pub expected: u32,
+    #[serde(default)]
+    pub healthy: u32,
+    #[serde(default)]
+    pub desired: u32,
+    /// Whether it lets pods that are not ready go in any case (`unhealthyPodEvictionPolicy: AlwaysAllow`).
+    #[serde(default)]
+    pub frees_unhealthy: bool,
+    /// Why its controller cannot count them, if it cannot.
+    #[serde(default)]
+    pub uncounted: Option<Redacted>,
     pub at: At,
 }
 

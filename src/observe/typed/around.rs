@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::model::scene::{At, Autoscaler, Budget, Claim, ConfigMap, Node, PersistentVolume, Quota};
+use crate::model::scene::{At, Autoscaler, Budget, Claim, Condition, ConfigMap, Node, PersistentVolume, Quota};
 use crate::model::{Kind, ObjectRef};
 use crate::observe::json;
 use crate::observe::typed::{Typed, cpu_milli, memory_bytes};
@@ -110,8 +110,25 @@ impl Typed<'_> {
 
     /// A PodDisruptionBudget.
     pub fn budget(&self, value: &Value, at: At) -> Option<Budget> {
-        let disruptions_allowed = json::count(value, "/status/disruptionsAllowed");
-        Some(Budget { object: json::reference(value)?, disruptions_allowed, at })
+        let demand = ["minAvailable", "maxUnavailable"].into_iter().find_map(|name| {
+            let demand = value.get("spec")?.get(name)?;
+            let demand = demand.as_str().map_or_else(|| demand.to_string(), str::to_owned);
+            Some(text!("{} {}", name, self.redactor.redact(&demand)))
+        });
+        let failed = |condition: &Condition| {
+            condition.kind.as_str() == "DisruptionAllowed" && condition.reason.as_str() == "SyncFailed"
+        };
+        Some(Budget {
+            object: json::reference(value)?,
+            disruptions_allowed: json::count(value, "/status/disruptionsAllowed"),
+            demand: demand.unwrap_or_default(),
+            expected: json::count(value, "/status/expectedPods"),
+            healthy: json::count(value, "/status/currentHealthy"),
+            desired: json::count(value, "/status/desiredHealthy"),
+            frees_unhealthy: json::text(value, "/spec/unhealthyPodEvictionPolicy") == "AlwaysAllow",
+            uncounted: self.conditions(value).into_iter().find(failed).map(|condition| condition.message),
+            at,
+        })
     }
 
     /// A ResourceQuota.
