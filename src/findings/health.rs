@@ -5,6 +5,7 @@ use super::jobs;
 use super::nodes;
 use super::say;
 use super::schedules;
+use super::sidecars;
 use super::view;
 use super::volumes;
 use crate::model::object::Kind;
@@ -114,6 +115,9 @@ fn job(scene: &Scene, job: &Workload) -> Health {
         Some(condition) => unhealthy(text!("it failed ({})", condition.reason)),
         None if jobs::waited_for(scene, job).is_some() => {
             unhealthy("it does not end, and later runs wait for it".into())
+        }
+        None if sidecars::held(scene, job).is_some_and(|held| held.serves) => {
+            unhealthy("its work is done, and it does not end".into())
         }
         // Whether a Job that has run for this long does well, nobody can say from here.
         None if !jobs::is_over(job) && say::seconds(job.created_at, scene.read_at) >= LONG_SECONDS => Health::Unknown,

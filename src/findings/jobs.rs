@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::proof;
 use super::say;
+use super::sidecars;
 use super::view;
 use crate::model::finding::{Certainty, Finding, Role};
 use crate::model::object::Kind;
@@ -73,7 +74,8 @@ fn blocks(scene: &Scene, now: Timestamp, job: &Workload) -> Option<Finding> {
         )),
         ..Finding::new(
             "job-blocks-schedule",
-            Role::Cause,
+            // What keeps the Job itself from ending lies deeper.
+            if sidecars::held(scene, job).is_some_and(|held| held.serves) { Role::Symptom } else { Role::Cause },
             Certainty::Proved,
             &job.object,
             says,

@@ -46,6 +46,7 @@ mod scaling;
 mod schedules;
 mod scheduling;
 mod severity;
+mod sidecars;
 mod situation;
 mod storage;
 mod tolerations;
@@ -104,6 +105,7 @@ pub fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
     found.extend(dependencies::find(scene));
     found.extend(probes::find(scene, now));
     found.extend(crashes::find(scene, now));
+    found.extend(sidecars::find(scene, now));
     found.extend(jobs::find(scene, now));
     found.extend(schedules::find(scene, now));
     found.extend(rollout::find(scene, now));

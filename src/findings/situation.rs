@@ -36,9 +36,9 @@ pub(super) fn situation(scene: &Scene, cause: Option<&Finding>, with_place: bool
             };
             text!("Node {} is {}", subject.name, is)
         }
-        Kind::Job if unhealthy => match view::workload(scene).and_then(|job| jobs::waited_for(scene, job)) {
-            Some(_) => text!("Job {} does not end", name),
-            None => text!("Job {} failed", name),
+        Kind::Job if unhealthy => match view::workload(scene).is_some_and(jobs::is_over) {
+            false => text!("Job {} does not end", name),
+            true => text!("Job {} failed", name),
         },
         Kind::Service if unhealthy => text!("Service {} has no endpoints", name),
         Kind::Ingress if unhealthy => text!("Ingress {} is not served", name),

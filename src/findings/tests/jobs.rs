@@ -87,3 +87,72 @@ fn a_cron_job_whose_last_run_did_not_complete_is_not_called_healthy() {
     world.event(named(Kind::CronJob, "report"), "JobAlreadyActive", skipped, (240, 10));
     assert_eq!(fires(&world, "cronjob-waits").certainty, Certainty::Likely);
 }
+
+/// A Job whose work ended so many minutes ago, with this exit code, while `relay` runs on beside it.
+fn lingers(minutes: i64, exit_code: i32, ports: &[u16]) -> World {
+    let mut world = World::cart(1, 0);
+    let subject = named(Kind::Job, "report-1");
+    world.scene.subject = subject.clone();
+    let job = world.workload();
+    (job.object, job.created_at) = (subject, ago(300));
+    let work = Container { ports: Vec::new(), ..container("w:1") };
+    let relay = Container { name: "relay".into(), ports: ports.to_vec(), ..container("relay:1") };
+    job.template = Template { containers: vec![work, relay], ..template() };
+    let end = Terminated {
+        reason: "Completed".into(),
+        exit_code,
+        message: "".into(),
+        started_at: Some(ago(299)),
+        finished_at: Some(ago(minutes)),
+    };
+    world.pod("report-1-a", 1, 300, state(State::Terminated(end), None, 0));
+    let pod = world.last_pod();
+    pod.phase = r("Running");
+    pod.containers.push(ContainerState { name: "relay".into(), ..running() });
+    world
+}
+
+#[test]
+fn a_job_whose_work_is_done_and_whose_helper_serves_on_does_not_end() {
+    let mut world = lingers(30, 0, &[4191]);
+    let found = fires(&world, "job-held-by-sidecar");
+    says(
+        &found,
+        &[
+            "Container app of pod report-1-a ended with exit code 0 at 09:30 UTC, but relay runs on",
+            "Job report-1 does not",
+        ],
+    );
+    assert_eq!((found.role, found.certainty, found.citations.len()), (Role::Cause, Certainty::Likely, 1));
+    assert!(matches!(health(&world.scene), Health::Unhealthy { .. }));
+    let headline = world.report().headline;
+    assert_eq!(headline.as_str(), "Job report-1 in shop does not end: app has ended well, but relay runs on");
+
+    let skipped = "Not starting job because prior execution is running and concurrency policy is Forbid";
+    world.event(named(Kind::CronJob, "report"), "JobAlreadyActive", skipped, (240, 10));
+    says(&fires(&world, "job-held-by-sidecar"), &["CronJob shop/report skipped 4 runs meanwhile."]);
+    assert_eq!(fires(&world, "job-blocks-schedule").role, Role::Symptom);
+
+    let two_workers = lingers(30, 0, &[]);
+    let found = fires(&two_workers, "job-held-by-sidecar");
+    assert_eq!((found.role, found.certainty), (Role::Mechanism, Certainty::Possible), "it may be at work");
+    assert_eq!(health(&two_workers.scene), Health::Healthy);
+}
+
+#[test]
+fn a_job_is_not_held_by_a_native_sidecar_a_failure_a_moment_or_once_it_is_over() {
+    silent(&lingers(3, 0, &[4191]), "job-held-by-sidecar");
+    silent(&lingers(30, 1, &[4191]), "job-held-by-sidecar");
+    let mut native = lingers(30, 0, &[4191]);
+    native.last_pod().containers[1].init = true;
+    silent(&native, "job-held-by-sidecar");
+    let mut starting = lingers(30, 0, &[4191]);
+    starting.last_pod().containers.push(ContainerState { name: "third".into(), ..waits("ContainerCreating", "") });
+    silent(&starting, "job-held-by-sidecar");
+    let mut over = lingers(30, 0, &[4191]);
+    over.workload().conditions = job(Some("Complete")).workload().conditions.clone();
+    silent(&over, "job-held-by-sidecar");
+    let mut serves_itself = lingers(30, 0, &[4191]);
+    serves_itself.workload().template.containers[0].ports = vec![8080];
+    assert_eq!(fires(&serves_itself, "job-held-by-sidecar").role, Role::Mechanism, "neither is known to be the helper");
+}
