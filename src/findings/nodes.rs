@@ -1,6 +1,7 @@
 //! Nodes: lost, silent, not ready; and whether all that fails stands on them.
 
 mod contradicted;
+mod measured;
 mod pressure;
 
 use jiff::Timestamp;
@@ -26,6 +27,7 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Vec<Finding> {
         } else {
             let short = pressure::find(scene, now, node);
             found.extend(contradicted::find(scene, now, node).filter(|_| short.is_empty()));
+            found.extend(measured::plenty(scene, now, node).filter(|_| !short.is_empty()));
             found.extend(short);
             found.extend(lease_overdue(scene, node).map(|overdue| silent(scene, now, node, &overdue)));
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{is_subject, suffering};
+use super::{is_subject, measured, suffering};
 use crate::findings::proof;
 use crate::findings::say;
 use crate::findings::view;
@@ -33,6 +33,7 @@ struct Witness {
     says: Redacted,
     brief: Redacted,
     citation: Option<Citation>,
+    certainty: Certainty,
 }
 
 /// A ready node with a condition that what happens on it contradicts.
@@ -64,7 +65,7 @@ pub(super) fn find(scene: &Scene, now: Timestamp, node: &Node) -> Option<Finding
         ..Finding::new(
             "node-contradicted",
             Role::Cause,
-            Certainty::Likely,
+            witness.certainty,
             &node.object,
             says,
             text!("{} is {}, yet {}", condition.kind, condition.status, witness.brief).cut(90),
@@ -101,6 +102,7 @@ fn short<'a>(
             says: text!("{} evicted from it all the same: \"{}\"", pods, say::line(&pod.message)),
             brief: text!("{} evicted", pods),
             citation: proof::quote(scene, pod.at, &pod.message),
+            certainty: Certainty::Likely,
         };
         return Some((condition, witness));
     }
@@ -113,8 +115,19 @@ fn short<'a>(
         };
         of && event.object == node.object && unsaid(event.last_at)
     };
-    let event = scene.events.items().iter().find(told)?;
-    Some((condition, by_event(scene, now, event, text!("its kubelet reports {}", event.reason))))
+    if let Some(event) = scene.events.items().iter().find(told) {
+        return Some((condition, by_event(scene, now, event, text!("its kubelet reports {}", event.reason))));
+    }
+    measured_short(scene, node, condition).map(|witness| (condition, witness))
+}
+
+/// A shortage that the node denies and its exporter measures. Whether pods that are not ready on it are so for that, the
+/// figure does not say.
+fn measured_short(scene: &Scene, node: &Node, condition: &Condition) -> Option<Witness> {
+    let own = is_subject(scene, node);
+    let (says, brief, citation) = measured::short(scene, node, condition)?;
+    let certainty = if own { Certainty::Likely } else { Certainty::Possible };
+    (own || suffering(scene, node).next().is_some()).then_some(Witness { says, brief, citation, certainty })
 }
 
 /// A node that is ready by its condition, and on which the pods of several workloads are not even begun.
@@ -136,5 +149,5 @@ fn starts_none<'a>(scene: &'a Scene, now: Timestamp, node: &'a Node) -> Option<(
 
 fn by_event(scene: &Scene, now: Timestamp, event: &Event, brief: Redacted) -> Witness {
     let says = text!("{} ({}: \"{}\")", brief, say::at(event.last_at, now), say::line(&event.message));
-    Witness { says, brief, citation: proof::event(scene, event) }
+    Witness { says, brief, citation: proof::event(scene, event), certainty: Certainty::Likely }
 }

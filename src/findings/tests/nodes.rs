@@ -182,3 +182,83 @@ fn a_ready_node_on_which_pods_of_several_workloads_are_not_begun_is_contradicted
     silent(&refuses(&["search"]), "node-contradicted");
     silent(&refuses(&["search", "search"]), "node-contradicted");
 }
+
+/// What an exporter measured of `n1`: the least and the most that was available, in MiB, of so many.
+fn measured(world: &mut World, of: Measured, (least, most, total): (i64, i64, i64)) {
+    let figure = Figure {
+        node: node(),
+        of,
+        series: r(r#"node_of_n1_bytes{instance="n1"}"#),
+        least_bytes: least << 20,
+        most_bytes: most << 20,
+        total_bytes: total << 20,
+        at: At { evidence: ScenePart::Nodes.evidence(), segment: 0 },
+    };
+    let text = format!("{}\n{}", figure.sample(figure.least_bytes), figure.sample(figure.most_bytes));
+    let at = world.stands(ScenePart::Nodes, Source::Metric { query: r("q") }, &text);
+    let Part::Known(figures) = &mut world.scene.figures else { panic!() };
+    figures.push(Figure { at, ..figure });
+}
+
+#[test]
+fn a_node_that_denies_a_shortage_that_is_measured_all_along_is_contradicted() {
+    let mut world = denies("MemoryPressure", 900);
+    measured(&mut world, Measured::Memory, (50, 60, 16_000));
+    let found = fires(&world, "node-contradicted");
+    says(
+        &found,
+        &["reports MemoryPressure False since", "at most 60Mi of its 15Gi memory was available by its exporter"],
+    );
+    assert_eq!((found.certainty, found.citations.len()), (Certainty::Likely, 1));
+    assert_eq!(found.citations[0].quote.as_str(), r#"node_of_n1_bytes{instance="n1"} => 62914560"#);
+    let mut disk = denies("DiskPressure", 900);
+    measured(&mut disk, Measured::Disk, (2000, 2100, 100_000));
+    says(&fires(&disk, "node-contradicted"), &["at most 2% of the file system of its pods (2Gi of 97Gi)"]);
+
+    let mut of_pod = World::cart(2, 1);
+    of_pod.revision(7, 9000, 1, template()).pod("cart-h7-a", 7, 9000, ContainerState { ready: false, ..running() });
+    of_pod.scene.nodes = world.scene.nodes.clone();
+    measured(&mut of_pod, Measured::Memory, (50, 60, 16_000));
+    assert_eq!(fires(&of_pod, "node-contradicted").certainty, Certainty::Possible, "the pod may have another trouble");
+    of_pod.last_pod().ready = true;
+    silent(&of_pod, "node-contradicted");
+}
+
+#[test]
+fn a_figure_of_a_moment_of_another_node_or_of_another_thing_contradicts_no_node_and_none_is_no_figure() {
+    let with = |kind: &'static str, minutes, of, figures| {
+        let mut world = denies(kind, minutes);
+        measured(&mut world, of, figures);
+        world
+    };
+    silent(&with("MemoryPressure", 900, Measured::Memory, (50, 160, 16_000)), "node-contradicted");
+    silent(&with("MemoryPressure", 3, Measured::Memory, (50, 60, 16_000)), "node-contradicted");
+    silent(&with("MemoryPressure", 900, Measured::Disk, (50, 60, 16_000)), "node-contradicted");
+    silent(&with("DiskPressure", 900, Measured::Disk, (7000, 8000, 100_000)), "node-contradicted");
+    let mut other = with("MemoryPressure", 900, Measured::Memory, (50, 60, 16_000));
+    let Part::Known(figures) = &mut other.scene.figures else { panic!() };
+    figures[0].node = ObjectRef::new(Kind::Node, None, "n2").unwrap();
+    silent(&other, "node-contradicted");
+    let mut unknown = denies("MemoryPressure", 900);
+    unknown.scene.figures = Part::Missing(r("no Prometheus is set"));
+    silent(&unknown, "node-contradicted");
+}
+
+#[test]
+fn plenty_that_is_measured_on_a_node_under_pressure_is_told_beside_it_and_blames_nobody() {
+    let with = |minutes, figures| {
+        let mut world = short(minutes);
+        measured(&mut world, Measured::Memory, figures);
+        world
+    };
+    let world = with(20, (9000, 9100, 16_000));
+    let found = fires(&world, "pressure-not-measured");
+    says(&found, &["reports MemoryPressure since 09:40 UTC, yet", "at least 8Gi of its 15Gi memory was available"]);
+    assert_eq!((found.role, found.citations.len()), (Role::Context, 1));
+    assert_eq!(fires(&world, "node-pressure").certainty, Certainty::Proved);
+    silent(&with(20, (3000, 9100, 16_000)), "pressure-not-measured");
+    silent(&with(3, (9000, 9100, 16_000)), "pressure-not-measured");
+    let mut denied = denies("MemoryPressure", 900);
+    measured(&mut denied, Measured::Memory, (9000, 9100, 16_000));
+    silent(&denied, "pressure-not-measured");
+}

@@ -28,6 +28,7 @@ impl World {
                 logs: Part::Known(Vec::new()),
                 events: Part::Known(Vec::new()),
                 nodes: Part::Known(Vec::new()),
+                figures: Part::Known(Vec::new()),
                 services: Part::Known(Vec::new()),
                 ingresses: Part::Known(Vec::new()),
                 traffic: Part::Known(None),

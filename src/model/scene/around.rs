@@ -9,6 +9,7 @@ use crate::model::object::ObjectRef;
 use crate::model::scene::At;
 use crate::model::scene::{Condition, Pod};
 use crate::redact::Redacted;
+use crate::text;
 
 /// A node, its health and what is left on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +65,40 @@ impl Node {
         let since = self.pressure().and_then(|condition| condition.changed_at);
         let (Some(since), Some(at)) = (since, pod.put_out_at()) else { return false };
         self.holds(pod) && at.as_second() >= since.as_second() - WRITTEN_LATE_SECONDS
+    }
+}
+
+/// What is measured of a node is measured over so many seconds: as long as a kubelet keeps a condition of pressure after
+/// what it is for is over (`evictionPressureTransitionPeriod`).
+pub const FIGURE_SECONDS: i64 = 300;
+
+/// What an exporter measured of a node over these seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    pub node: ObjectRef,
+    pub of: Measured,
+    /// `node_memory_MemAvailable_bytes{instance="n1"}`.
+    pub series: Redacted,
+    /// The least and the most of it that was available, and how much there is.
+    pub least_bytes: i64,
+    pub most_bytes: i64,
+    pub total_bytes: i64,
+    pub at: At,
+}
+
+/// What is measured of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measured {
+    Memory,
+    /// The file system on which its kubelet keeps pods.
+    Disk,
+}
+
+impl Figure {
+    /// A sample as it stands in the evidence.
+    pub fn sample(&self, bytes: i64) -> Redacted {
+        text!("{} => {}", self.series, bytes)
     }
 }
 

@@ -123,6 +123,9 @@ pub struct Scene {
     pub events: Part<Vec<Event>>,
     /// The nodes of the subject's pods; all nodes when a pod cannot be scheduled or the subject is a node.
     pub nodes: Part<Vec<Node>>,
+    /// What is measured of the first of them; none where no exporter that is known measures them.
+    #[serde(default)]
+    pub figures: Part<Vec<Figure>>,
     /// Services that select the subject's pods, that the subject's environment or logs name, or that the alert names.
     pub services: Part<Vec<Service>>,
     pub ingresses: Part<Vec<Ingress>>,
@@ -163,6 +166,7 @@ impl Scene {
             logs: missing(why),
             events: missing(why),
             nodes: missing(why),
+            figures: missing(why),
             services: missing(why),
             ingresses: missing(why),
             traffic: missing(why),

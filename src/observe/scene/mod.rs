@@ -5,6 +5,7 @@ mod backing;
 mod config;
 mod elsewhere;
 mod events;
+mod figures;
 pub(crate) mod limits;
 mod logs;
 mod named;
@@ -122,9 +123,10 @@ impl Look<'_> {
         let lines = logs.as_ref().ok().map_or(&[][..], |told| told.value.as_slice());
         let said = backing::Said { logs: lines, refusals: self.refusals(&events) };
         let workloads = around.as_ref().map_or(&[][..], Vec::as_slice);
-        let (network, neighbours) = tokio::join!(
+        let (network, neighbours, figures) = tokio::join!(
             self.network(services, (ingresses, policies), &said, &pods, workloads),
             self.part(self.neighbours(&pods, &around, &nodes)),
+            self.figures(&nodes),
         );
         let events = self.told_events(events, &pods, &revisions, &limits);
         let mut scene = Scene::unread(self.subject.clone(), self.reader.clock().now(), &Redacted::default());
@@ -135,7 +137,13 @@ impl Look<'_> {
         scene.pods = self.keep(ScenePart::Pods, pods.told, &mut evidence);
         scene.logs = self.keep(ScenePart::Logs, logs, &mut evidence);
         scene.events = self.keep(ScenePart::Events, events, &mut evidence);
-        scene.nodes = self.keep(ScenePart::Nodes, nodes.map(|nodes| nodes.told), &mut evidence);
+        let mut nodes = nodes.map(|nodes| nodes.told);
+        scene.figures = match (figures, &mut nodes) {
+            (Ok(figures), Ok(nodes)) => Part::Known(figures::keep(figures, &mut nodes.page)),
+            (Err(why), _) => Part::Missing(why),
+            (Ok(_), Err(why)) => Part::Missing(why.clone()),
+        };
+        scene.nodes = self.keep(ScenePart::Nodes, nodes, &mut evidence);
         evidence.push(self.finish(network.page, &network.missing));
         scene.services = network.services;
         scene.ingresses = network.ingresses;

@@ -10,6 +10,7 @@ use crate::model::{Kind, ObjectRef};
 use crate::observe::ReadError;
 use crate::observe::Selector;
 use crate::observe::json;
+use crate::observe::scene::figures::Known;
 use crate::observe::scene::page::Page;
 use crate::observe::scene::{Look, Shared, Told};
 use crate::observe::tables::{NODE_COLUMNS, node_row, table};
@@ -31,6 +32,8 @@ pub(super) struct Nodes {
     pub(super) told: Told<Vec<Node>>,
     /// Everything that has pods, largest CPU request first; empty where it was not asked for.
     pub(super) holders: Vec<Holder>,
+    /// By what their series are told from those of others.
+    pub(super) known: Vec<Known>,
 }
 
 /// What one workload's pods hold, over all nodes.
@@ -94,12 +97,13 @@ impl Look<'_> {
                 page.object(lease, self.typed.redactor);
             }
         }
+        let known = told.iter().take(SHOWN_MAX).map(|(node, value, _)| Known::of(&node.object, value)).collect();
         let mut nodes: Vec<Node> = told.into_iter().map(|(node, _, _)| node).collect();
         if sums.is_some() || nodes.len() > SHOWN_MAX {
             let at = page.summary(table(&NODE_COLUMNS, nodes.iter().map(node_row)));
             nodes.iter_mut().skip(SHOWN_MAX).for_each(|node| node.at = at);
         }
-        Ok(Nodes { told: Told { value: nodes, page }, holders })
+        Ok(Nodes { told: Told { value: nodes, page }, holders, known })
     }
 
     async fn of_pods(&self, pods: &Shared) -> Result<(Vec<Value>, Vec<Value>), ReadError> {

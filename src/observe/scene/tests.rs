@@ -311,3 +311,72 @@ async fn what_the_subjects_services_are_sent_is_read_where_it_is_counted_and_unk
     let network = scene.evidence.iter().find(|evidence| evidence.id == ScenePart::Network.evidence()).unwrap();
     assert!(network.segments().iter().any(|segment| segment.text.as_str().contains("requests it gets is unknown")));
 }
+
+/// The simulated Prometheus with these series of node-exporter: name, instance, mount point, value, for ten minutes.
+async fn measures(label: &str, series: &[(&str, &str, &str, &str)]) -> crate::observe::Prometheus {
+    let one = |(name, whose, mount, value): &(&str, &str, &str, &str)| {
+        let values: Vec<_> = (0..10).map(|minute| json!([1_774_370_400 - 60 * minute, value])).rev().collect();
+        let mut metric = json!({"__name__": name, "job": "node-exporter"});
+        metric[label] = json!(whose);
+        if !mount.is_empty() {
+            metric["mountpoint"] = json!(mount);
+        }
+        json!({"metric": metric, "values": values})
+    };
+    let file = json!({"series": series.iter().map(one).collect::<Vec<_>>()}).to_string().into_bytes();
+    let clock = Clock::manual("2026-03-24T16:40:00Z".parse().unwrap());
+    let files = [("metrics.json".to_owned(), file)].into();
+    let server =
+        crate::sim::prometheus::Prometheus::from_files(&files, clock, jiff::SignedDuration::ZERO).unwrap().unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(crate::http::serve(listener, server.router(), tokio_util::sync::CancellationToken::new()));
+    crate::sim::prometheus::source(address, &Redactor::default()).unwrap().prometheus.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_measured_of_the_nodes_is_read_by_their_name_or_address_and_only_where_the_size_is_theirs() {
+    use crate::model::scene::Figure;
+    let world = world("d06-node-lost-kubelet").await;
+    let node = ObjectRef::new(Kind::Node, None, "tide-eu-west-w1").unwrap();
+    let figures = async |prometheus| {
+        let scene = read(&world.reader.clone().with_prometheus(prometheus), &node, &[], LONG).await;
+        let text = |figure: &Figure| {
+            let evidence = scene.evidence.iter().find(|evidence| evidence.id == figure.at.evidence).unwrap();
+            assert!(evidence.segments()[figure.at.segment as usize].holds(figure.sample(figure.most_bytes).as_str()));
+            format!("{} {:?} {}", figure.node.name, figure.of, figure.sample(figure.least_bytes))
+        };
+        scene.figures.known().map(|figures| figures.iter().map(text).collect::<Vec<_>>())
+    };
+    assert_eq!(figures(None).await, None, "no Prometheus is set");
+    // 32778240Ki and 104845292Ki, as the node has them.
+    let (memory, disk) = ("33564917760", "107361579008");
+    let own = "10.30.0.21:9100";
+    let all = [
+        ("node_memory_MemAvailable_bytes", own, "", "52428800"),
+        ("node_memory_MemTotal_bytes", own, "", memory),
+        ("node_filesystem_avail_bytes", own, "/", "9000"),
+        ("node_filesystem_size_bytes", own, "/", "53680789504"),
+        ("node_filesystem_avail_bytes", own, "/var/lib", "2147483648"),
+        ("node_filesystem_size_bytes", own, "/var/lib", disk),
+    ];
+    let told = [
+        r#"tide-eu-west-w1 Memory node_memory_MemAvailable_bytes{instance="10.30.0.21:9100"} => 52428800"#,
+        r#"tide-eu-west-w1 Disk node_filesystem_avail_bytes{instance="10.30.0.21:9100",mountpoint="/var/lib"} => 2147483648"#,
+    ];
+    assert_eq!(figures(Some(measures("instance", &all).await)).await.unwrap(), told);
+    let by_name = [
+        ("node_memory_MemAvailable_bytes", "tide-eu-west-w1", "", "52428800"),
+        ("node_memory_MemTotal_bytes", "tide-eu-west-w1", "", memory),
+    ];
+    let told = figures(Some(measures("node", &by_name).await)).await.unwrap();
+    assert_eq!(told, [r#"tide-eu-west-w1 Memory node_memory_MemAvailable_bytes{node="tide-eu-west-w1"} => 52428800"#]);
+    let of_another_cluster = [by_name[0], ("node_memory_MemTotal_bytes", "tide-eu-west-w1", "", "16782458880")];
+    assert!(figures(Some(measures("node", &of_another_cluster).await)).await.unwrap().is_empty());
+    assert!(
+        figures(Some(measures("node", &by_name[..1]).await)).await.unwrap().is_empty(),
+        "of a size that is unknown"
+    );
+    let near = [("node_memory_MemAvailable_bytes", "tide-eu-west-w11", "", "1"), by_name[1]];
+    assert!(figures(Some(measures("node", &near).await)).await.unwrap().is_empty());
+}
