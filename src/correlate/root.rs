@@ -202,6 +202,8 @@ mod tests {
             conditions: Vec::new(),
             containers: vec![container],
             deleting: false,
+            ends_at: None,
+            finalizers: Vec::new(),
             owner: None,
             cpu_milli: 0,
             memory_bytes: 0,

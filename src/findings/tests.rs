@@ -6,6 +6,7 @@ mod cases;
 mod certain;
 mod edits;
 mod jobs;
+mod lingering;
 mod lookups;
 mod nodes;
 mod pulls;

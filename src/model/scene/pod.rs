@@ -29,6 +29,11 @@ pub struct Pod {
     pub conditions: Vec<Condition>,
     pub containers: Vec<ContainerState>,
     pub deleting: bool,
+    /// When it should be gone, its grace period included, and what must let go of it first.
+    #[serde(default)]
+    pub ends_at: Option<Timestamp>,
+    #[serde(default)]
+    pub finalizers: Vec<Redacted>,
     /// What the pod belongs to, resolved upward (`Deployment`, `Job`, ...).
     pub owner: Option<ObjectRef>,
     /// Sum of requests: CPU in milli-cores, memory in bytes.

@@ -43,8 +43,10 @@ pub struct Workload {
     pub suspended: bool,
     /// `Argo CD`, `Flux`: an in-cluster change would be reverted.
     pub gitops: Option<Redacted>,
-    /// The field manager of the newest write to the spec, where managedFields tell.
+    /// The field manager of the newest write to the spec and when that was, where managedFields tell.
     pub changed_by: Option<Redacted>,
+    #[serde(default)]
+    pub written_at: Option<Timestamp>,
     pub backoff_limit: Option<i64>,
     /// A Job's `activeDeadlineSeconds`, a CronJob's `startingDeadlineSeconds`.
     #[serde(default)]

@@ -29,6 +29,8 @@ impl Typed<'_> {
             conditions: self.conditions(value),
             containers: self.containers(value),
             deleting: metadata.get("deletionTimestamp").is_some(),
+            ends_at: json::time(metadata, "/deletionTimestamp"),
+            finalizers: self.texts(metadata, "/finalizers"),
             owner,
             cpu_milli,
             memory_bytes,

@@ -45,6 +45,7 @@ impl Typed<'_> {
             partition: json::count(value, "/spec/updateStrategy/rollingUpdate/partition"),
             suspended: json::flag(value, "/spec/suspend"),
             gitops: self.gitops(value),
+            written_at: json::spec_written(value).map(|(at, _)| at),
             changed_by: json::spec_written(value).map(|(_, by)| self.redactor.redact(by)),
             backoff_limit: json::number(value, "/spec/backoffLimit"),
             deadline_seconds: json::number(value, "/spec/activeDeadlineSeconds")
