@@ -4,15 +4,14 @@
 use jiff::SignedDuration;
 use serde_json::Value;
 
-use crate::model::scene::{At, FIGURE_SECONDS, Figure, Measured, ScenePart};
+use crate::model::scene::{At, FIGURE_SECONDS, Figure, Measured, Node, Part, ScenePart};
 use crate::model::{ObjectRef, Source};
 use crate::observe::ReadError;
 use crate::observe::answers::{Answered, Series};
 use crate::observe::json;
 use crate::observe::prometheus::Prometheus;
-use crate::observe::scene::Look;
 use crate::observe::scene::nodes::Nodes;
-use crate::observe::scene::page::Page;
+use crate::observe::scene::{Look, Told};
 use crate::observe::typed::memory_bytes;
 use crate::redact::{Redacted, Redactor};
 use crate::text;
@@ -102,11 +101,11 @@ impl Known {
 }
 
 /// A figure with the query that told it.
-pub(super) type Told = (Figure, Redacted);
+pub(super) type Measure = (Figure, Redacted);
 
 impl Look<'_> {
     /// What is measured of the first nodes of a scene.
-    pub(super) async fn figures(&self, nodes: &Result<Nodes, Redacted>) -> Result<Vec<Told>, Redacted> {
+    pub(super) async fn figures(&self, nodes: &Result<Nodes, Redacted>) -> Result<Vec<Measure>, Redacted> {
         let Some(prometheus) = self.reader.prometheus() else { return Err("no Prometheus is set".into()) };
         let nodes = nodes.as_ref().map_err(Redacted::clone)?;
         let known = &nodes.known[..nodes.known.len().min(NODES_MAX)];
@@ -121,7 +120,12 @@ impl Look<'_> {
         }
     }
 
-    async fn family(&self, prometheus: &Prometheus, family: &Family, known: &[Known]) -> Result<Vec<Told>, ReadError> {
+    async fn family(
+        &self,
+        prometheus: &Prometheus,
+        family: &Family,
+        known: &[Known],
+    ) -> Result<Vec<Measure>, ReadError> {
         let now = self.reader.clock().now();
         let start = now - SignedDuration::from_secs(FIGURE_SECONDS);
         for label in LABELS {
@@ -132,7 +136,7 @@ impl Look<'_> {
             let whole = answered.total == answered.series.len();
             let of =
                 |known: &Known| Some((family.figure(label, known, &answered, self.typed.redactor)?, query.clone()));
-            let told: Vec<Told> = known.iter().filter(|_| whole).filter_map(of).collect();
+            let told: Vec<Measure> = known.iter().filter(|_| whole).filter_map(of).collect();
             if !told.is_empty() {
                 return Ok(told);
             }
@@ -141,14 +145,22 @@ impl Look<'_> {
     }
 }
 
-/// Puts the figures into the evidence of their part, as `promtool query` writes samples.
-pub(super) fn keep(told: Vec<Told>, page: &mut Page) -> Vec<Figure> {
-    let kept = told.into_iter().map(|(figure, query)| {
+/// The nodes as they are told, with the figures in their evidence, as `promtool query` writes samples; and these in
+/// `part`.
+pub(super) fn told(
+    nodes: Result<Nodes, Redacted>,
+    figures: Result<Vec<Measure>, Redacted>,
+    part: &mut Part<Vec<Figure>>,
+) -> Result<Told<Vec<Node>>, Redacted> {
+    let mut nodes = nodes.inspect_err(|why| *part = Part::Missing(why.clone()))?.told;
+    let keep = |(figure, query): Measure| {
         let mut samples = vec![figure.sample(figure.least_bytes), figure.sample(figure.most_bytes)];
         samples.dedup();
-        Figure { at: page.quote(Source::Metric { query }, Redacted::join(&samples, "\n")), ..figure }
-    });
-    kept.collect()
+        let at = nodes.page.quote(Source::Metric { query }, Redacted::join(&samples, "\n"));
+        Figure { at, ..figure }
+    };
+    *part = figures.map_or_else(Part::Missing, |figures| Part::Known(figures.into_iter().map(keep).collect()));
+    Ok(nodes)
 }
 
 impl Family {

@@ -137,13 +137,7 @@ impl Look<'_> {
         scene.pods = self.keep(ScenePart::Pods, pods.told, &mut evidence);
         scene.logs = self.keep(ScenePart::Logs, logs, &mut evidence);
         scene.events = self.keep(ScenePart::Events, events, &mut evidence);
-        let mut nodes = nodes.map(|nodes| nodes.told);
-        scene.figures = match (figures, &mut nodes) {
-            (Ok(figures), Ok(nodes)) => Part::Known(figures::keep(figures, &mut nodes.page)),
-            (Err(why), _) => Part::Missing(why),
-            (Ok(_), Err(why)) => Part::Missing(why.clone()),
-        };
-        scene.nodes = self.keep(ScenePart::Nodes, nodes, &mut evidence);
+        scene.nodes = self.keep(ScenePart::Nodes, figures::told(nodes, figures, &mut scene.figures), &mut evidence);
         evidence.push(self.finish(network.page, &network.missing));
         scene.services = network.services;
         scene.ingresses = network.ingresses;
