@@ -417,3 +417,19 @@ fn a_prefix_that_a_revision_brought_is_told_as_what_took_the_variable_away() {
     says(&found, &["removed envFrom ConfigMap cart-env (without a prefix), which holds REGION_NAME"]);
     assert_eq!((found.certainty, undo(&world.report())), (Certainty::Proved, Some(6)));
 }
+
+#[test]
+fn an_edit_of_a_key_that_is_read_under_a_prefix_is_known_by_the_variable_that_the_log_names() {
+    let with = |prefix: &str| {
+        let mut world = crashing_without_a_rollout("FATAL invalid CART_POOL_SIZE");
+        config_map(&mut world, "cart-env", &["POOL_SIZE"]);
+        edited(&mut world, "cart-env", 14);
+        let source = Reference { kind: "ConfigMap".into(), name: r("cart-env"), optional: false, prefix: r(prefix) };
+        world.workload().template.containers[0].env_from = vec![source];
+        fires(&world, "config-edited")
+    };
+    let found = with("CART_");
+    says(&found, &["the log names CART_POOL_SIZE: \"FATAL invalid CART_POOL_SIZE\""]);
+    assert_eq!(found.certainty, Certainty::Likely);
+    assert_eq!(with("SHOP_").certainty, Certainty::Possible, "the log names another variable");
+}
