@@ -29,7 +29,7 @@ pub(super) fn find(scene: &Scene, now: Timestamp) -> Option<Finding> {
     let alike = scene.pods.items().iter().filter(overdue).filter_map(kept).count() as u32;
     let others = match alike {
         0 | 1 => Redacted::default(),
-        n => text!(" So do {} more.", n - 1),
+        n => text!(" {} more stay likewise.", n - 1),
     };
     let name = &pod.object.name;
     let ended = pod.ends_at.map_or_else(Redacted::default, |at| text!(" since {}", say::at(at, now)));
