@@ -261,6 +261,16 @@ impl Config {
         Ok(config)
     }
 
+    /// Where this key is set (`tools.off[0]`): the line of the file, or the environment's variable.
+    pub fn set_at(&self, key: &str, file: &Path, environment: &[(String, String)]) -> String {
+        let line = line_of(&self.text, key);
+        match (variable_of(environment, key, line.is_none()), line) {
+            (Some(name), _) => name.to_owned(),
+            (None, Some(line)) => format!("{}:{line}", file.display()),
+            (None, None) => file.display().to_string(),
+        }
+    }
+
     /// The cluster's name as an id; `check` has made sure that it is one.
     pub fn cluster_name(&self) -> Result<ClusterName, String> {
         ClusterName::parse(&self.cluster)

@@ -7,6 +7,7 @@ use kube::core::params::{Patch, PatchParams, PostParams};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
+use crate::act::guard::Guard;
 use crate::model::{Action, Kind, Moved, ObjectRef, Tier};
 use crate::redact::{Redacted, Redactor};
 use crate::text;
@@ -60,25 +61,41 @@ pub enum Trouble {
 }
 
 impl Accounts {
-    /// Whether the admission policy and binding of an account are there. Without them no token is asked for.
+    /// Whether an admission policy is bound to this account and refuses what it is there to refuse. Without it no token is
+    /// asked for.
     ///
     /// # Errors
     /// Why it cannot be told.
     pub async fn is_guarded(&self, account: Account) -> Result<bool, Redacted> {
+        Ok(self.guard(account).await?.loose().is_none())
+    }
+
+    /// The admission policy and its binding that this account needs, as the cluster has them.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    pub async fn guard(&self, account: Account) -> Result<Guard, Redacted> {
         let name = match account {
             Account::Preview => format!("{}-preview", self.prefix),
             Account::Write(_) => format!("{}-write", self.prefix),
         };
-        for plural in ["validatingadmissionpolicies", "validatingadmissionpolicybindings"] {
-            let path = format!("/apis/admissionregistration.k8s.io/v1/{plural}");
-            let request = Request::new(path).get(&name, &Default::default()).map_err(|e| self.says(&e.to_string()))?;
-            match self.daemon.request::<Value>(request).await {
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(false),
-                Err(error) => return Err(self.says(&error.to_string())),
-            }
+        let policy = self.admission("validatingadmissionpolicies", &name).await?;
+        // What is missing already needs no second look.
+        let binding = match policy {
+            Some(_) => self.admission("validatingadmissionpolicybindings", &name).await?,
+            None => None,
+        };
+        Ok(Guard { name, policy, binding })
+    }
+
+    async fn admission(&self, plural: &str, name: &str) -> Result<Option<Value>, Redacted> {
+        let path = format!("/apis/admissionregistration.k8s.io/v1/{plural}");
+        let request = Request::new(path).get(name, &Default::default()).map_err(|e| self.says(&e.to_string()))?;
+        match self.daemon.request::<Value>(request).await {
+            Ok(object) => Ok(Some(object)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(self.says(&error.to_string())),
         }
-        Ok(true)
     }
 
     /// Whether a token of this account can be had; it is dropped at once.

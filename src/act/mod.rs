@@ -6,6 +6,7 @@ pub mod apply;
 pub mod change;
 mod dependents;
 mod drain;
+pub mod guard;
 pub mod preview;
 pub mod rights;
 pub mod silence;

@@ -234,7 +234,7 @@ async fn test(args: TestArgs) -> anyhow::Result<ExitCode> {
 
 #[cfg(test)]
 mod tests {
-    use super::explain::explained;
+    use super::explain::{explained, switched};
     use std::collections::BTreeMap;
 
     use super::*;
@@ -264,7 +264,7 @@ standing_leave:
     fn a_suspended_leave_is_explained_as_one_that_does_not_count() {
         let policy = Policy::parse(POLICY, "policy.yaml").unwrap();
         let says = |suspended: &anyhow::Result<BTreeMap<String, Suspension>>| {
-            explained(&asked("rollout_restart"), &policy, suspended).unwrap().join("\n")
+            explained(&asked("rollout_restart"), &policy, suspended, &[]).unwrap().join("\n")
         };
         let given = says(&Ok(BTreeMap::new()));
         assert!(
@@ -283,7 +283,31 @@ standing_leave:
         );
         let unread = says(&Err(anyhow::anyhow!("no such file")));
         assert!(unread.contains("has suspended it is not known: no such file"), "{unread}");
-        assert!(explained(&asked("rollout_restat"), &policy, &Ok(BTreeMap::new())).is_err());
+        assert!(explained(&asked("rollout_restat"), &policy, &Ok(BTreeMap::new()), &[]).is_err());
+    }
+
+    #[test]
+    fn a_tool_that_is_switched_off_is_explained_by_the_line_that_does_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("firstlook.yaml");
+        std::fs::write(
+            &file,
+            "cluster: a\ntools:\n  off:\n    - k8s-logs\n    - rollout_restart\nkubernetes:\n  writes: false\n",
+        )
+        .unwrap();
+        let says = |tool: &str| switched(&file, tool).unwrap().join("\n");
+        let off = says("rollout_restart");
+        assert!(off.contains("switched off here by tools.off (") && off.contains("firstlook.yaml:5)"), "{off}");
+        assert!(off.contains("kubernetes.writes is false (") && off.contains("firstlook.yaml:7)"), "{off}");
+        assert!(says("pod_logs").contains("firstlook.yaml:4)") && !says("pod_logs").contains("writes"));
+        assert!(!says("scale").contains("switched off") && says("get_workload").is_empty());
+        let policy = Policy::parse(POLICY, "policy.yaml").unwrap();
+        let lines = explained(&asked("rollout_restart"), &policy, &Ok(BTreeMap::new()), &[off]).unwrap();
+        assert!(lines[1].starts_with("switched off here"), "{lines:?}");
+        std::fs::write(&file, "cluster: a\ntools: {off: [restart]}\n").unwrap();
+        assert!(switched(&file, "scale").is_err());
+        let unread = switched(&folder.path().join("none.yaml"), "scale").unwrap();
+        assert!(unread[0].starts_with("whether it is switched off here is not known"), "{unread:?}");
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use crate::act::rights::{RIGHTS, Right};
 use crate::config;
@@ -61,6 +62,22 @@ pub fn run(args: RbacArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The accounts beside the daemon's that this configuration makes use of.
+///
+/// # Errors
+/// When the configuration or its policy cannot be read.
+pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<String>> {
+    let enabled = Enabled::within(Some(config), &[], &[])?;
+    Ok(enabled.accounts().into_iter().map(|(name, _)| name).collect())
+}
+
+/// The admission policies and bindings that this version needs, as objects, for accounts whose names begin with `account`.
+pub(crate) fn admission(account: &str) -> Vec<Value> {
+    let documents = write::admission(account);
+    let documents = documents.split("\n---\n").filter_map(|one| serde_saphyr::from_str(one).ok());
+    documents.collect()
+}
+
 /// What is to be granted.
 #[derive(Debug)]
 struct Enabled {
@@ -80,24 +97,27 @@ struct Enabled {
 impl Enabled {
     fn of(args: &RbacArgs) -> anyhow::Result<Self> {
         let load = |file: &PathBuf| Config::load(file, &config::environment());
-        let (kubernetes, policy_file, off) = match args.config.as_ref().map(load).transpose()? {
-            Some(config) => {
-                let off = Off::of(&config.tools.off).map_err(anyhow::Error::msg)?;
-                (config.kubernetes, config.policy_file, off)
-            }
-            None => (config::Kubernetes::default(), None, Off::default()),
-        };
+        let config = args.config.as_ref().map(load).transpose()?;
+        Self::within(config.as_ref(), &args.tools, &args.namespaces)
+    }
+
+    /// What this configuration enables; of that only these tools, in these namespaces, where any are listed.
+    fn within(config: Option<&Config>, only: &[String], places: &[String]) -> anyhow::Result<Self> {
+        let fresh = config::Kubernetes::default();
+        let kubernetes = config.map_or(&fresh, |config| &config.kubernetes);
+        let off = config.map_or(Ok(Off::default()), |config| Off::of(&config.tools.off)).map_err(anyhow::Error::msg)?;
+        let policy_file = config.and_then(|config| config.policy_file.as_ref());
         let mut tools: BTreeSet<&'static str> = RIGHTS.iter().flat_map(|right| right.tools).copied().collect();
-        for tool in &args.tools {
+        for tool in only {
             anyhow::ensure!(tools.contains(tool.as_str()), "no action is called `{tool}`; there are: {}", list(&tools));
         }
-        tools.retain(|tool| args.tools.is_empty() || args.tools.iter().any(|only| only == tool));
+        tools.retain(|tool| only.is_empty() || only.iter().any(|one| one == tool));
         tools.retain(|tool| !off.has(tool));
         if !kubernetes.writes {
             tools.clear();
         }
         let mut dropped = Vec::new();
-        if let Some(file) = &policy_file {
+        if let Some(file) = policy_file {
             let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
             let policy = Policy::parse(&text, &file.display().to_string())?;
             tools.retain(|tool| match never(&policy, tool) {
@@ -108,12 +128,11 @@ impl Enabled {
                 None => true,
             });
         }
-        let namespaces = args
-            .namespaces
-            .iter()
-            .map(|name| Name::parse(name).with_context(|| format!("`{name}` is no namespace's name")));
+        let namespaces =
+            places.iter().map(|name| Name::parse(name).with_context(|| format!("`{name}` is no namespace's name")));
         let mut namespaces: Vec<Name> = namespaces.collect::<anyhow::Result<_>>()?;
         let config::Kubernetes { account, namespace, namespaces: read, .. } = kubernetes;
+        let (account, namespace, read) = (account.clone(), namespace.clone(), read.clone());
         if namespaces.is_empty() {
             // What is not read is not changed either.
             namespaces.clone_from(&read);

@@ -65,6 +65,7 @@ impl Seen {
             audit_head: None,
             thumbs: Vec::new(),
             parked: Vec::new(),
+            off: Vec::new(),
         };
         Self { card, health, in_trouble, hit: Vec::new() }
     }

@@ -11,6 +11,8 @@ use crate::cli::report::open;
 use crate::clock::Clock;
 use crate::config;
 use crate::config::Config;
+use crate::govern::off;
+use crate::govern::off::Off;
 use crate::govern::policy::{
     Ask, Covering, Groups, LeaveRecord, May, Policy, StandingLeave, Usage, covering, decide, may,
 };
@@ -24,10 +26,34 @@ pub(super) async fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         true => Ok(BTreeMap::new()),
         false => suspended(&args.config).await,
     };
-    for line in explained(args, &policy, &suspended)? {
+    for line in explained(args, &policy, &suspended, &switched(&args.config, &args.tool)?)? {
         println!("{line}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the configuration says of a tool before any policy is asked: nothing, mostly.
+///
+/// # Errors
+/// When `tools.off` names what there is not.
+pub(super) fn switched(file: &Path, tool: &str) -> anyhow::Result<Vec<String>> {
+    let environment = config::environment();
+    let config = match Config::load(file, &environment) {
+        Ok(config) => config,
+        Err(error) => return Ok(vec![format!("whether it is switched off here is not known: {error}")]),
+    };
+    let off = Off::of(&config.tools.off).map_err(anyhow::Error::msg)?;
+    let mut lines = Vec::new();
+    if let Some(key) = off.by(tool) {
+        let place = config.set_at(&key, file, &environment);
+        lines.push(format!("switched off here by {} ({place}): nobody is offered it; were it on:", off::KEY));
+    }
+    let changes = mcp::tool(tool).is_some_and(|(_, tier)| tier > Tier::ReadOnly);
+    if changes && !config.kubernetes.writes {
+        let place = config.set_at("kubernetes.writes", file, &environment);
+        lines.push(format!("nothing is changed here: kubernetes.writes is false ({place}); were it true:"));
+    }
+    Ok(lines)
 }
 
 /// The leaves that a bad outcome has suspended, by what makes each the same.
@@ -38,11 +64,12 @@ async fn suspended(config: &Path) -> anyhow::Result<BTreeMap<String, Suspension>
     suspended
 }
 
-/// What the policy says, line by line.
+/// What the policy says, line by line, after what the configuration says.
 pub(super) fn explained(
     args: &ExplainArgs,
     policy: &Policy,
     suspended: &anyhow::Result<BTreeMap<String, Suspension>>,
+    switched: &[String],
 ) -> anyhow::Result<Vec<String>> {
     let mut lines = Vec::new();
     let (tool, compiled) = match mcp::tool(&args.tool) {
@@ -60,6 +87,7 @@ pub(super) fn explained(
     let raised = if tier > compiled { format!(", raised from {compiled} by tiers.{tool}") } else { String::new() };
     let place = args.namespace.as_ref().map_or("an object without a namespace".to_owned(), |name| format!("`{name}`"));
     lines.push(format!("{tool} in {place}: {tier}{raised}"));
+    lines.extend_from_slice(switched);
     let ask = Ask {
         tool,
         tier: compiled,

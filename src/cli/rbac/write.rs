@@ -8,6 +8,12 @@ use crate::observe::access::{NEEDS, Need};
 /// The admission policies as deploy/ has them, of the accounts `firstlook-preview` and `firstlook-write`.
 const ADMISSION: &str = include_str!("admission.yaml");
 
+/// The admission policies and bindings for accounts whose names begin with `account`.
+pub(super) fn admission(account: &str) -> String {
+    let named = ADMISSION.replace("firstlook-preview", &format!("{account}-preview"));
+    named.replace("firstlook-write", &format!("{account}-write"))
+}
+
 const HEAD: &str = "\
 # What `firstlook rbac` prints: who firstlook is in the cluster, and what each of its accounts may do. `firstlook rbac explain` says why.
 # Separate identities, so that a mistake in one place cannot become a change in the cluster, and so that the API server's own audit log
@@ -62,8 +68,7 @@ pub(super) fn manifests(enabled: &Enabled) -> String {
             head = "";
         }
     }
-    let named = ADMISSION.replace("firstlook-preview", &format!("{}-preview", enabled.account));
-    documents.push(named.replace("firstlook-write", &format!("{}-write", enabled.account)));
+    documents.push(admission(&enabled.account));
     join(documents)
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::cli::rbac;
 use crate::sim::cluster::access::{ACCOUNTS, NAMESPACE, User};
 use crate::sim::cluster::failure::{Failure, Outcome};
 use crate::sim::cluster::kinds::Kind;
@@ -85,41 +86,33 @@ fn what(attempt: Attempt<'_>) -> String {
 }
 
 fn in_force(world: &World, policy: &str) -> bool {
-    let there = |kind| world.key_of(kind, "", policy).is_some_and(|key| world.get(&key).is_some());
-    there("ValidatingAdmissionPolicy") && there("ValidatingAdmissionPolicyBinding")
+    let there = |kind| world.key_of(kind, "", policy).and_then(|key| world.get(&key));
+    let denies = |binding: &Value| {
+        let actions = binding["spec"]["validationActions"].as_array();
+        actions.is_some_and(|actions| actions.iter().any(|action| action == "Deny"))
+    };
+    there("ValidatingAdmissionPolicy").is_some()
+        && there("ValidatingAdmissionPolicyBinding").is_some_and(|binding| denies(&binding))
 }
 
 /// What an installed firstlook adds to a cluster: its namespace, its accounts, its policies and their bindings.
 pub(crate) fn installed() -> Vec<Value> {
-    let api = "admissionregistration.k8s.io/v1";
     let mut all = vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE},
         "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}})];
     all.extend(ACCOUNTS.map(|name| {
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": NAMESPACE}})
     }));
-    let rehearse = (
-        "firstlook-preview",
-        "request.userInfo.username.startsWith('system:serviceaccount:') && \
-         request.userInfo.username.endsWith(':firstlook-preview')",
-        "has(request.dryRun) && request.dryRun",
-    );
-    let approve = (
-        "firstlook-write",
-        "request.userInfo.username.matches('^system:serviceaccount:[^:]+:firstlook-write(-.+)?$')",
-        "object.metadata.annotations['firstlook.dev/approval'] != oldObject.metadata.annotations['firstlook.dev/approval']",
-    );
-    for (name, who, demand) in [rehearse, approve] {
-        let rule =
-            json!({"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*/*"], "scope": "*"});
-        all.push(
-            json!({"apiVersion": api, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name, "generation": 1},
-            "spec": {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [rule]},
-                "matchConditions": [{"name": "is-the-account", "expression": who}],
-                "validations": [{"expression": demand, "reason": "Forbidden"}]},
-            "status": {"observedGeneration": 1}}),
-        );
-        all.push(json!({"apiVersion": api, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name, "generation": 1},
-            "spec": {"policyName": name, "validationActions": ["Deny"]}}));
-    }
+    all.extend(rbac::admission("firstlook").into_iter().map(|mut one| {
+        one["metadata"]["generation"] = json!(1);
+        if one["kind"] == "ValidatingAdmissionPolicy" {
+            // What the API server fills in.
+            let constraints = &mut one["spec"]["matchConstraints"];
+            constraints["matchPolicy"] = json!("Equivalent");
+            constraints["namespaceSelector"] = json!({});
+            constraints["objectSelector"] = json!({});
+            one["status"] = json!({"observedGeneration": 1});
+        }
+        one
+    }));
     all
 }
