@@ -38,6 +38,9 @@ pub struct Card {
     /// Stages that gave up on a unit of this incident after five failures, by name.
     #[serde(default)]
     pub parked: Vec<String>,
+    /// Tools that are switched off here: no button leads to one.
+    #[serde(default)]
+    pub off: Vec<String>,
 }
 
 impl Card {

@@ -11,6 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tracing::Instrument as _;
 
 use crate::clock::Clock;
+use crate::govern::off::Off;
 use crate::model::{Card, IncidentId, IncidentState, Link, PostKind, Signal};
 use crate::observe::{Runbook, Runbooks};
 use crate::redact::Redactor;
@@ -70,6 +71,7 @@ pub struct Deliver {
     pub dashboard: Option<String>,
     pub runbooks: Runbooks,
     pub redactor: Redactor,
+    pub off: Off,
     pub edits: Edits,
     /// The cards that wait for a person to mend something in Slack.
     pub away: Away,
@@ -150,6 +152,7 @@ impl Deliver {
 
     async fn deliver(&self, due: &Due, claim: &Claim, others_wait: bool) -> Result<(), Trouble> {
         let Some(mut card) = self.store.card(&due.incident).await? else { return Ok(()) };
+        card.off = self.off.tools().map(str::to_owned).collect();
         if let Some(template) = &self.dashboard {
             link_dashboard(&mut card, template, &self.redactor);
         }

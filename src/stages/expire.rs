@@ -9,6 +9,7 @@ use tracing::Instrument as _;
 use crate::act::{Actor, Refusal, change};
 use crate::clock::Clock;
 use crate::govern::audit;
+use crate::govern::off::{KEY, Off};
 use crate::model::{Approval, ApprovalState, Ending, IncidentState, Kind};
 use crate::observe::motion::Motion;
 use crate::redact::Redacted;
@@ -45,6 +46,8 @@ pub struct Expire {
     pub clock: Clock,
     /// How long what is over is kept, in days.
     pub keep_days: u32,
+    /// Nobody is asked for what is switched off, those least who were asked before it was.
+    pub off: Off,
     /// When old incidents were last looked for, in milliseconds since the epoch; 0 before the first time.
     pub pruned_at_ms: AtomicI64,
     pub pace: Pace,
@@ -129,6 +132,10 @@ impl Expire {
     async fn ending(&self, approval: &Approval) -> anyhow::Result<Option<(ApprovalState, Redacted)>> {
         if self.clock.now() >= approval.expires_at {
             return Ok(Some((ApprovalState::Expired, "nobody answered".into())));
+        }
+        let tool = approval.proposal.tool();
+        if self.off.has(tool) {
+            return Ok(Some((ApprovalState::Withdrawn, text!("{} is switched off here ({})", tool, KEY))));
         }
         let incident = self.store.incident(&approval.incident).await?;
         if let (Some(incident), Some(action)) = (&incident, &approval.action)

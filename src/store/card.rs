@@ -56,6 +56,7 @@ impl Store {
             past: past::past(&mut conn, &incident).await?,
             audit_head: audit::head(&mut conn).await?,
             thumbs: record::thumbs_of(&mut conn, incident.cluster.as_str(), id).await?,
+            off: Vec::new(),
             parked: claims::parked(&mut conn, self.context(), id).await?.into_iter().map(|unit| unit.stage).collect(),
             incident,
         }))

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use slack_morphism::prelude::*;
 
 use crate::clock;
-use crate::model::{Action, Approval, ApprovalState, Caller, Card, IncidentState, Press, Standing, Verification};
+use crate::model::{
+    Action, Approval, ApprovalState, Caller, Card, IncidentState, Press, Proposal, Standing, Verification,
+};
 use crate::redact::Redacted;
 use crate::slack::render::buttons;
 use crate::slack::render::effect::{effect, source};
@@ -93,7 +95,10 @@ fn step(card: &Card, approval: &Approval, nth: usize, now: Timestamp) -> Step {
                 ordered(action),
                 escape::time(approval.expires_at, now)
             ),
-            buttons: open(card).then(|| buttons::ask_again(approval, nth)).into_iter().collect(),
+            buttons: (open(card) && !is_off(card, &approval.proposal))
+                .then(|| buttons::ask_again(approval, nth))
+                .into_iter()
+                .collect(),
             ..Step::default()
         },
         (ApprovalState::Withdrawn, Some(action)) => {
@@ -300,8 +305,14 @@ fn executed(card: &Card, approval: &Approval, action: &Action, nth: usize, now: 
     // That it took effect late, after it had been told otherwise.
     let because = escape::prose(escape::bare(&escape::cut(approval.because.as_str(), 300)));
     let text = if because.is_empty() { text } else { format!("{text}\n{}.", escape::capital(&because)) };
-    let buttons = if judged && !undone { buttons::undo(approval, action, nth) } else { None };
+    let undoes = judged && !undone && !approval.inverse().is_some_and(|back| is_off(card, &back));
+    let buttons = if undoes { buttons::undo(approval, action, nth) } else { None };
     Step { text, buttons: buttons.into_iter().collect(), ..Step::default() }
+}
+
+/// Whether the proposal is of a tool that is switched off here: a button for it would be refused.
+fn is_off(card: &Card, proposal: &Proposal) -> bool {
+    card.off.iter().any(|tool| tool == proposal.tool())
 }
 
 /// Why it did not help, and what follows.

@@ -128,6 +128,7 @@ fn first_card() -> Card {
         past: Vec::new(),
         thumbs: Vec::new(),
         parked: Vec::new(),
+        off: Vec::new(),
     }
 }
 

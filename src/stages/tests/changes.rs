@@ -331,6 +331,7 @@ async fn what_was_done_can_be_taken_back_when_the_trouble_is_over() {
         actor: world.execute.actor.clone(),
         clock: world.clock.clone(),
         keep_days: 30,
+        off: crate::govern::off::Off::default(),
         pruned_at_ms: 0.into(),
         pace: Pace::default(),
         motion: Motion::default(),

@@ -421,3 +421,17 @@ fn what_was_refused_hides_nothing_but_what_was_refused() {
     card.approvals.insert(0, Approval { id: ApprovalId::fresh(), action: None, ..approval(ApprovalState::Refused) });
     assert_eq!(render(&card).matches("*No safe action*").count(), 1);
 }
+
+#[test]
+fn no_button_leads_to_what_is_switched_off() {
+    let mut better = executed(Verification::Better { at: at(9), ready: 4, wanted: 4 });
+    assert!(render(&better).contains("[ Undo: back to revision 7 ]"));
+    better.off = vec!["scale".into()];
+    assert!(render(&better).contains("[ Undo: back to revision 7 ]"), "another tool is off");
+    better.off.push("rollout_undo".into());
+    assert!(!render(&better).contains("Undo:"));
+    let mut expired = asked(|approval| approval.state = ApprovalState::Expired);
+    assert!(render(&expired).contains("[ Ask again ]"));
+    expired.off = vec!["rollout_undo".into()];
+    assert!(!render(&expired).contains("Ask again"));
+}
