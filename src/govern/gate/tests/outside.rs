@@ -289,6 +289,46 @@ async fn a_request_that_is_cancelled_while_it_is_stored_is_withdrawn() {
 }
 
 #[tokio::test]
+async fn resources_are_closed_to_whom_the_tools_of_their_server_are() {
+    use rmcp::model::ReadResourceRequestParams;
+    let mut world = world().await;
+    let evidence = "firstlook://incident/i1/evidence/e12";
+    let read = async |client: &Connection, uri: &str| client.read_resource(ReadResourceRequestParams::new(uri)).await;
+    call(&world.agent().await, "list_events", json!({"namespace": "fleet-ops"})).await;
+    let whole = connect(&world, &guest(ALL), None).await;
+    assert!(read(&whole, evidence).await.is_ok() && whole.list_all_resources().await.unwrap().len() == 1);
+    let logs = guest("namespaces: [fleet-ops], servers: [k8s-logs]");
+    let writes = guest("namespaces: [fleet-ops], tiers: [reversible]");
+    for client in [
+        connect(&world, &logs, None).await,
+        connect(&world, &guest(ALL), Some("k8s-logs")).await,
+        connect(&world, &writes, None).await,
+    ] {
+        for uri in [evidence, "firstlook://incident/i1", "firstlook://incident/i1/report"] {
+            assert!(read(&client, uri).await.unwrap_err().to_string().contains("no such resource"), "{uri}");
+        }
+        assert!(client.list_all_resources().await.unwrap().is_empty());
+    }
+    let off = Off::of(&["get_evidence".to_owned()]).unwrap();
+    let gate = Gate::start(GateOptions { off, ..world.options.clone() }).await.unwrap();
+    let policy = Policy::parse("deny: [{tools: [get_evidence]}]", "policy.yaml").unwrap();
+    let denying = Gate::start(GateOptions { policy, ..world.options.clone() }).await.unwrap();
+    let limits = "limits: {callers: {laptop: {calls_per_hour: 1}}}";
+    let policy = Policy::parse(limits, "policy.yaml").unwrap();
+    let bounding = Gate::start(GateOptions { policy, ..world.options.clone() }).await.unwrap();
+    for (gate, closes) in [(gate, "the tool is off"), (denying, "the policy denies it")] {
+        world.gate = gate;
+        let client = connect(&world, &guest(ALL), None).await;
+        assert!(read(&client, evidence).await.is_err(), "{closes}");
+        assert!(read(&client, "firstlook://incident/i1").await.is_ok(), "{closes}, and closes no more");
+    }
+    world.gate = bounding;
+    let client = connect(&world, &guest(ALL), None).await;
+    assert!(read(&client, evidence).await.is_ok());
+    assert!(read(&client, evidence).await.is_err(), "a resource is a call of the hour too");
+}
+
+#[tokio::test]
 async fn incidents_reports_and_evidence_are_resources_of_those_who_reach_their_namespace() {
     use rmcp::model::{GetPromptRequestParams, ReadResourceRequestParams};
     let world = world().await;
