@@ -257,4 +257,32 @@ mod tests {
         }
         assert!(desk.slack.metrics().text().contains("kind=\"unparsed\"} 3"), "{}", desk.slack.metrics().text());
     }
+
+    #[test]
+    fn frames_of_slack_are_taken_or_counted() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let desk = desk(true);
+        let click = json!({"type": "block_actions", "user": {"id": "U9", "team_id": "T1"}, "trigger_id": "1.2.3",
+            "container": {"message_ts": "1.1", "channel_id": "C1"}, "response_url": "https://hooks.slack.com/x",
+            "actions": [{"action_id": "approve", "value": "a1", "action_ts": "1.1"}]});
+        let form = json!({"type": "view_submission", "user": {"id": "U9"}, "view": {"callback_id": "reject_reason",
+            "private_metadata": "{\"approval\": \"a1\"}",
+            "state": {"values": {"reject_reason": {"reject_reason": {"value": "no"}}}}}});
+        let seeds = [
+            json!({"type": "hello", "num_connections": 1, "connection_info": {"app_id": "A1"}}),
+            json!({"type": "disconnect", "reason": "warning", "debug_info": {"host": "x"}}),
+            json!({"type": "interactive", "envelope_id": "e1", "accepts_response_payload": true, "payload": click}),
+            json!({"type": "interactive", "envelope_id": "e2", "payload": form}),
+            json!({"type": "events_api", "envelope_id": "e3", "payload": {"event": {"type": "message"}}}),
+        ]
+        .map(|seed| seed.to_string().into_bytes());
+        crate::sim::tests::fuzz::try_hard("Slack's frame", &seeds, |bytes| {
+            let frame = String::from_utf8_lossy(bytes);
+            let named = |id: &str| serde_json::from_str::<Value>(&frame).is_ok_and(|it| it["envelope_id"] == id);
+            match runtime.block_on(take(&frame, &desk)) {
+                Taken::Ack(envelope) => assert!(named(&envelope), "what is acknowledged came: {envelope} of {frame}"),
+                Taken::Refresh | Taken::Nothing => {}
+            }
+        });
+    }
 }

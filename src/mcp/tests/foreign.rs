@@ -210,3 +210,71 @@ async fn a_tool_that_its_server_declares_otherwise_is_out_and_stays_out() {
         assert_eq!(outsider.offered().len(), usize::from(is_offered), "{says}");
     }
 }
+
+/// A server that says these bytes as its tools, or as its answer to each call, whatever they are.
+async fn babbling(mut far: tokio::io::DuplexStream, says: Arc<Mutex<Vec<u8>>>) {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    let (read, mut write) = tokio::io::split(&mut far);
+    let mut lines = BufReader::new(read).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let Ok(asked) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
+        let Some(id) = asked.get("id") else { continue };
+        let said = says.lock().unwrap().clone();
+        let mut answer = match asked["method"].as_str() {
+            Some("initialize") => {
+                let server = json!({"name": "x", "version": "1"});
+                let result =
+                    json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": server});
+                json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string().into_bytes()
+            }
+            // As a result where it is JSON, so that it comes as far as it can; else as a line before the answer.
+            _ => match serde_json::from_slice::<serde_json::Value>(&said) {
+                Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string().into_bytes(),
+                Err(_) => {
+                    let error = json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32603, "message": LIE}});
+                    [said, format!("\n{error}").into_bytes()].concat()
+                }
+            },
+        };
+        answer.push(b'\n');
+        if write.write_all(&answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn whatever_another_server_says_is_an_answer_or_an_error_within_bounds() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let said: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let seeds = [
+        json!({"content": [{"type": "text", "text": "password=hunter2hunter2 it is fine"}], "isError": false}),
+        json!({"content": [], "structuredContent": {"a": [1, {"b": "c"}]}, "isError": true}),
+        json!({"content": [{"type": "image", "data": "AAAA", "mimeType": "image/png"},
+            {"type": "resource", "resource": {"uri": "file:///x", "text": "t"}}], "_meta": {"a": 1}}),
+        json!({"tools": [{"name": "query", "description": LIE, "inputSchema": {"type": "object", "properties": {
+            "query": {"type": "string", "description": LIE}}}}], "nextCursor": "x"}),
+    ]
+    .map(|seed| seed.to_string().into_bytes());
+    crate::sim::tests::fuzz::try_hard("foreign answer", &seeds, |bytes| {
+        *said.lock().unwrap() = bytes.to_vec();
+        let says = Arc::clone(&said);
+        let connect = Arc::new(move |ear: Ear| {
+            let (near, far) = tokio::io::duplex(64 << 10);
+            tokio::spawn(babbling(far, Arc::clone(&says)));
+            async move { Ok::<Connection, anyhow::Error>(ear.serve(near).await?) }.boxed()
+        });
+        let tools = vec![("query".to_owned(), "Ask.".to_owned())];
+        let redactor = Redactor::default();
+        let foreign = Foreign { name: "x".into(), tools, connect, answers_within: PATIENCE, redactor };
+        runtime.block_on(async {
+            let client = super::connect(Outsider::new(foreign)).await.unwrap();
+            let listed = client.list_all_tools().await.unwrap();
+            assert!(!serde_json::to_string(&listed).unwrap().contains(LIE), "{listed:?}");
+            let answer = ask(&client, "x__query", "all").await.unwrap();
+            let told = serde_json::to_string(&answer).unwrap();
+            assert!(!told.contains("hunter2hunter2"), "{told}");
+            assert!(text(&answer).chars().count() <= TEXT_MAX_CHARS + 100);
+        });
+    });
+}

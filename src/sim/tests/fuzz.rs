@@ -4,6 +4,7 @@
 mod answers;
 mod beside;
 mod damage;
+mod slack;
 
 use std::path::Path;
 

@@ -20,6 +20,9 @@ pub(super) struct Case {
     pub(super) world: String,
     /// The policy file, if not the embedded world's.
     pub(super) policy: Option<String>,
+    /// What `tools.off` names.
+    #[serde(default)]
+    pub(super) off: Vec<String>,
     /// More callers than there always are, each with the token `flk_` and its name.
     #[serde(default)]
     pub(super) callers: Vec<Map<String, Value>>,
@@ -131,8 +134,9 @@ pub(super) enum Step {
     },
     /// So many seconds go by.
     Pass(i64),
-    /// The process ends and begins anew, under another policy and with other callers where they are given.
-    Restart { policy: Option<String>, callers: Option<Vec<Map<String, Value>>> },
+    /// The process ends and begins anew, under another policy, with other callers, and with other tools off where they
+    /// are given.
+    Restart { policy: Option<String>, callers: Option<Vec<Map<String, Value>>>, off: Option<Vec<String>> },
     /// The callers' file is read again while the process goes on, and names these beside those that there always are.
     Callers(Vec<Map<String, Value>>),
     /// A request to the API server itself, with the token of one of firstlook's accounts.

@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use crate::app::Stages;
+use crate::govern::off::Off;
 use crate::govern::policy::Policy;
 use crate::model::{Approval, Incident};
 use crate::sim::cluster::{Fault, Request};
@@ -72,6 +73,7 @@ impl Siege {
             if let Some(policy) = policy {
                 setup.policy = policy;
             }
+            setup.off = Off::of(&case.off).unwrap();
         })
         .await;
         let doors = open_doors(&town, &case.callers).await;
@@ -150,7 +152,10 @@ impl Siege {
             }
             Step::Race { path, at, merge, after } => self.race(&path, &at, &merge, after).await,
             Step::Pass(seconds) => self.pass(seconds),
-            Step::Restart { policy, callers } => {
+            Step::Restart { policy, callers, off } => {
+                if let Some(off) = off {
+                    self.town.setup.off = Off::of(&off).unwrap();
+                }
                 self.case.callers = callers.unwrap_or(std::mem::take(&mut self.case.callers));
                 if let Some(text) = policy {
                     self.town.setup.policy = Policy::parse(&text, "policy.yaml").unwrap();
