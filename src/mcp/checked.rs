@@ -15,7 +15,9 @@ use crate::model::scene::Workload;
 use crate::model::{Action, Kind, Name, ObjectRef};
 use crate::observe::Reader;
 use crate::observe::json;
+use crate::observe::reader::Selector;
 use crate::observe::typed::Typed;
+use crate::observe::typed::workload::selector;
 use crate::redact::Redacted;
 use crate::text;
 
@@ -87,9 +89,22 @@ pub(super) async fn object(reader: &Reader, object: &ObjectRef) -> Result<Value,
 }
 
 /// A proposal of `action` on this object.
-pub(super) fn proposal(reader: &Reader, value: &Value, action: Action) -> Checked {
-    let labels = labels(reader, action.object(), value);
-    Checked::Proposal { action, labels, also: Vec::new() }
+pub(super) async fn proposal(reader: &Reader, value: &Value, action: Action) -> Result<Checked, ToolError> {
+    let object = action.object();
+    let mut labels = labels(reader, object, value);
+    // Somebody may have marked one of the pods that would go, and not what makes them.
+    let ends_pods = match action {
+        Action::RerunJob { .. } => false,
+        Action::Scale { to, from, .. } => to < from,
+        _ => action.moves_pods(),
+    };
+    if let Some(selector) = selector(value).filter(|_| ends_pods) {
+        for pod in &reader.list(Kind::Pod, Some(object.namespace()), &Selector::labels(selector)).await? {
+            let Some(named) = json::reference(pod) else { continue };
+            labels.extend(self::labels(reader, &named, pod));
+        }
+    }
+    Ok(Checked::Proposal { action, labels, also: Vec::new() })
 }
 
 /// Where an object has labels: its own, and those of the pods and Jobs that are made from it.

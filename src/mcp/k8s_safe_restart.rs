@@ -76,7 +76,7 @@ async fn restart(reader: &Reader, ask: &OneWorkload) -> Result<Checked, ToolErro
     if workload.wanted == 0 {
         return refuse(text!("{} is scaled to 0: there is no pod to restart", workload.object));
     }
-    Ok(proposal(reader, &value, Action::RolloutRestart { object: workload.object }))
+    proposal(reader, &value, Action::RolloutRestart { object: workload.object }).await
 }
 
 async fn undo(reader: &Reader, ask: &Undo) -> Result<Checked, ToolError> {
@@ -100,7 +100,7 @@ async fn undo(reader: &Reader, ask: &Undo) -> Result<Checked, ToolError> {
         to_revision: earlier.number,
         from_revision: present.number,
     };
-    Ok(proposal(reader, &value, action))
+    proposal(reader, &value, action).await
 }
 
 /// The running revision and the one to go back to.

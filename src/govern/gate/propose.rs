@@ -184,7 +184,8 @@ impl Gate {
         let usage = self.usage(suggestion, own).await?;
         let ask = Ask { also: &also, ..self.ask(suggestion, &action, &labels) };
         let mut verdict = policy::decide(self.policy(), &ask, &usage);
-        let is_protected = |one: &&Labelled| one.labels.get(PROTECTED).is_some_and(|value| value.as_str() == "true");
+        // Whoever writes `yes` means no less than who writes `true`.
+        let is_protected = |one: &&Labelled| one.labels.get(PROTECTED).is_some_and(|value| value.as_str() != "false");
         if let Some(one) = labels.iter().find(is_protected).filter(|_| !matches!(verdict, Verdict::Deny { .. })) {
             let why = text!("{} carries the label {}: it is not to be touched", one.object, PROTECTED);
             verdict = Verdict::Deny { rule: "built in".into(), why };

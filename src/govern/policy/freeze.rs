@@ -298,6 +298,30 @@ mod tests {
     }
 
     #[test]
+    fn windows_that_overlap_freeze_without_a_gap_over_both_changes_of_the_clocks() {
+        // Each lasts longer than until the next begins, by the clock on the wall: all time is frozen, in the night of 23
+        // hours and in that of 25. Asked each ten minutes, forwards and in leaps back.
+        let hourly = freeze("{cron: '0 */2 * * *', for: 190m, timezone: Europe/Paris}");
+        let daily = freeze("{cron: '30 2 * * *', for: 25h, timezone: Europe/Paris}");
+        let gaps = freeze("{cron: '30 2 * * *', for: 24h, timezone: Europe/Paris}");
+        let begin: [Timestamp; 2] = ["2026-03-28T12:00:00Z", "2026-10-24T12:00:00Z"].map(|at| at.parse().unwrap());
+        let mut open = [0, 0];
+        for (season, begin) in begin.into_iter().enumerate() {
+            for step in (0..288).map(|step| step * 7 % 288) {
+                let at = begin.checked_add(SignedDuration::from_mins(10 * step)).unwrap();
+                for freeze in [&hourly, &daily] {
+                    let end = freeze.holds(Some("shop"), Severity::High, at);
+                    assert!(end.flatten().is_some_and(|end| end > at), "{at}: {end:?}");
+                }
+                open[season] += i32::from(gaps.holds(Some("shop"), Severity::High, at).is_none());
+            }
+        }
+        // In autumn 25 hours lie between 02:30 and 02:30, or 24 where it comes twice; in spring 23 and a half.
+        assert_eq!(open[0], 0, "in spring a day of 24 h leaves nothing open");
+        assert!(open[1] <= 6, "in autumn at most the hour that comes twice: {} steps", open[1]);
+    }
+
+    #[test]
     fn what_was_never_understood_is_frozen() {
         let broken: Freeze = serde_saphyr::from_str("{cron: nonsense, for: 1h, timezone: UTC}").unwrap();
         check(&broken, Severity::Critical, "2026-12-24T04:59:59Z", true);

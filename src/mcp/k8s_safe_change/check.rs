@@ -40,7 +40,7 @@ pub(super) async fn scale(reader: &Reader, ask: &Replicas) -> Result<Checked, To
             object
         ));
     }
-    Ok(proposal(reader, &value, Action::Scale { object, to, from }))
+    proposal(reader, &value, Action::Scale { object, to, from }).await
 }
 
 fn scales(scaler: &Value, object: &ObjectRef) -> bool {
@@ -60,7 +60,7 @@ pub(super) async fn pause(reader: &Reader, ask: &Named, pause: bool) -> Result<C
         (true, false) => Action::PauseRollout { object },
         (false, true) => Action::ResumeRollout { object },
     };
-    Ok(proposal(reader, &value, action))
+    proposal(reader, &value, action).await
 }
 
 pub(super) async fn resources(reader: &Reader, ask: &ContainerResources) -> Result<Checked, ToolError> {
@@ -98,7 +98,7 @@ pub(super) async fn resources(reader: &Reader, ask: &ContainerResources) -> Resu
         }
     }
     let (from, to) = (Box::new(to.map(now)), Box::new(to));
-    Ok(proposal(reader, &value, Action::SetResources { object, container: name, to, from }))
+    proposal(reader, &value, Action::SetResources { object, container: name, to, from }).await
 }
 
 /// The quantities that are asked for.
@@ -143,7 +143,7 @@ pub(super) async fn suspend(reader: &Reader, ask: &Named, suspend: bool) -> Resu
         (true, false) => Action::SuspendCronjob { object },
         (false, true) => Action::ResumeCronjob { object },
     };
-    Ok(proposal(reader, &value, action))
+    proposal(reader, &value, action).await
 }
 
 /// Cordons a node, or uncordons it.
@@ -156,5 +156,5 @@ pub(super) async fn cordon(reader: &Reader, ask: &NodeName, cordon: bool) -> Res
         (true, false) => Action::Cordon { object },
         (false, true) => Action::Uncordon { object },
     };
-    Ok(proposal(reader, &value, action))
+    proposal(reader, &value, action).await
 }

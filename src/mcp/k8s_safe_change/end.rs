@@ -32,7 +32,7 @@ pub(super) async fn rerun(reader: &Reader, ask: &Run) -> Result<Checked, ToolErr
         Kind::Job | Kind::CronJob => {}
         kind => return refuse(text!("{} is a {}: only Jobs and CronJobs run once more", object, kind)),
     }
-    Ok(proposal(reader, &value, Action::RerunJob { object }))
+    proposal(reader, &value, Action::RerunJob { object }).await
 }
 
 /// Replace would end the run that is under way.

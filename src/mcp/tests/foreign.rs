@@ -245,10 +245,11 @@ async fn babbling(mut far: tokio::io::DuplexStream, says: Arc<Mutex<Vec<u8>>>) {
 
 #[test]
 fn whatever_another_server_says_is_an_answer_or_an_error_within_bounds() {
+    const OWN: &str = "own-credential-9f2";
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let said: Arc<Mutex<Vec<u8>>> = Arc::default();
     let seeds = [
-        json!({"content": [{"type": "text", "text": "password=hunter2hunter2 it is fine"}], "isError": false}),
+        json!({"content": [{"type": "text", "text": format!("it is fine with {OWN}")}], "isError": false}),
         json!({"content": [], "structuredContent": {"a": [1, {"b": "c"}]}, "isError": true}),
         json!({"content": [{"type": "image", "data": "AAAA", "mimeType": "image/png"},
             {"type": "resource", "resource": {"uri": "file:///x", "text": "t"}}], "_meta": {"a": 1}}),
@@ -265,7 +266,7 @@ fn whatever_another_server_says_is_an_answer_or_an_error_within_bounds() {
             async move { Ok::<Connection, anyhow::Error>(ear.serve(near).await?) }.boxed()
         });
         let tools = vec![("query".to_owned(), "Ask.".to_owned())];
-        let redactor = Redactor::default();
+        let redactor = Redactor::new([OWN.to_owned()]);
         let foreign = Foreign { name: "x".into(), tools, connect, answers_within: PATIENCE, redactor };
         runtime.block_on(async {
             let client = super::connect(Outsider::new(foreign)).await.unwrap();
@@ -273,7 +274,7 @@ fn whatever_another_server_says_is_an_answer_or_an_error_within_bounds() {
             assert!(!serde_json::to_string(&listed).unwrap().contains(LIE), "{listed:?}");
             let answer = ask(&client, "x__query", "all").await.unwrap();
             let told = serde_json::to_string(&answer).unwrap();
-            assert!(!told.contains("hunter2hunter2"), "{told}");
+            assert!(!told.contains(OWN), "{told}");
             assert!(text(&answer).chars().count() <= TEXT_MAX_CHARS + 100);
         });
     });

@@ -261,6 +261,17 @@ async fn a_protecting_label_keeps_every_change_away() {
     });
     let refused = world.ask(Proposal::Scale { object: web(), replicas: 1 }).await;
     assert!(refused.because.as_str().contains("carries a label"), "{}", refused.because);
+    // One pod alone is kept, too, from all that would end it; whoever wrote `yes` meant it.
+    world.edit(&web(), |web| web["spec"]["template"]["metadata"]["labels"]["firstlook.dev/protected"] = json!("false"));
+    world.edit(&object(Kind::Pod, "shop", "web-abc-1"), |pod| {
+        pod["metadata"]["labels"]["firstlook.dev/protected"] = json!("yes");
+    });
+    for proposal in [Proposal::Scale { object: web(), replicas: 1 }, Proposal::RolloutRestart { object: web() }] {
+        let refused = world.ask(proposal).await;
+        assert!(refused.because.as_str().contains("Pod shop/web-abc-1 carries"), "{}", refused.because);
+    }
+    let more = world.ask(Proposal::Scale { object: web(), replicas: 4 }).await;
+    assert_eq!(more.state, ApprovalState::Pending, "it ends no pod: {}", more.because);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
