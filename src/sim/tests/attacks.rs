@@ -169,3 +169,28 @@ fn every_cell_of_the_matrix_is_filled_or_says_why_not() {
     assert_eq!(folders, CLASSES.len(), "a folder of tests/attacks is no class");
     assert!(reasons.keys().all(|class| CLASSES.contains(&class.as_str())), "reasons.yaml names a class that is none");
 }
+
+/// Every guard that is listed has an attack that comes through without it, and every class shows some guard.
+#[test]
+fn every_guard_that_is_listed_is_shown_by_an_attack_that_comes_through_without_it() {
+    let text = std::fs::read_to_string(root().join("guards.yaml")).unwrap();
+    let guards: BTreeMap<String, Vec<String>> = serde_saphyr::from_str(&text).unwrap();
+    let shows = |name: &String| {
+        let file = root().join(format!("{name}.yaml"));
+        file.is_file() && Case::read(&file).unguarded().is_some()
+    };
+    for (guard, cases) in &guards {
+        let idle: Vec<&String> = cases.iter().filter(|name| !shows(name)).collect();
+        assert!(!cases.is_empty() && idle.is_empty(), "{guard}: no run without it in {idle:?}");
+    }
+    // A switch of the attacks' own files that no guard is listed for would be shown by nothing.
+    let patched = |key: &str| {
+        guards.values().flatten().any(|name| {
+            let text = std::fs::read_to_string(root().join(format!("{name}.yaml"))).unwrap();
+            text.split("\nunguarded:").nth(1).is_some_and(|patch| patch.contains(key))
+        })
+    };
+    for key in ["policy", "callers", "off", "plant", "as: ", "by: ", "server", "sent", "change", "pass", "send"] {
+        assert!(patched(key), "no guard is listed that is taken away by `{key}`");
+    }
+}
