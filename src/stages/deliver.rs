@@ -38,6 +38,11 @@ const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(10);
 const SHUT_FIRST: SignedDuration = SignedDuration::from_secs(10);
 const SHUT_LONGEST: SignedDuration = SignedDuration::from_mins(5);
 
+/// A thread that takes nothing is tried again after waits that grow between these two: a few calls in the first hour, one
+/// an hour for what stays locked. Nobody is asked anything there, so it can wait longer than a card.
+const LOCKED_FIRST: SignedDuration = SignedDuration::from_mins(5);
+const LOCKED_LONGEST: SignedDuration = SignedDuration::from_hours(1);
+
 /// A card is edited this often while its investigation runs: it only tells how far that is, and Slack takes about one
 /// edit a second. Its end is told at once.
 const PROGRESS_EVERY: SignedDuration = SignedDuration::from_secs(1);
@@ -123,15 +128,6 @@ impl Deliver {
                     let until = self.clock.now().checked_add(SignedDuration::try_from(wait)?)?;
                     self.store.postpone(claim, until).await?;
                 }
-                Err(Trouble::Thread(wait)) => {
-                    self.away.forget(incident.as_str());
-                    self.edits.note(incident, self.clock.now());
-                    let until = self.clock.now().checked_add(SignedDuration::try_from(wait)?)?;
-                    if let Some(thread) = self.store.claim("thread", &due.thread(), LEASE).await? {
-                        self.store.postpone(thread, until).await?;
-                    }
-                    self.store.release(claim).await?;
-                }
                 Err(Trouble::Shut(why)) => {
                     let now = self.clock.now();
                     let lasted = self.away.note(incident.as_str(), &why, now);
@@ -164,7 +160,7 @@ impl Deliver {
         let options = Options { now: self.clock.now() };
         let message = render::card(&card, &options);
         let job = Job { due, card: &card, message: &message, others_wait };
-        let is_whole = match &self.outlet {
+        let thread = match &self.outlet {
             Outlet::Slack { slack, channel } => {
                 let way = Way { slack, channel, claim, cluster: &card.incident.cluster, of: &due.incident };
                 match self.place(way, &card).await? {
@@ -173,14 +169,16 @@ impl Deliver {
                     Place::Digest(digest) => Box::pin(self.in_digest(way, job, &digest)).await?,
                 }
             }
-            Outlet::Nowhere => true,
+            Outlet::Nowhere => Thread::Whole,
             Outlet::Stdout => {
                 println!("{}\n", render::flatten(&message));
-                true
+                Thread::Whole
             }
         };
-        if !is_whole {
-            return Ok(());
+        match thread {
+            Thread::Whole => {}
+            Thread::AfterOthers => return Ok(()),
+            Thread::After(wait) => return self.leave_thread(due, wait).await,
         }
         if !matches!(self.outlet, Outlet::Slack { .. }) {
             self.observe(job);
@@ -189,9 +187,18 @@ impl Deliver {
         Ok(self.store.commit(vec![delivered], Durability::Soon, Some(claim)).await?)
     }
 
-    /// The card in the channel, and what stands in its thread. False where the thread is left for later: it follows after
-    /// the first cards of the others.
-    async fn in_channel(&self, way: Way<'_>, job: Job<'_>) -> Result<bool, Trouble> {
+    /// Leaves the thread of a card that stands for later. A card that changes meanwhile is another unit, and waits for
+    /// nothing.
+    async fn leave_thread(&self, due: &Due, wait: SignedDuration) -> Result<(), Trouble> {
+        let until = self.clock.now().checked_add(wait)?;
+        if let Some(thread) = self.store.claim("thread", &due.thread(), LEASE).await? {
+            self.store.postpone(thread, until).await?;
+        }
+        Ok(())
+    }
+
+    /// The card in the channel, and what stands in its thread.
+    async fn in_channel(&self, way: Way<'_>, job: Job<'_>) -> Result<Thread, Trouble> {
         let stands = match self.bring(way, PostKind::Card, job.message, None).await {
             Err(Trouble::Gone(why)) => {
                 let is_open = job.card.incident.state == IncidentState::Open;
@@ -199,7 +206,7 @@ impl Deliver {
                     if is_open && job.card.stands_alone() { self.stand_again(way, job.message).await? } else { None };
                 tracing::warn!(again = again.is_some(), "somebody deleted the card: {why:#}");
                 // What nobody is asked about and is not critical is not put before them again.
-                let Some(again) = again else { return Ok(true) };
+                let Some(again) = again else { return Ok(Thread::Whole) };
                 again
             }
             stands => stands?,
@@ -210,7 +217,7 @@ impl Deliver {
         let way = Way { channel: &stands.channel, ..way };
         let replies = render::replies(job.card, &Options { now: self.clock.now() });
         if job.others_wait && !replies.is_empty() {
-            return Ok(false);
+            return Ok(Thread::AfterOthers);
         }
         for (key, reply) in replies {
             match self.bring(way, PostKind::Reply { key }, &reply, Some(&ts)).await {
@@ -218,15 +225,20 @@ impl Deliver {
                 Ok(_) | Err(Trouble::Gone(_)) => {}
                 // The card stands: what changes on it must not wait for a thread that somebody has locked.
                 Err(Trouble::Shut(why)) => {
-                    tracing::warn!("a card's thread takes nothing until this is mended: {why}");
-                    break;
+                    let unchanged = self.clock.now().duration_since(job.card.incident.updated_at);
+                    let wait = away::again(unchanged, LOCKED_FIRST, LOCKED_LONGEST);
+                    tracing::warn!(
+                        "a card's thread takes nothing until this is mended, next try in {} s: {why}",
+                        wait.as_secs()
+                    );
+                    return Ok(Thread::After(wait));
                 }
                 // What changes on the card meanwhile is not held up by its thread.
-                Err(Trouble::Later(wait)) => return Err(Trouble::Thread(wait)),
+                Err(Trouble::Later(wait)) => return Ok(Thread::After(SignedDuration::try_from(wait)?)),
                 Err(trouble) => return Err(trouble),
             }
         }
-        Ok(true)
+        Ok(Thread::Whole)
     }
 
     /// How long the first card took; a card whose thread follows later is told once.
@@ -236,6 +248,16 @@ impl Deliver {
             self.metrics.first_card_seconds.observe(waited.max(0.0));
         }
     }
+}
+
+/// When the thread of a card that stands is brought up to date.
+enum Thread {
+    /// It is.
+    Whole,
+    /// Once the others have their first cards: they come before it from now on.
+    AfterOthers,
+    /// After this long, unless the card changes before.
+    After(SignedDuration),
 }
 
 /// One card to be delivered.

@@ -108,3 +108,41 @@ async fn what_changes_on_a_card_does_not_wait_for_its_thread() {
     }
     assert_eq!(town.store.parked(&id).await.unwrap(), []);
 }
+
+#[tokio::test]
+async fn a_thread_that_was_locked_is_tried_again_by_itself_now_and_then_and_nothing_stands_there_twice() {
+    let town = Town::of(Scenario::find("bad-image-rollout").unwrap()).await;
+    // No time passes: the card stands, its thread waits for the channel's whole burst.
+    town.hear(&town.body("alert.json")).await;
+    let locked = || {
+        let fault = Fault::Error("restricted_action_thread_locked".into());
+        town.world.slack.fail_next("chat.postMessage", fault);
+    };
+    let replies = || -> Vec<String> {
+        let all = town.world.slack.messages();
+        all.iter()
+            .filter(|message| message.thread_ts.is_some())
+            .map(|message| json!(message.blocks).to_string())
+            .collect()
+    };
+    let tries = || town.world.slack.requests().iter().filter(|request| request.method == "chat.postMessage").count();
+    locked();
+    locked();
+    let before = tries();
+    town.pass(5).await;
+    assert_eq!((tries() - before, replies().len()), (1, 0), "it is refused");
+    for _ in 0..9 {
+        town.pass(30).await;
+    }
+    assert_eq!((tries() - before, town.store.undelivered(1).await.unwrap().len()), (1, 0), "and not asked again soon");
+    town.pass(60).await;
+    assert_eq!((tries() - before, replies().len()), (2, 0), "but later it is");
+    // The next one is taken, and its answer lost.
+    town.world.slack.fail_next("chat.postMessage", Fault::DropAfterAccept);
+    for _ in 0..20 {
+        town.pass(60).await;
+    }
+    assert_eq!((tries() - before, replies().len()), (3, 1), "it is found, and not posted again: {:#?}", replies());
+    assert!(town.store.undelivered(1).await.unwrap().is_empty());
+    assert_eq!(town.store.parked_count().await.unwrap(), 0);
+}

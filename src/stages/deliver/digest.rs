@@ -11,7 +11,7 @@ use crate::slack::render;
 use crate::slack::render::Options;
 use crate::stages::deliver::PROGRESS_EVERY;
 use crate::stages::deliver::posting::{Trouble, Way, is_unsent, unsent};
-use crate::stages::deliver::{Deliver, Job};
+use crate::stages::deliver::{Deliver, Job, Thread};
 use crate::stages::lease;
 use crate::stages::lease::LEASE;
 use crate::store::{Durability, Write};
@@ -66,16 +66,17 @@ impl Deliver {
         Ok(Place::Digest(digest))
     }
 
-    /// An incident on a digest: its line there, its card in the thread; and in the channel where it must stand there. False
-    /// where something is left for later. A digest that Slack refuses, or that somebody deleted, hides nothing: the card
-    /// then stands in the channel.
-    pub(super) async fn in_digest(&self, way: Way<'_>, job: Job<'_>, digest: &IncidentId) -> Result<bool, Trouble> {
+    /// An incident on a digest: its line there, its card in the thread; and in the channel where it must stand there. A
+    /// digest that Slack refuses, or that somebody deleted, hides nothing: the card then stands in the channel.
+    pub(super) async fn in_digest(&self, way: Way<'_>, job: Job<'_>, digest: &IncidentId) -> Result<Thread, Trouble> {
         let posts = self.store.posts_of(way.of).await?;
         // A card that Slack has refused in the channel as well stands nowhere yet.
         let stands = |post: &Post| post.kind == PostKind::Card && !is_unsent(post);
         let stands_alone = job.card.stands_alone() || posts.iter().any(stands);
-        if stands_alone && !self.in_channel(way, job).await? {
-            return Ok(false);
+        // Its line on the digest does not wait for a thread.
+        let thread = if stands_alone { self.in_channel(way, job).await? } else { Thread::Whole };
+        if matches!(thread, Thread::AfterOthers) {
+            return Ok(thread);
         }
         let Some(claim) = self.store.exclude("digest", digest.as_str(), LEASE).await? else {
             return Err(Trouble::Later(SOON));
@@ -87,14 +88,14 @@ impl Deliver {
         match told.unwrap_or_else(|lost| Err(Trouble::Failed(lost))) {
             Err(Trouble::Failed(error)) if error.is::<SlackError>() => {
                 tracing::warn!("a digest does not take a card, which stands in the channel instead: {error:#}");
-                if stands_alone { Ok(true) } else { self.in_channel(way, job).await }
+                if stands_alone { Ok(thread) } else { self.in_channel(way, job).await }
             }
             // It may be the thread alone, which somebody has locked: if it is all of Slack, the channel tells it.
             Err(Trouble::Shut(why)) => {
                 tracing::warn!("a digest takes no card until this is mended; the card stands in the channel: {why}");
-                if stands_alone { Ok(true) } else { self.in_channel(way, job).await }
+                if stands_alone { Ok(thread) } else { self.in_channel(way, job).await }
             }
-            told => told.map(|()| true),
+            told => told.map(|()| thread),
         }
     }
 

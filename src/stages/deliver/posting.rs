@@ -212,8 +212,6 @@ pub(super) fn is_unsent(post: &Post) -> bool {
 pub(super) enum Trouble {
     /// By itself it will be, after this long.
     Later(Duration),
-    /// The card itself is; what stands in its thread follows after this long, unless the card changes before.
-    Thread(Duration),
     /// Once a person has mended something in Slack or in the configuration.
     Shut(Redacted),
     /// Somebody deleted the card or the reply.
