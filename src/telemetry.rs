@@ -33,6 +33,7 @@ pub struct Metrics {
     pub queue_depth: Family<StageLabels, Gauge>,
     pub stage_errors: Family<StageLabels, Counter>,
     pub slack_errors: Family<SlackLabels, Counter>,
+    pub slack_seconds: Family<MethodLabels, Histogram, fn() -> Histogram>,
     pub store_bytes: Gauge<i64, std::sync::atomic::AtomicI64>,
     pub store_bytes_max: Gauge<i64, std::sync::atomic::AtomicI64>,
     pub parked: Gauge<i64, std::sync::atomic::AtomicI64>,
@@ -66,12 +67,17 @@ labels! {
     ActionLabels { tool, state }
     /// The stage's name.
     StageLabels { stage }
-    /// `kind`: wait, unknown, shut, refused, gone, unparsed.
-    SlackLabels { kind }
+    /// `method`: Slack's own name, `response_url` or `socket`; `kind`: wait, unknown, shut, refused, gone, unparsed.
+    SlackLabels { method, kind }
+    /// As above.
+    MethodLabels { method }
 }
 
 /// Bounds of the time to the first card, in seconds: from the target (30 ms) to what nobody would wait for.
 const FIRST_CARD_BUCKETS: [f64; 10] = [0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// Bounds of one call to Slack, in seconds: from the stand-in's to the client's own time limit, 10 s.
+const SLACK_BUCKETS: [f64; 7] = [0.01, 0.05, 0.1, 0.25, 1.0, 3.0, 10.0];
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -106,7 +112,14 @@ impl Metrics {
         let stage_errors = Family::default();
         registry.register("stage_errors", "Units of a stage that failed and are tried again", stage_errors.clone());
         let slack_errors = Family::default();
-        registry.register("slack_errors", "Calls to Slack that did not succeed", slack_errors.clone());
+        registry.register(
+            "slack_errors",
+            "Calls to Slack that did not succeed, by method and remedy",
+            slack_errors.clone(),
+        );
+        let slack_seconds: Family<_, _, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(SLACK_BUCKETS));
+        registry.register("slack_seconds", "Calls to Slack until their answer or their end", slack_seconds.clone());
         let store_bytes = Gauge::default();
         registry.register("store_bytes", "Size of the store", store_bytes.clone());
         let store_bytes_max = Gauge::default();
@@ -133,6 +146,7 @@ impl Metrics {
             queue_depth,
             stage_errors,
             slack_errors,
+            slack_seconds,
             store_bytes,
             store_bytes_max,
             parked,

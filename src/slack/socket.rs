@@ -204,7 +204,7 @@ async fn take(frame: &str, desk: &Desk) -> Taken {
 }
 
 fn unparsed(desk: &Desk, frame: &str, why: &str) {
-    desk.slack.metrics().slack_errors.get_or_create(&SlackLabels { kind: "unparsed" }).inc();
+    desk.slack.metrics().slack_errors.get_or_create(&SlackLabels { method: "socket", kind: "unparsed" }).inc();
     let begin = desk.place.redactor.redact(frame).one_line().cut(200);
     tracing::warn!(why, bytes = frame.len(), %begin, "a frame from Slack is not understood");
 }

@@ -21,7 +21,7 @@ use crate::model::{IncidentId, Nonce, ReasonFor};
 use crate::redact::{Redacted, Redactor};
 use crate::slack::render::Message;
 use crate::slack::render::{REASON, THUMB_REASON};
-use crate::telemetry::{Metrics, SlackLabels};
+use crate::telemetry::{MethodLabels, Metrics, SlackLabels};
 use crate::text;
 
 pub use error::SlackError;
@@ -72,6 +72,9 @@ struct Inner {
     pace: Mutex<pace::Pace>,
     groups: Mutex<HashMap<String, (Instant, BTreeSet<String>)>>,
 }
+
+/// An answer to one person goes to a URL of its own, which no metric may name.
+const RESPONSE_URL: &str = "response_url";
 
 /// Who the bot token is, and what it may do.
 #[derive(Clone, Debug)]
@@ -131,7 +134,7 @@ impl Slack {
         }
         match answer?["ts"].as_str() {
             Some(ts) => Ok(self.0.redactor.redact(ts).as_str().to_owned()),
-            None => Err(self.counted(SlackError::Unknown("an answer without a timestamp".into()))),
+            None => Err(self.counted("chat.postMessage", SlackError::Unknown("an answer without a timestamp".into()))),
         }
     }
 
@@ -147,7 +150,7 @@ impl Slack {
         let answer = self.read("chat.getPermalink", &[("channel", Some(channel)), ("message_ts", Some(ts))]).await?;
         match answer["permalink"].as_str() {
             Some(link) => Ok(self.0.redactor.redact(link)),
-            None => Err(self.counted(SlackError::Unknown("an answer without a link".into()))),
+            None => Err(self.counted("chat.getPermalink", SlackError::Unknown("an answer without a link".into()))),
         }
     }
 
@@ -174,7 +177,7 @@ impl Slack {
             asked.push(("cursor", cursor.as_deref()));
             let page = self.read(method, &asked).await?;
             let Some(messages) = page["messages"].as_array() else {
-                return Err(self.counted(SlackError::Unknown("a page without messages".into())));
+                return Err(self.counted(method, SlackError::Unknown("a page without messages".into())));
             };
             let ours = |message: &&Value| message["metadata"]["event_payload"]["nonce"] == nonce.as_str();
             if let Some(ts) = messages.iter().find(ours).and_then(|message| message["ts"].as_str()) {
@@ -186,13 +189,13 @@ impl Slack {
                 None => return Ok(None),
             }
         }
-        Err(self.counted(SlackError::Unknown("more messages than can be searched".into())))
+        Err(self.counted(method, SlackError::Unknown("more messages than can be searched".into())))
     }
 
     /// Answers one person through the `response_url` of their click (30 minutes, five times).
     pub async fn ephemeral(&self, response_url: &str, message: &Message) -> Result<(), SlackError> {
         let Some(url) = self.response_url(response_url) else {
-            return Err(self.counted(SlackError::Refused("a response url that is not Slack's".into())));
+            return Err(self.counted(RESPONSE_URL, SlackError::Refused("a response url that is not Slack's".into())));
         };
         let body = json!({"response_type": "ephemeral", "replace_original": false, "text": message.text,
             "blocks": message.blocks});
@@ -205,7 +208,7 @@ impl Slack {
             is_sensitive_url: true,
         };
         let call = self.0.client.http_api.connector.http_post_uri::<Value, Value>(url.0, &body, context);
-        self.within(call).await.map(drop)
+        self.within(RESPONSE_URL, call).await.map(drop)
     }
 
     /// The user ids of a group (`S...`), at most 60 s old. An error means that nobody is known to be in it.
@@ -217,7 +220,7 @@ impl Slack {
         }
         let answer = self.read("usergroups.users.list", &[("usergroup", Some(group))]).await?;
         let Some(users) = answer["users"].as_array() else {
-            return Err(self.counted(SlackError::Unknown("a group without users".into())));
+            return Err(self.counted("usergroups.users.list", SlackError::Unknown("a group without users".into())));
         };
         let users: BTreeSet<String> = users.iter().filter_map(|user| user.as_str().map(str::to_owned)).collect();
         let mut groups = self.groups();
@@ -277,10 +280,12 @@ impl Slack {
         let session = self.0.client.open_session(&token);
         let request = json!({});
         let call = session.http_session_api.http_post::<Value, Value>("apps.connections.open", &request, None);
-        let answer = self.within(call).await?;
+        let answer = self.within("apps.connections.open", call).await?;
         match answer["url"].as_str() {
             Some(url) => Ok(url.to_owned()),
-            None => Err(self.counted(SlackError::Unknown("no address for a connection".into()))),
+            None => {
+                Err(self.counted("apps.connections.open", SlackError::Unknown("no address for a connection".into())))
+            }
         }
     }
 
@@ -292,37 +297,50 @@ impl Slack {
         &self.0.metrics
     }
 
-    async fn send<R: serde::Serialize + Send + Sync>(&self, method: &str, request: &R) -> Result<Value, SlackError> {
+    async fn send<R: serde::Serialize + Send + Sync>(
+        &self,
+        method: &'static str,
+        request: &R,
+    ) -> Result<Value, SlackError> {
         let session = self.0.client.open_session(&self.0.token);
-        let answer = self.within(session.http_session_api.http_post::<R, Value>(method, request, None)).await?;
-        self.said_ok(answer)
+        let answer = self.within(method, session.http_session_api.http_post::<R, Value>(method, request, None)).await?;
+        self.said_ok(method, answer)
     }
 
-    async fn read(&self, method: &str, asked: &[(&str, Option<&str>)]) -> Result<Value, SlackError> {
+    async fn read(&self, method: &'static str, asked: &[(&str, Option<&str>)]) -> Result<Value, SlackError> {
         let session = self.0.client.open_session(&self.0.token);
         let asked = asked.to_vec();
-        let answer = self.within(session.http_session_api.http_get::<Value, _, _>(method, &asked, None)).await?;
-        self.said_ok(answer)
+        let answer =
+            self.within(method, session.http_session_api.http_get::<Value, _, _>(method, &asked, None)).await?;
+        self.said_ok(method, answer)
     }
 
     /// A page of HTML with status 200 comes out of the client as an empty object: no success.
-    fn said_ok(&self, answer: Value) -> Result<Value, SlackError> {
+    fn said_ok(&self, method: &'static str, answer: Value) -> Result<Value, SlackError> {
         if answer["ok"] == true {
             return Ok(answer);
         }
-        Err(self.counted(SlackError::Unknown("an answer that is not Slack's JSON".into())))
+        Err(self.counted(method, SlackError::Unknown("an answer that is not Slack's JSON".into())))
     }
 
-    async fn within(&self, call: impl Future<Output = ClientResult<Value>>) -> Result<Value, SlackError> {
+    async fn within(
+        &self,
+        method: &'static str,
+        call: impl Future<Output = ClientResult<Value>>,
+    ) -> Result<Value, SlackError> {
+        let began = Instant::now();
         let answer = match timeout(wire::CALL_TIMEOUT, call).await {
             Ok(answer) => answer.map_err(|error| error::remedy(error, &self.0.redactor)),
             Err(_) => Err(SlackError::Unknown(text!("no answer within {} s", wire::CALL_TIMEOUT.as_secs()))),
         };
-        answer.map_err(|error| self.counted(error))
+        let took = self.0.metrics.slack_seconds.get_or_create(&MethodLabels { method });
+        took.observe(began.elapsed().as_secs_f64());
+        drop(took);
+        answer.map_err(|error| self.counted(method, error))
     }
 
-    fn counted(&self, error: SlackError) -> SlackError {
-        self.0.metrics.slack_errors.get_or_create(&SlackLabels { kind: error.as_str() }).inc();
+    fn counted(&self, method: &'static str, error: SlackError) -> SlackError {
+        self.0.metrics.slack_errors.get_or_create(&SlackLabels { method, kind: error.as_str() }).inc();
         error
     }
 
@@ -332,7 +350,7 @@ impl Slack {
             .header("authorization", format!("Bearer {}", self.0.secret.expose_secret()))
             .header("content-type", "application/x-www-form-urlencoded")
             .body(String::new());
-        let lost = |why: &'static str| self.counted(SlackError::Unknown(why.into()));
+        let lost = |why: &'static str| self.counted("auth.test", SlackError::Unknown(why.into()));
         let request = request.map_err(|_| lost("an api url that is none"))?;
         let answer = timeout(wire::CALL_TIMEOUT, self.0.raw.request(request)).await;
         let answer = answer.map_err(|_| lost("no answer in time"))?.map_err(|_| lost("the connection broke"))?;
