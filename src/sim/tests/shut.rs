@@ -30,6 +30,9 @@ async fn a_card_waits_until_somebody_has_mended_the_token() {
         metrics.contains(told) && metrics.contains("firstlook_first_card_seconds_sum 8"),
         "a slow one is told: {metrics}"
     );
+    let refused = "firstlook_slack_errors_total{method=\"chat.postMessage\",kind=\"shut\"} 5\n";
+    let timed = "firstlook_slack_seconds_count{method=\"chat.postMessage\"} ";
+    assert!(metrics.contains(refused) && metrics.contains(timed), "which call, and why: {metrics}");
     assert!(town.stages.undelivered().why(town.now()).is_none());
 }
 
