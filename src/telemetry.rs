@@ -89,68 +89,43 @@ impl Metrics {
     /// Registers every metric under the prefix `firstlook`.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("firstlook");
-        let signals = Family::default();
-        registry.register("signals", "Signals put on disk, repeats among them", signals.clone());
-        let webhooks = Family::default();
-        registry.register("webhook_requests", "Webhook requests by what became of them", webhooks.clone());
-        let incidents = Family::default();
-        registry.register("incidents", "Incidents opened and over", incidents.clone());
-        let calls = Family::default();
-        registry.register("calls", "Tool calls by tool and verdict", calls.clone());
-        let model_turns = Family::default();
-        registry.register("model_turns", "Turns asked of the model", model_turns.clone());
-        let model_tokens = Family::default();
-        registry.register("model_tokens", "Tokens as the model's server counts them", model_tokens.clone());
-        let clicks = Family::default();
-        registry.register("clicks", "Clicks from Slack", clicks.clone());
-        let actions = Family::default();
-        registry.register("actions", "Approvals by tool and final state", actions.clone());
-        let first_card_seconds = Histogram::new(FIRST_CARD_BUCKETS);
-        registry.register("first_card_seconds", "From hearing a signal to its first card", first_card_seconds.clone());
-        let queue_depth = Family::default();
-        registry.register("queue_depth", "Units that wait for a stage", queue_depth.clone());
-        let stage_errors = Family::default();
-        registry.register("stage_errors", "Units of a stage that failed and are tried again", stage_errors.clone());
-        let slack_errors = Family::default();
-        registry.register(
-            "slack_errors",
-            "Calls to Slack that did not succeed, by method and remedy",
-            slack_errors.clone(),
-        );
-        let slack_seconds: Family<_, _, fn() -> Histogram> =
-            Family::new_with_constructor(|| Histogram::new(SLACK_BUCKETS));
-        registry.register("slack_seconds", "Calls to Slack until their answer or their end", slack_seconds.clone());
-        let store_bytes = Gauge::default();
-        registry.register("store_bytes", "Size of the store", store_bytes.clone());
-        let store_bytes_max = Gauge::default();
-        registry.register("store_bytes_max", "What the store may take; 0 without a bound", store_bytes_max.clone());
-        let parked = Gauge::default();
-        registry.register("parked_units", "Units given up after five failures", parked.clone());
-        let namespaces_away = Gauge::default();
-        registry.register(
-            "namespaces_away",
-            "Listed namespaces that are not there or may not be watched",
-            namespaces_away.clone(),
-        );
         Self {
+            signals: counted(&mut registry, "signals", "Signals put on disk, repeats among them"),
+            webhooks: counted(&mut registry, "webhook_requests", "Webhook requests by what became of them"),
+            incidents: counted(&mut registry, "incidents", "Incidents opened and over"),
+            calls: counted(&mut registry, "calls", "Tool calls by tool and verdict"),
+            model_turns: counted(&mut registry, "model_turns", "Turns asked of the model"),
+            model_tokens: counted(&mut registry, "model_tokens", "Tokens as the model's server counts them"),
+            clicks: counted(&mut registry, "clicks", "Clicks from Slack"),
+            actions: counted(&mut registry, "actions", "Approvals by tool and final state"),
+            first_card_seconds: registered(
+                &mut registry,
+                "first_card_seconds",
+                "From hearing a signal to its first card",
+                Histogram::new(FIRST_CARD_BUCKETS),
+            ),
+            queue_depth: counted(&mut registry, "queue_depth", "Units that wait for a stage"),
+            stage_errors: counted(&mut registry, "stage_errors", "Units of a stage that failed and are tried again"),
+            slack_errors: counted(
+                &mut registry,
+                "slack_errors",
+                "Calls to Slack that did not succeed, by method and remedy",
+            ),
+            slack_seconds: registered(
+                &mut registry,
+                "slack_seconds",
+                "Calls to Slack until their answer or their end",
+                Family::new_with_constructor(|| Histogram::new(SLACK_BUCKETS)),
+            ),
+            store_bytes: counted(&mut registry, "store_bytes", "Size of the store"),
+            store_bytes_max: counted(&mut registry, "store_bytes_max", "What the store may take; 0 without a bound"),
+            parked: counted(&mut registry, "parked_units", "Units given up after five failures"),
+            namespaces_away: counted(
+                &mut registry,
+                "namespaces_away",
+                "Listed namespaces that are not there or may not be watched",
+            ),
             registry: Arc::new(registry),
-            signals,
-            webhooks,
-            incidents,
-            calls,
-            model_turns,
-            model_tokens,
-            clicks,
-            actions,
-            first_card_seconds,
-            queue_depth,
-            stage_errors,
-            slack_errors,
-            slack_seconds,
-            store_bytes,
-            store_bytes_max,
-            parked,
-            namespaces_away,
         }
     }
 
@@ -203,6 +178,20 @@ where
 {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(true);
     builder.json().flatten_event(true).with_current_span(false).with_span_list(true).finish()
+}
+
+fn counted<M: prometheus_client::registry::Metric + Clone + Default>(to: &mut Registry, name: &str, help: &str) -> M {
+    registered(to, name, help, M::default())
+}
+
+fn registered<M: prometheus_client::registry::Metric + Clone>(
+    to: &mut Registry,
+    name: &str,
+    help: &str,
+    metric: M,
+) -> M {
+    to.register(name, help, metric.clone());
+    metric
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::govern::off::Off;
 use crate::model::{Card, IncidentId, IncidentState, Link, PostKind, Signal};
 use crate::observe::{Runbook, Runbooks};
 use crate::redact::Redactor;
-use crate::slack::client::Slack;
+use crate::slack::client::{Slack, SlackError};
 use crate::slack::render;
 use crate::slack::render::{Message, Options};
 use crate::stages::Ran;
@@ -223,22 +223,24 @@ impl Deliver {
             match self.bring(way, PostKind::Reply { key }, &reply, Some(&ts)).await {
                 // One that somebody deleted stays so.
                 Ok(_) | Err(Trouble::Gone(_)) => {}
-                // The card stands: what changes on it must not wait for a thread that somebody has locked.
-                Err(Trouble::Shut(why)) => {
-                    let unchanged = self.clock.now().duration_since(job.card.incident.updated_at);
-                    let wait = away::again(unchanged, LOCKED_FIRST, LOCKED_LONGEST);
-                    tracing::warn!(
-                        "a card's thread takes nothing until this is mended, next try in {} s: {why}",
-                        wait.as_secs()
-                    );
-                    return Ok(Thread::After(wait));
-                }
+                // The card stands: what changes on it must not wait for a thread that somebody has locked, nor be given up
+                // for a reply that Slack does not take.
+                Err(Trouble::Shut(why)) => return Ok(self.locked(job, &why)),
+                Err(Trouble::Failed(error)) if error.is::<SlackError>() => return Ok(self.locked(job, &error)),
                 // What changes on the card meanwhile is not held up by its thread.
                 Err(Trouble::Later(wait)) => return Ok(Thread::After(SignedDuration::try_from(wait)?)),
                 Err(trouble) => return Err(trouble),
             }
         }
         Ok(Thread::Whole)
+    }
+
+    /// A thread that takes nothing now. The longer its card stands unchanged, the less often it is tried.
+    fn locked(&self, job: Job<'_>, why: &dyn std::fmt::Display) -> Thread {
+        let unchanged = self.clock.now().duration_since(job.card.incident.updated_at);
+        let wait = away::again(unchanged, LOCKED_FIRST, LOCKED_LONGEST);
+        tracing::warn!("a card's thread takes nothing until this is mended, next try in {} s: {why:#}", wait.as_secs());
+        Thread::After(wait)
     }
 
     /// How long the first card took; a card whose thread follows later is told once.
