@@ -207,7 +207,7 @@ impl Rights {
         self.servers.iter().any(|name| name == "*" || name == server)
     }
 
-    /// Whether it reads by this server of others: none comes with `*`.
+    /// Whether it reads by this server of others: none comes with `*`, and nothing holds what is read there to a namespace.
     pub fn reads_foreign(&self, server: &str) -> bool {
         self.cluster && self.tiers.contains(&Tier::ReadOnly) && self.servers.iter().any(|name| name == server)
     }
