@@ -385,15 +385,20 @@ async fn process(url: &str, policy: &Policy, reader: &Reader, sources: &Sources,
     }
 }
 
-fn now<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+/// On a thread of its own: what a debug build keeps on the stack is more than a test's thread has.
+fn now<T: Send, F: Future<Output = T>>(work: impl FnOnce() -> F + Send) -> T {
+    let work = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work());
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(16 << 20).spawn_scoped(scope, work).unwrap();
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// What a sequence comes to on SQLite.
 fn tell(change: Change, policy: &str, steps: Vec<Step>) -> BTreeMap<&'static str, usize> {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("firstlook.db").display());
-    now(tell_over(&url, change, policy, steps))
+    now(|| tell_over(&url, change, policy, steps))
 }
 
 async fn tell_over(url: &str, change: Change, policy: &str, steps: Vec<Step>) -> BTreeMap<&'static str, usize> {
@@ -438,7 +443,7 @@ proptest! {
     fn nothing_is_done_twice_or_without_two_people_over_postgres(
         change in select(CHANGES.to_vec()), steps in vec(step(), 1..24)
     ) {
-        now(on_postgres(async |engine| {
+        now(|| on_postgres(async |engine| {
             tell_over(&engine.url, change, POLICY, steps.clone()).await;
         }));
     }
