@@ -14,8 +14,10 @@ def check_passes_where_all_is_right_and_sends_one_marked_card(run):
     daemon = Daemon(run, kubeconfig, slack=slack.api, model=model.base_url, clicks="socket")
     done = daemon.command("check")
     lines = [line for line in done.stdout.splitlines() if line.strip()]
-    for word in ("account: firstlook-preview", "account: firstlook-write", "account: firstlook-write-destructive", "slack socket mode", "makes its tables"):
+    guarded = [f"admission policy: {name} is bound with Deny" for name in ("firstlook-preview", "firstlook-write")]
+    for word in ("account: firstlook-preview", "account: firstlook-write", *guarded, "slack socket mode", "makes its tables"):
         assert any(line.startswith("ok ") and word in line for line in lines), f"{word}:\n{done.stdout}"
+    assert any(line.startswith("- ") and "firstlook-write-destructive is not needed" in line for line in lines), f"its policy has reversible steps alone:\n{done.stdout}"
     assert not (daemon.folder / "firstlook.db").exists(), "it looks, and makes nothing"
     assert len(lines) >= 6, f"config, store, API server, identities, Slack, model: a line each:\n{done.stdout}"
     assert not slack.messages(), "without the flag nothing is posted"
