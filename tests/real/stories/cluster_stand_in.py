@@ -61,7 +61,7 @@ def the_same_requests_get_the_same_refusals_from_both(run):
         answers = []
         for api, headers in ((said["api"], {}), (cluster.api, {"Authorization": f"Bearer {admin}"})):
             data = None if body is None else json.dumps(body).encode()
-            answer = request(method, api + path, data, {**headers, "Accept": "application/json", **({"Content-Type": kind} if kind else {})})
+            answer = request(method, api + path, data, {**headers, "Accept": "application/json", "User-Agent": "story", **({"Content-Type": kind} if kind else {})})
             status = answer.json() if answer.body.startswith(b"{") else {}
             answers.append((answer.status, status.get("reason"), status.get("message")))
         if answers[0] != answers[1]:
@@ -100,7 +100,7 @@ def each_account_is_refused_in_the_same_words_by_both(run):
     ]
 
     def ask(api, account, method, path, body, kind):
-        headers = {"Authorization": f"Bearer {servers[api][account]}", "Accept": "application/json", **({"Content-Type": kind} if kind else {})}
+        headers = {"Authorization": f"Bearer {servers[api][account]}", "Accept": "application/json", "User-Agent": "story", **({"Content-Type": kind} if kind else {})}
         return request(method, api + path, None if body is None else json.dumps(body).encode(), headers)
     for api, tokens in servers.items():
         for account in ("firstlook-preview", "firstlook-write"):
